@@ -1,0 +1,24 @@
+package correlate
+
+import "time"
+
+// Effects is what the shell must do after an engine call. The engine decides, the shell does.
+//
+// The shell keeps this order: Save is made durable (or 1 ms has passed, whichever is first) before any of Publish
+// leaves the host; Publish goes out in its order, per alarm; Wake is looked at last.
+type Effects struct {
+	// Save holds every alarm whose record changed: those of Publish, and acknowledged ones. A cleared alarm is saved
+	// too; the shell drops its record when nobody is owed it any more.
+	Save []*Alarm
+	// Publish holds the new revisions, oldest first. Consumers, streams and (later) peers are told.
+	Publish []Change
+	// Wake is when Tick must be called next, at the latest; zero means never. It replaces the Wake of earlier effects.
+	Wake time.Time
+}
+
+// Change is one new revision on its way to those who want it.
+type Change struct {
+	Alarm *Alarm
+	// Found is when the affected resources were known (Doctor's T02). The engine has no clock: the shell sets it.
+	Found time.Time
+}

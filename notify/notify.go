@@ -1,0 +1,164 @@
+// Package notify tells consumers: who wants what (subscription.go), what is owed and kept across crashes (outbox.go),
+// when to send, retry and give up (delivery/, pure), in which form (format/), signed (sign.go), over HTTP (sender.go).
+package notify
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// Config is what a Notifier is made of.
+type Config struct {
+	Node           string // this host's name: the reporter
+	Label          string // the cluster's label
+	Dir            string // of the outbox; made when missing, mode 0700
+	MaxAge         time.Duration
+	AllowCallbacks []netip.Prefix // empty: any address
+	UserAgent      string
+	Log            *slog.Logger
+	Metrics        prometheus.Registerer
+	// Report takes events about ourselves (CondOutbox, CondSubscription). It must not block.
+	Report func(correlate.Event)
+	// Now and Rand are replaced by the simulation; nil means the real ones. Rand is in [0,1).
+	Now  func() time.Time
+	Rand func() float64
+}
+
+// Restored is what the last run left behind.
+type Restored struct {
+	// Term is the new even term of this run, already durable.
+	Term   uint64
+	Alarms []*correlate.Alarm // standing ones
+}
+
+// Role is what a subscription may see.
+type Role string
+
+// RoleAdmin sees the physical cause; RoleConsumer its own projects' resources and an abstract cause.
+const (
+	RoleAdmin    Role = "admin"
+	RoleConsumer Role = "consumer"
+)
+
+// Origin is where a subscription comes from.
+type Origin string
+
+// OriginFile subscriptions follow the configuration; OriginAPI ones were made over the API.
+const (
+	OriginFile Origin = "file"
+	OriginAPI  Origin = "api"
+)
+
+// Subscription is a consumer's standing wish.
+type Subscription struct {
+	ID        string // UUID; of a file's subscription UUIDv5(cluster label, name)
+	Version   uint64 // grows with each change of contents
+	Name      string
+	Endpoints []string // tried in order, the first that answers wins
+	Format    string
+	Secret    Secret
+	Role      Role
+	Origin    Origin
+	Filter    Filter
+	Paused    string // why; empty when active
+	Created   time.Time
+}
+
+// Filter says what a consumer wants. Projects, Domains and States judge the affected resources, the rest the alarm;
+// empty passes all. States empty means failed and degraded; at-risk domains are listed only when asked for.
+type Filter struct {
+	Projects      []string
+	Domains       []string
+	ResourceTypes []correlate.Kind
+	Conditions    []correlate.Condition
+	MinSeverity   correlate.Severity
+	Kinds         []string // fault; maintenance and prediction later
+	States        []correlate.State
+	MinConfidence correlate.Confidence
+}
+
+// DeliveryState is where a delivery stands.
+type DeliveryState string
+
+// DeliveryPending is being tried, DeliveryParked waits for an operator.
+const (
+	DeliveryPending DeliveryState = "pending"
+	DeliveryParked  DeliveryState = "parked"
+)
+
+// DeliveryView is a delivery as the operator sees it.
+type DeliveryView struct {
+	ID           string // the notification id
+	Subscription string
+	AlarmID      string
+	Resource     correlate.ID
+	Condition    correlate.Condition
+	Revision     correlate.Revision
+	State        DeliveryState
+	Attempts     int
+	Superseded   int // older revisions that this one replaced unsent
+	Created      time.Time
+	NextAttempt  time.Time
+	LastError    string
+}
+
+// Stages is the time line of one settled notification under OPNFV Doctor's names; zero when a stage was not reached.
+type Stages struct {
+	NotificationID, AlarmID, Subscription string
+	Occurred                              time.Time // T00
+	Observed                              time.Time // T01
+	Found                                 time.Time // T02
+	Outbox                                time.Time // T06
+	Sent                                  time.Time // T08
+	Answered                              time.Time // T09
+	Attempts                              int
+}
+
+// SubscriptionPatch changes what is not nil.
+type SubscriptionPatch struct {
+	Name      *string
+	Endpoints *[]string
+	Secret    *Secret
+	Filter    *Filter
+	Paused    *string // "" resumes
+}
+
+// Errors that callers tell apart.
+var (
+	ErrNotFound     = errors.New("no such thing")
+	ErrFromFile     = errors.New("it comes from the configuration file: change it there and reload")
+	ErrVerification = errors.New("the callback did not prove that it wants this")
+	ErrInvalid      = errors.New("not acceptable")
+)
+
+// Service is what the agent, the API and the command line use of a Notifier. All methods are safe for concurrent use
+// after New; those with a context return when it ends.
+type Service interface {
+	// Restored is what the last run left; constant after New.
+	Restored() Restored
+	// Run delivers until ctx ends; then it stops within two seconds with everything durable, and closes the outbox.
+	Run(ctx context.Context) error
+	// Publish takes an engine's effects: saves alarms, matches subscriptions, sends. It never blocks; called by one
+	// goroutine. Changes that wait are coalesced per alarm, so the queue is bounded by the number of standing alarms.
+	Publish(eff correlate.Effects)
+	// SetFile replaces the file's subscriptions, all at once; those no longer named end.
+	SetFile(subs []Subscription) error
+	// Subscribe checks, verifies the callback (when verify), stores and activates; the answer carries the snapshot
+	// of standing alarms that match, and nothing falls between it and the stream that follows.
+	Subscribe(ctx context.Context, sub Subscription, verify bool) (Subscription, []*correlate.Alarm, error)
+	Update(ctx context.Context, id string, p SubscriptionPatch) (Subscription, error)
+	Unsubscribe(ctx context.Context, id string) error
+	Subscriptions() []Subscription // Secret is never filled
+	// Test sends a paramedic.test notification now and returns the stages, or why it was not taken.
+	Test(ctx context.Context, id string) (Stages, error)
+	Deliveries(state DeliveryState) []DeliveryView // state "" is all
+	Retry(ctx context.Context, id string) error
+	Profile() []Stages // the last 1000 settled notifications, oldest first
+}
