@@ -1,0 +1,39 @@
+package api
+
+import (
+	"context"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// Backend is what the server needs of the agent. All methods are safe for concurrent use; those with a context
+// return when it ends, the others never block.
+type Backend interface {
+	// Status is the agent in one look.
+	Status(ctx context.Context) (Status, error)
+	// Query runs f on the goroutine that owns the engine. f must be quick and keep no reference to what may change;
+	// what the engine hands out is immutable and may be kept.
+	Query(ctx context.Context, f func(*correlate.Engine)) error
+	// Ack notes that somebody knows of a standing alarm and returns it as it is then. An error that is
+	// notify.ErrNotFound says that no such alarm stands, notify.ErrInvalid that it can't be acknowledged.
+	Ack(ctx context.Context, id, by, comment string) (*correlate.Alarm, error)
+	// History holds recently cleared alarms, newest last, bounded.
+	History() []*correlate.Alarm
+	// Events holds at most limit of the recent events, newest last.
+	Events(limit int) []correlate.Event
+	// Changes is Feed.Changes.
+	Changes(after uint64) (changes []SeqChange, head uint64, next <-chan struct{}, lost bool)
+	// Notify is the part that tells consumers.
+	Notify() notify.Service
+	// Ready is nil when every source has stated its first truth or is known to be absent or blind; else it says which
+	// are still awaited.
+	Ready() error
+}
+
+// SeqChange is a change with its place in the stream. Numbers grow by one and are never used twice on a host (see
+// NewFeed), so that a watcher can resume behind one across a restart of the agent.
+type SeqChange struct {
+	Seq    uint64
+	Change correlate.Change
+}

@@ -1,0 +1,285 @@
+package api
+
+import (
+	"time"
+)
+
+// The types below are the JSON of the API; docs/api/openapi.yaml describes each field, and a test holds both
+// together. Times are UTC; a nil time has not come. Lists are never null.
+
+// Status is GET /v1/status.
+type Status struct {
+	Node          string         `json:"node"`
+	Zone          string         `json:"zone"`
+	Label         string         `json:"label"`
+	Version       string         `json:"version"`
+	Started       time.Time      `json:"started"`
+	Term          uint64         `json:"term"`
+	Sources       []SourceStatus `json:"sources"`
+	Alarms        map[string]int `json:"alarms"` // severity → standing ones
+	Resources     int            `json:"resources"`
+	Subscriptions int            `json:"subscriptions"`
+	Deliveries    DeliveryCount  `json:"deliveries"`
+	Outbox        OutboxStatus   `json:"outbox"`
+}
+
+// SourceStatus is how one source does.
+type SourceStatus struct {
+	Name     string      `json:"name"`
+	Sight    string      `json:"sight"` // clear, degraded, absent or blind
+	Text     string      `json:"text"`
+	Restarts int         `json:"restarts"`
+	Queue    QueueStatus `json:"queue"`
+}
+
+// QueueStatus is one bounded queue.
+type QueueStatus struct {
+	Depth     int    `json:"depth"`
+	Capacity  int    `json:"capacity"`
+	Dropped   uint64 `json:"dropped"`
+	Coalesced uint64 `json:"coalesced"`
+}
+
+// DeliveryCount is what is owed.
+type DeliveryCount struct {
+	Pending int `json:"pending"`
+	Parked  int `json:"parked"`
+}
+
+// OutboxStatus says whether deliveries survive a crash.
+type OutboxStatus struct {
+	Durable bool   `json:"durable"`
+	Text    string `json:"text"`
+}
+
+// Alarm is one revision of one alarm.
+type Alarm struct {
+	ID            string            `json:"id"`
+	Revision      string            `json:"revision"`
+	State         string            `json:"state"` // raised, changed or cleared
+	Confidence    string            `json:"confidence"`
+	Severity      string            `json:"severity"`
+	EventType     string            `json:"event_type"`
+	Condition     string            `json:"condition"`
+	ProbableCause string            `json:"probable_cause"`
+	AbstractCause string            `json:"abstract_cause"`
+	RootCause     bool              `json:"root_cause"`
+	Correlated    []string          `json:"correlated"`
+	Text          string            `json:"text"`
+	Times         Times             `json:"times"`
+	Host          string            `json:"host"`
+	Resource      string            `json:"resource"`
+	Under         string            `json:"under"`
+	Affected      []Affected        `json:"affected"`
+	AtRisk        []Affected        `json:"at_risk"`
+	Source        string            `json:"source"`
+	ClearReason   string            `json:"clear_reason"`
+	Ack           *Ack              `json:"ack"`
+	Evidence      map[string]string `json:"evidence"`
+}
+
+// Times are the five times of an alarm.
+type Times struct {
+	Occurred *time.Time `json:"occurred"`
+	Observed *time.Time `json:"observed"`
+	Raised   *time.Time `json:"raised"`
+	Changed  *time.Time `json:"changed"`
+	Cleared  *time.Time `json:"cleared"`
+}
+
+// Affected is one domain that an alarm hits or endangers.
+type Affected struct {
+	Resource string `json:"resource"`
+	Name     string `json:"name"`
+	Project  string `json:"project"`
+	State    string `json:"state"`
+	Ports    []Port `json:"ports"`
+}
+
+// Port is a vnic as its owner's network service knows it.
+type Port struct {
+	MAC    string `json:"mac"`
+	PortID string `json:"port_id"`
+}
+
+// Ack is an operator's word that an alarm is known.
+type Ack struct {
+	By      string     `json:"by"`
+	Comment string     `json:"comment"`
+	At      *time.Time `json:"at"`
+}
+
+// AlarmPage is GET /v1/alarms.
+type AlarmPage struct {
+	Alarms []Alarm `json:"alarms"`
+	Next   string  `json:"next"` // the after= of the next page; empty on the last
+}
+
+// Event is one observation.
+type Event struct {
+	Time      *time.Time `json:"time"` // when it occurred
+	Observed  *time.Time `json:"observed"`
+	Source    string     `json:"source"`
+	Resource  string     `json:"resource"`
+	Condition string     `json:"condition"`
+	Status    string     `json:"status"`
+	Severity  string     `json:"severity"` // empty: as the rule says
+	Text      string     `json:"text"`
+}
+
+// EventList is GET /v1/events, oldest first.
+type EventList struct {
+	Events []Event `json:"events"`
+}
+
+// Resource is a thing with health.
+type Resource struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Kind       string            `json:"kind"`
+	State      string            `json:"state"`
+	OwnState   string            `json:"own_state"`
+	Unknown    bool              `json:"unknown"`
+	Inactive   bool              `json:"inactive"`
+	Project    string            `json:"project"`
+	Conditions []string          `json:"conditions"`
+	Needs      []Need            `json:"needs"`
+	Dependents []string          `json:"dependents"`
+	Facts      map[string]string `json:"facts"`
+	Port       *Port             `json:"port"`
+}
+
+// Need is one edge bundle of the topology.
+type Need struct {
+	Mode string   `json:"mode"`
+	K    int      `json:"k"`
+	Of   []string `json:"of"`
+}
+
+// ResourceList is GET /v1/resources and /v1/topology, sorted by id.
+type ResourceList struct {
+	Resources []Resource `json:"resources"`
+}
+
+// WatchEvent is the data of an alarm event of GET /v1/watch.
+type WatchEvent struct {
+	Transition string `json:"transition"`
+	Alarm      Alarm  `json:"alarm"`
+}
+
+// Subscription is a consumer's standing wish. It never carries the secret.
+type Subscription struct {
+	ID        string     `json:"id"`
+	Version   uint64     `json:"version"`
+	Name      string     `json:"name"`
+	Endpoints []string   `json:"endpoints"`
+	Format    string     `json:"format"`
+	Role      string     `json:"role"`
+	Origin    string     `json:"origin"`
+	Filter    Filter     `json:"filter"`
+	Paused    string     `json:"paused"`
+	Created   *time.Time `json:"created"`
+}
+
+// Filter says what a consumer wants; empty passes all.
+type Filter struct {
+	Projects      []string `json:"projects"`
+	Domains       []string `json:"domains"`
+	ResourceTypes []string `json:"resource_types"`
+	Conditions    []string `json:"conditions"`
+	MinSeverity   string   `json:"min_severity"`
+	Kinds         []string `json:"kinds"`
+	States        []string `json:"states"`
+	MinConfidence string   `json:"min_confidence"`
+}
+
+// SubscriptionList is GET /v1/subscriptions.
+type SubscriptionList struct {
+	Subscriptions []Subscription `json:"subscriptions"`
+}
+
+// SubscriptionRequest is the body of POST /v1/subscriptions.
+type SubscriptionRequest struct {
+	Name      string   `json:"name"`
+	Endpoints []string `json:"endpoints"`
+	Format    string   `json:"format,omitempty"`
+	Secret    string   `json:"secret,omitempty"` // whsec_ and base64
+	Role      string   `json:"role,omitempty"`
+	Verify    *bool    `json:"verify,omitempty"` // nil is true
+	Filter    *Filter  `json:"filter,omitempty"`
+}
+
+// SubscriptionChange is the body of PATCH /v1/subscriptions/{id}: what is absent stays.
+type SubscriptionChange struct {
+	Name      *string   `json:"name,omitempty"`
+	Endpoints *[]string `json:"endpoints,omitempty"`
+	Secret    *string   `json:"secret,omitempty"`
+	Filter    *Filter   `json:"filter,omitempty"`
+	Paused    *string   `json:"paused,omitempty"` // empty resumes
+}
+
+// Subscribed answers POST /v1/subscriptions.
+type Subscribed struct {
+	Subscription Subscription `json:"subscription"`
+	Snapshot     []Alarm      `json:"snapshot"`
+}
+
+// Delivery is one revision of one alarm on its way to one subscription.
+type Delivery struct {
+	ID           string     `json:"id"`
+	Subscription string     `json:"subscription"`
+	AlarmID      string     `json:"alarm_id"`
+	Resource     string     `json:"resource"`
+	Condition    string     `json:"condition"`
+	Revision     string     `json:"revision"`
+	State        string     `json:"state"`
+	Attempts     int        `json:"attempts"`
+	Superseded   int        `json:"superseded"`
+	Created      *time.Time `json:"created"`
+	NextAttempt  *time.Time `json:"next_attempt"`
+	LastError    string     `json:"last_error"`
+}
+
+// DeliveryList is GET /v1/deliveries.
+type DeliveryList struct {
+	Deliveries []Delivery `json:"deliveries"`
+}
+
+// Stages is the time line of one settled notification under OPNFV Doctor's names.
+type Stages struct {
+	NotificationID string     `json:"notification_id"`
+	AlarmID        string     `json:"alarm_id"`
+	Subscription   string     `json:"subscription"`
+	T00            *time.Time `json:"T00"` // occurred
+	T01            *time.Time `json:"T01"` // observed
+	T02            *time.Time `json:"T02"` // affected found
+	T06            *time.Time `json:"T06"` // outbox passed
+	T08            *time.Time `json:"T08"` // sent
+	T09            *time.Time `json:"T09"` // answered
+	Attempts       int        `json:"attempts"`
+}
+
+// StageList is GET /v1/profile, oldest first.
+type StageList struct {
+	Stages []Stages `json:"stages"`
+}
+
+// AckRequest is the body of POST /v1/alarms/{id}/ack.
+type AckRequest struct {
+	Comment string `json:"comment"`
+}
+
+// Problem is every error's body, as RFC 9457 has it: Title is the same for the same Type, Detail says what was wrong
+// with this request and what to do about it.
+type Problem struct {
+	Type     string `json:"type"`
+	Title    string `json:"title"`
+	Status   int    `json:"status"`
+	Detail   string `json:"detail"`
+	Instance string `json:"instance"`
+}
+
+// Health is GET /healthz and /readyz.
+type Health struct {
+	Status string `json:"status"`
+}
