@@ -22,8 +22,10 @@ type Backend interface {
 	History() []*correlate.Alarm
 	// Events holds at most limit of the recent events, newest last.
 	Events(limit int) []correlate.Event
-	// Changes is Feed.Changes.
-	Changes(after uint64) (changes []SeqChange, head uint64, next <-chan struct{}, lost bool)
+	// Changes returns what came after the change numbered after, oldest first (zero: all that is still held), and a
+	// channel that is closed when there is more. When some of it is no longer held, or after was never given out in
+	// this run, lost is true and changes is all that is held.
+	Changes(after uint64) (changes []SeqChange, next <-chan struct{}, lost bool)
 	// Notify is the part that tells consumers.
 	Notify() notify.Service
 	// Ready is nil when every source has stated its first truth or is known to be absent or blind; else it says which
@@ -31,8 +33,7 @@ type Backend interface {
 	Ready() error
 }
 
-// SeqChange is a change with its place in the stream. Numbers grow by one and are never used twice on a host (see
-// NewFeed), so that a watcher can resume behind one across a restart of the agent.
+// SeqChange is a change with its place in the stream: numbers start at one in each run and grow by one.
 type SeqChange struct {
 	Seq    uint64
 	Change correlate.Change
