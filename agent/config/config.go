@@ -1,12 +1,21 @@
-// Package config is the configuration file: its shape, its defaults, and errors that name line, column and remedy.
+// Package config is the configuration file: its shape and defaults (config.go), how it is read, with every problem
+// told at once by line, column and remedy (parse.go, check.go), and what the rooms make of it (convert.go).
+//
+// docs/configuration.md is generated from this file: the comment of a field is its description there, its tags are
+// its name (yaml), what it may hold (check, min, max, required) and what it is when it is not written (default).
 package config
 
 import (
 	"net/netip"
 	"time"
+
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
-// Config is the whole file. Every field has a default; the zero file runs one useful host.
+// DefaultPath is where packages put the file.
+const DefaultPath = "/etc/paramedic/paramedic.yaml"
+
+// Config is the whole file. Every key has a default; the empty file runs one useful host.
 type Config struct {
 	Node      Node      `yaml:"node"`
 	Cluster   Cluster   `yaml:"cluster"`
@@ -19,112 +28,164 @@ type Config struct {
 
 // Node is this host.
 type Node struct {
-	Name   string            `yaml:"name"` // default: the host name
-	Zone   string            `yaml:"zone"`
-	Labels map[string]string `yaml:"labels"`
+	// Name of this host in alarms and notifications. When empty: the host name.
+	Name string `yaml:"name" check:"name"`
+	// Zone is where the host stands: a rack, a room. Shown with it.
+	Zone string `yaml:"zone" check:"text"`
+	// Labels are free words about the host, shown with it.
+	Labels map[string]string `yaml:"labels" keys:"name" check:"text"`
 }
 
 // Cluster names the set of hosts that this one belongs to.
 type Cluster struct {
-	Label string `yaml:"label"` // default "default"; part of every notification's source and of subscription ids
+	// Label is part of every notification's source and of the ids of this file's subscriptions. To change it makes
+	// new subscriptions of all of them. Read at start only.
+	Label string `yaml:"label" check:"name" default:"default"`
 }
 
 // API is how operators and consumers reach this agent.
 type API struct {
-	Socket string `yaml:"socket"` // default /run/paramedic/api.sock
+	// Socket is the Unix socket that the API listens on. Who may write to it is an administrator. Read at start only.
+	Socket string `yaml:"socket" check:"path" required:"true" default:"/run/paramedic/api.sock"`
 }
 
-// HW configures the sources.
+// HW configures the sources: what is watched.
 type HW struct {
 	NIC  NIC  `yaml:"nic"`
 	Virt Virt `yaml:"virt"`
 }
 
-// NIC selects links by name globs (path.Match). Default: physical NICs, bonds, VFs and whatever a domain hangs on.
+// NIC selects the links to watch by name globs, as in a shell: * ? [a-z]. Without any: physical NICs, bonds, VFs and
+// whatever a domain hangs on.
 type NIC struct {
-	Disabled bool     `yaml:"disabled"`
-	Include  []string `yaml:"include"`
-	Exclude  []string `yaml:"exclude"`
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Include adds links that are not watched by default, for instance a veth that is an uplink.
+	Include []string `yaml:"include" check:"glob"`
+	// Exclude takes links out, those of include as well.
+	Exclude []string `yaml:"exclude" check:"glob"`
 }
 
 // Virt is the hypervisor.
 type Virt struct {
-	Disabled bool          `yaml:"disabled"`
-	URI      string        `yaml:"uri"`     // default qemu:///system
-	Socket   string        `yaml:"socket"`  // default: the first of the known sockets that answers
-	Timeout  time.Duration `yaml:"timeout"` // of each call; default 2s
-	Resync   time.Duration `yaml:"resync"`  // full relist; default 10s
-	Owners   Owners        `yaml:"owners"`
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// URI of the libvirt driver on this host.
+	URI string `yaml:"uri" check:"libvirt-uri" required:"true" default:"qemu:///system"`
+	// Socket of libvirtd or virtqemud. When empty: the first of the known ones that answers. A read-only socket
+	// suffices.
+	Socket string `yaml:"socket" check:"path"`
+	// Timeout of each call to libvirt. One that takes longer is cut off, and the hypervisor is unreachable.
+	Timeout time.Duration `yaml:"timeout" min:"50ms" max:"1m" default:"2s"`
+	// Resync is how often all domains are listed again, so that a lost event heals.
+	Resync time.Duration `yaml:"resync" min:"1s" max:"1h" default:"10s"`
+	Owners Owners        `yaml:"owners"`
 }
 
 // Owners maps a domain to its project when there is no Nova metadata. The first that matches wins, in this order.
 type Owners struct {
-	UUIDs    map[string]string `yaml:"uuids"`    // domain UUID → project
-	Names    map[string]string `yaml:"names"`    // name glob → project; the longest glob first
-	Metadata MetadataPath      `yaml:"metadata"` // where in <metadata> the project stands
+	// UUIDs maps the UUID of a domain to its project.
+	UUIDs map[string]string `yaml:"uuids" keys:"uuid" check:"project" required:"true"`
+	// Names maps globs on the name of a domain to its project; the longest glob that matches wins.
+	Names    map[string]string `yaml:"names" keys:"glob" check:"project" required:"true"`
+	Metadata MetadataPath      `yaml:"metadata"`
 }
 
-// MetadataPath names one element of a domain's <metadata>.
+// MetadataPath names one element of a domain's <metadata> whose text is the project.
 type MetadataPath struct {
-	Namespace string `yaml:"namespace"`
-	Element   string `yaml:"element"`
+	// Namespace of the element: an XML namespace URI.
+	Namespace string `yaml:"namespace" check:"text"`
+	// Element is the local name of the element.
+	Element string `yaml:"element" check:"name"`
 }
 
 // Correlate refines the rules.
 type Correlate struct {
+	// Policies change severity or hold-down of what they match; the first that matches wins.
 	Policies []Policy `yaml:"policies"`
 }
 
 // Policy changes severity or hold-down of the conditions that it matches.
 type Policy struct {
-	Match    PolicyMatch    `yaml:"match"`
-	Severity string         `yaml:"severity"`
-	HoldDown *time.Duration `yaml:"hold_down"`
+	Match PolicyMatch `yaml:"match"`
+	// Severity of the alarm, instead of the rule's. When empty: the rule's.
+	Severity string `yaml:"severity" check:"severity"`
+	// HoldDown is how long the condition must have been there before the alarm is raised. When not written: the
+	// rule's.
+	HoldDown *time.Duration `yaml:"hold_down" min:"0s" max:"1h"`
 }
 
-// PolicyMatch is by glob on the resource id ("nic/*") and by condition; empty matches all.
+// PolicyMatch says which conditions on which resources; an empty one matches all.
 type PolicyMatch struct {
-	Resource  string `yaml:"resource"`
-	Condition string `yaml:"condition"`
+	// Resource is a glob on the resource id, for instance nic/* or domain/*.
+	Resource string `yaml:"resource" check:"resource-glob"`
+	// Condition is the name of one condition.
+	Condition string `yaml:"condition" check:"condition"`
 }
 
 // Notify is how consumers are told.
 type Notify struct {
-	Dir            string         `yaml:"dir"` // default /var/lib/paramedic
-	Retry          Retry          `yaml:"retry"`
-	AllowCallbacks []netip.Prefix `yaml:"allow_callbacks"` // empty: any
-	Subscriptions  []Subscription `yaml:"subscriptions"`
+	// Dir holds what must survive a restart: standing alarms, deliveries, subscriptions. Read at start only.
+	Dir   string `yaml:"dir" check:"path" required:"true" default:"/var/lib/paramedic"`
+	Retry Retry  `yaml:"retry"`
+	// AllowCallbacks are the networks that notifications may be sent to. When empty: any.
+	AllowCallbacks []netip.Prefix `yaml:"allow_callbacks"`
+	// Subscriptions of this file; others come and go over the API.
+	Subscriptions []Subscription `yaml:"subscriptions"`
 }
 
-// Retry bounds how long an undelivered notification is tried before it is parked.
+// Retry bounds how long an undelivered notification is tried.
 type Retry struct {
-	MaxAge time.Duration `yaml:"max_age"` // default 24h
+	// MaxAge after which a notification that nobody took is parked.
+	MaxAge time.Duration `yaml:"max_age" min:"1s" max:"8760h" default:"24h"`
 }
 
-// Subscription is a consumer's standing wish, from the file.
+// Subscription is a consumer's standing wish.
 type Subscription struct {
-	Name       string   `yaml:"name"`
-	Endpoints  []string `yaml:"endpoints"`
-	Format     string   `yaml:"format"` // default native
-	SecretFile string   `yaml:"secret_file"`
-	Role       string   `yaml:"role"` // admin (default here) or consumer
-	Filter     Filter   `yaml:"filter"`
+	// Name of the subscription, unique within the file.
+	Name string `yaml:"name" check:"name" required:"true"`
+	// Endpoints are the URLs to call; the first that takes it wins. At least one.
+	Endpoints []string `yaml:"endpoints" check:"url" required:"true"`
+	// Format of the notification.
+	Format string `yaml:"format" check:"format" required:"true" default:"native"`
+	// SecretFile holds the secret that notifications are signed with (make one with "paramedic keygen"). A name that
+	// does not begin with / is a systemd credential ($CREDENTIALS_DIRECTORY), or else a file beside this one. When
+	// empty: notifications are not signed.
+	SecretFile string `yaml:"secret_file" check:"text"`
+	// Role says what is told: an admin learns the physical cause, a consumer an abstract one and only its own
+	// projects' resources.
+	Role   string `yaml:"role" check:"role" required:"true" default:"admin"`
+	Filter Filter `yaml:"filter"`
+
+	// Secret is what Load has read from SecretFile.
+	Secret notify.Secret `yaml:"-"`
 }
 
-// Filter says what a consumer wants to hear; empty lists pass all.
+// Filter says what a consumer wants to hear; an empty list passes all. Projects, domains and states judge the
+// affected resources, the other keys the alarm. What is cleared goes to whoever was told of it.
 type Filter struct {
-	Projects      []string `yaml:"projects"`
-	Domains       []string `yaml:"domains"`
-	ResourceTypes []string `yaml:"resource_types"`
-	Conditions    []string `yaml:"conditions"`
-	MinSeverity   string   `yaml:"min_severity"`
-	Kinds         []string `yaml:"kinds"`
-	States        []string `yaml:"states"`
-	MinConfidence string   `yaml:"min_confidence"`
+	// Projects whose domains matter.
+	Projects []string `yaml:"projects" check:"project" required:"true"`
+	// Domains that matter, by UUID or by name.
+	Domains []string `yaml:"domains" check:"text" required:"true"`
+	// ResourceTypes that the alarm may stand on.
+	ResourceTypes []string `yaml:"resource_types" check:"resource-type" required:"true"`
+	// Conditions that the alarm may be about.
+	Conditions []string `yaml:"conditions" check:"condition" required:"true"`
+	// MinSeverity is the least severity; an indeterminate one always passes. When empty: any.
+	MinSeverity string `yaml:"min_severity" check:"min-severity"`
+	// Kinds of notifications.
+	Kinds []string `yaml:"kinds" check:"notification-kind" required:"true"`
+	// States of the affected domains. When empty: failed and degraded.
+	States []string `yaml:"states" check:"state" required:"true"`
+	// MinConfidence is how sure the speaker must be.
+	MinConfidence string `yaml:"min_confidence" check:"confidence" required:"true" default:"confirmed"`
 }
 
 // Log is the agent's own log, on standard error.
 type Log struct {
-	Level  string `yaml:"level"`  // debug, info (default), warn, error
-	Format string `yaml:"format"` // text (default) or json
+	// Level below which nothing is logged.
+	Level string `yaml:"level" check:"log-level" required:"true" default:"info"`
+	// Format of a line.
+	Format string `yaml:"format" check:"log-format" required:"true" default:"text"`
 }

@@ -1,0 +1,312 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/google/uuid"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// wrong is what a check finds, and what to do about it.
+type wrong struct{ message, remedy string }
+
+// words are the checks that allow a fixed set. An empty value never comes here: required says whether it may be.
+var words = map[string][]string{
+	"severity":          {"critical", "major", "minor", "warning", "indeterminate"},
+	"min-severity":      {"critical", "major", "minor", "warning"},
+	"state":             {"failed", "degraded", "at-risk"},
+	"confidence":        {"probable", "confirmed", "fenced"},
+	"format":            {"native"},
+	"role":              {"admin", "consumer"},
+	"notification-kind": {"fault"},
+	"log-level":         {"debug", "info", "warn", "error"},
+	"log-format":        {"text", "json"},
+	"condition":         conditions(),
+	"resource-type":     kinds(),
+}
+
+// laterWords are values of words that are known and not built yet.
+var laterWords = map[string][]string{
+	"format":            {"aodh", "sol", "alertmanager"},
+	"notification-kind": {"maintenance", "prediction"},
+}
+
+// laterKeys are keys that are known and not built yet, by the path of what holds them; "*" stands for a list's elements.
+var laterKeys = map[string][]string{
+	"":        {"act", "maintenance"},
+	"cluster": {"bind", "watch", "advertise", "join", "witness", "key_file", "secrets_key_file", "insecure", "detect"},
+	"api":     {"listen", "tls", "tokens"},
+	"hw":      {"ipmi", "mem", "disk", "kmsg", "pressure", "host", "power"},
+
+	"notify.subscriptions[*]": {"heartbeat"},
+}
+
+// texts are the checks that look at the form.
+var texts = map[string]struct {
+	describe string
+	check    func(string) *wrong
+}{
+	"name":          {"a name", checkName},
+	"text":          {"text", checkText},
+	"project":       {"a project", checkText},
+	"path":          {"an absolute path", checkPath},
+	"glob":          {"a glob", checkGlob},
+	"resource-glob": {"a glob on resource ids", checkResourceGlob},
+	"uuid":          {"a UUID", checkUUID},
+	"url":           {"an http or https URL", checkURL},
+	"libvirt-uri":   {"a libvirt URI", checkLibvirtURI},
+}
+
+func conditions() []string {
+	return []string{
+		string(correlate.CondCarrier), string(correlate.CondDisabled), string(correlate.CondGone),
+		string(correlate.CondLinkErrors), string(correlate.CondCrash), string(correlate.CondGuestPanic),
+		string(correlate.CondWatchdog), string(correlate.CondIOError), string(correlate.CondStopped),
+		string(correlate.CondReboot), string(correlate.CondGuestAgent), string(correlate.CondMemoryFailure),
+		string(correlate.CondBacking), string(correlate.CondUnreadable), string(correlate.CondHypervisorUnreachable),
+		string(correlate.CondSourceBlind), string(correlate.CondSourceFailed), string(correlate.CondOutbox),
+		string(correlate.CondSubscription),
+	}
+}
+
+func kinds() []string {
+	var names []string
+	for _, k := range correlate.Kinds() {
+		names = append(names, string(k))
+	}
+	return names
+}
+
+// check applies the check of a tag to a value that is not empty.
+func check(name, s string) *wrong {
+	if t, ok := texts[name]; ok {
+		return t.check(s)
+	}
+	allowed, ok := words[name]
+	switch {
+	case !ok || slices.Contains(allowed, s):
+		return nil
+	case slices.Contains(laterWords[name], s):
+		return &wrong{fmt.Sprintf("%q is not yet built", s), "write one of: " + strings.Join(allowed, ", ")}
+	}
+	remedy := "write one of: " + strings.Join(allowed, ", ")
+	if near := nearest(s, allowed); near != "" {
+		remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
+	}
+	return &wrong{fmt.Sprintf("%q is not a %s", s, strings.ReplaceAll(name, "-", " ")), remedy}
+}
+
+func checkName(s string) *wrong {
+	bad := strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
+	})
+	if bad >= 0 || len(s) > 253 {
+		return &wrong{fmt.Sprintf("%s is not a name", strconv.Quote(s)), "use up to 253 letters, digits, dots, dashes and underscores"}
+	}
+	return nil
+}
+
+func checkText(s string) *wrong {
+	if strings.TrimSpace(s) == "" || len(s) > 1000 || strings.ContainsFunc(s, unicode.IsControl) {
+		return &wrong{fmt.Sprintf("%s is not a text of one line", strconv.Quote(s)), "write up to 1000 bytes without control characters"}
+	}
+	return nil
+}
+
+func checkPath(s string) *wrong {
+	if !path.IsAbs(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return &wrong{fmt.Sprintf("%s is not an absolute path", strconv.Quote(s)), "begin it with /"}
+	}
+	return nil
+}
+
+func checkGlob(s string) *wrong {
+	if _, err := path.Match(s, ""); err != nil {
+		return &wrong{fmt.Sprintf("%q is not a glob", s), "close every [ with ], and put something behind a \\"}
+	}
+	return nil
+}
+
+func checkResourceGlob(s string) *wrong {
+	if wrong := checkGlob(s); wrong != nil {
+		return wrong
+	}
+	kind, _, ok := strings.Cut(s, "/")
+	if s == "*" || ok && (strings.ContainsAny(kind, `*?[\`) || slices.Contains(kinds(), kind)) {
+		return nil
+	}
+	remedy := "write kind/name, for instance nic/*; kinds are: " + strings.Join(kinds(), ", ")
+	if near := nearest(kind, kinds()); near != "" && near != kind {
+		remedy = fmt.Sprintf("did you mean %q? %s", near+strings.TrimPrefix(s, kind), remedy)
+	}
+	return &wrong{fmt.Sprintf("%q matches no resource", s), remedy}
+}
+
+func checkUUID(s string) *wrong {
+	id, err := uuid.Parse(s)
+	if err != nil {
+		return &wrong{fmt.Sprintf("%q is not a UUID", s), "write it as virsh domuuid prints it"}
+	}
+	if id.String() != s {
+		return &wrong{fmt.Sprintf("%q is not a UUID as libvirt writes it", s), "write " + id.String()}
+	}
+	return nil
+}
+
+func checkURL(s string) *wrong {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return &wrong{fmt.Sprintf("%q is not a URL", s), "write it as http://host:port/path"}
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return &wrong{fmt.Sprintf("%q is not an http or https URL", s), "write it as http://host:port/path"}
+	case u.User != nil:
+		return &wrong{"a URL must not hold a user or a password: it is shown in many places", "sign notifications with secret_file instead"}
+	case u.Fragment != "":
+		return &wrong{fmt.Sprintf("%q has a fragment, which is never sent", s), "remove #" + u.Fragment}
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return &wrong{fmt.Sprintf("%q has no valid port", s), "write a port from 1 to 65535"}
+		}
+	}
+	return nil
+}
+
+func checkLibvirtURI(s string) *wrong {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme == "" || u.Path == "":
+		return &wrong{fmt.Sprintf("%q is not a libvirt URI", s), "write qemu:///system"}
+	case u.Host != "" || strings.Contains(u.Scheme, "+"):
+		return &wrong{fmt.Sprintf("%q leads to another host", s), "run paramedic on that host, and write qemu:///system here"}
+	}
+	return nil
+}
+
+// unknownKey says why a key does not belong here.
+func unknownKey(t reflect.Type, path, key string) (message, remedy string) {
+	full := strconv.Quote(join(path, key))
+	if slices.Contains(laterKeys[anyElement(path)], key) {
+		return full + " is not yet built", "remove it"
+	}
+	var known []string
+	for i := range t.NumField() {
+		if name := t.Field(i).Tag.Get("yaml"); name != "-" {
+			known = append(known, name)
+		}
+	}
+	remedy = "known here: " + strings.Join(known, ", ")
+	if near := nearest(key, known); near != "" {
+		remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
+	}
+	if key == "secret" {
+		remedy = "secrets are only read from files: write it into one and name that in secret_file"
+	}
+	return "unknown key " + full, remedy
+}
+
+// anyElement replaces the indices of a path by *.
+func anyElement(path string) string {
+	var b strings.Builder
+	for i, part := range strings.Split(path, "[") {
+		if i > 0 {
+			_, part, _ = strings.Cut(part, "]")
+			part = "[*]" + part
+		}
+		b.WriteString(part)
+	}
+	return b.String()
+}
+
+// nearest is the candidate that a typing mistake may have meant, or "".
+func nearest(s string, candidates []string) string {
+	if len(s) > 64 {
+		return ""
+	}
+	best, distance := "", max(2, len(s)/3)+1
+	for _, c := range candidates {
+		if d := levenshtein(strings.ToLower(s), c); d < distance {
+			best, distance = c, d
+		}
+	}
+	return best
+}
+
+func levenshtein(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitute := diagonal
+			if a[i] != b[j] {
+				substitute++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitute, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// across checks what one value alone does not tell.
+func (p *parser) across(cfg *Config) {
+	names := make(map[string]string)
+	for i := range cfg.Notify.Subscriptions {
+		s := &cfg.Notify.Subscriptions[i]
+		at := fmt.Sprintf("notify.subscriptions[%d]", i)
+		if first, again := names[s.Name]; again && s.Name != "" {
+			p.add(at+".name", fmt.Sprintf("subscription %q is given twice, first in line %d", s.Name, p.at[first].Line),
+				"give it another name")
+		} else {
+			names[s.Name] = at + ".name"
+		}
+		if len(s.Endpoints) == 0 && (p.at[at+".endpoints"] == nil || len(p.at[at+".endpoints"].Content) == 0) {
+			p.add(at+".endpoints", "a subscription needs at least one endpoint", "write endpoints: [\"http://host:port/path\"]")
+		}
+		for j, e := range s.Endpoints {
+			if addr, ok := literalAddr(e); ok && !allowed(cfg.Notify.AllowCallbacks, addr) {
+				p.add(fmt.Sprintf("%s.endpoints[%d]", at, j), fmt.Sprintf("%s is in no network of notify.allow_callbacks", addr),
+					"add its network there")
+			}
+		}
+		if s.Role == "consumer" && len(s.Filter.Projects) == 0 {
+			p.add(at+".role", "a consumer sees its own projects' resources only, and none is named", "write filter: {projects: […]}, or role: admin")
+		}
+	}
+	for i, policy := range cfg.Correlate.Policies {
+		if policy.Severity == "" && policy.HoldDown == nil {
+			at := fmt.Sprintf("correlate.policies[%d]", i)
+			if p.at[at+".severity"] == nil && p.at[at+".hold_down"] == nil {
+				p.add(at, "this policy changes nothing", "write severity, hold_down or both")
+			}
+		}
+	}
+}
+
+// literalAddr is the address of a URL whose host is one.
+func literalAddr(endpoint string) (netip.Addr, bool) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return addr.Unmap(), err == nil
+}
+
+func allowed(networks []netip.Prefix, addr netip.Addr) bool {
+	return len(networks) == 0 || slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
+}

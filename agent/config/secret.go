@@ -1,0 +1,76 @@
+package config
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// loadSecrets fills every Subscription.Secret from its file. credentials is systemd's credential directory, or "".
+func (p *parser) loadSecrets(cfg *Config, credentials string) {
+	for i := range cfg.Notify.Subscriptions {
+		s := &cfg.Notify.Subscriptions[i]
+		if s.SecretFile == "" {
+			continue
+		}
+		file := secretPath(s.SecretFile, credentials, filepath.Dir(p.file))
+		secret, problem := ReadSecret(file)
+		if problem != nil {
+			p.add(fmt.Sprintf("notify.subscriptions[%d].secret_file", i), "secret file "+file+": "+problem.Message, problem.Remedy)
+			continue
+		}
+		s.Secret = secret
+	}
+}
+
+// secretPath finds a secret file: an absolute path as it is, else a systemd credential, else beside the configuration.
+func secretPath(name, credentials, beside string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	if credentials != "" {
+		path := filepath.Join(credentials, name)
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return filepath.Join(beside, name)
+}
+
+// ReadSecret reads a signing secret from a file as keygen writes it. The problem never holds any of the secret.
+func ReadSecret(file string) (notify.Secret, *Problem) {
+	data, problem := readFile(file, maxSecret)
+	if problem != nil {
+		return notify.Secret{}, problem
+	}
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
+		return notify.Secret{}, &Problem{
+			File:    file,
+			Message: fmt.Sprintf("everybody may use it (mode %#o)", info.Mode().Perm()),
+			Remedy:  "chmod 0600 " + file,
+		}
+	}
+	secret, err := parseSecret(string(data))
+	if err != nil {
+		return notify.Secret{}, &Problem{
+			File:    file,
+			Message: "it holds no signing secret",
+			Remedy:  `it must hold one line whsec_ and base64 of 24 to 64 bytes, as "paramedic keygen" prints it`,
+		}
+	}
+	return secret, nil
+}
+
+func parseSecret(s string) (notify.Secret, error) {
+	encoded, ok := strings.CutPrefix(strings.TrimSpace(s), "whsec_")
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil || len(key) < 24 || len(key) > 64 {
+		return notify.Secret{}, errors.New("it is not whsec_ and base64 of 24 to 64 bytes")
+	}
+	return notify.NewSecret(key), nil
+}
