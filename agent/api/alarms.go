@@ -1,0 +1,222 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+const (
+	pageSize   = 100
+	maxPage    = 1000
+	maxComment = 1000 // characters
+)
+
+func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
+	q := newQuery(r.URL.RawQuery, "state", "min_severity", "resource", "domain", "project", "host", "since", "until", "limit", "after")
+	state := q.choice("state", "standing", "cleared", "all")
+	wanted := readSelection(q)
+	limit := q.number("limit", pageSize, maxPage)
+	after := readPosition(q)
+	if q.err != nil {
+		s.refuse(w, r, q.err)
+		return
+	}
+	alarms, err := s.alarms(r.Context(), state)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	alarms = slices.DeleteFunc(alarms, func(a *correlate.Alarm) bool {
+		return !wanted.match(a) || after != (position{}) && positionOf(a).compare(after) <= 0
+	})
+	slices.SortFunc(alarms, func(a, b *correlate.Alarm) int { return positionOf(a).compare(positionOf(b)) })
+	page := AlarmPage{}
+	if len(alarms) > limit {
+		alarms = alarms[:limit]
+		page.Next = positionOf(alarms[limit-1]).String()
+	}
+	page.Alarms = each(alarms, fromAlarm)
+	s.answer(w, r, http.StatusOK, page)
+}
+
+// alarms returns standing, cleared or all alarms, each once, in a list that is the caller's.
+func (s *Server) alarms(ctx context.Context, state string) ([]*correlate.Alarm, error) {
+	// The standing ones first: what clears between the two looks is then in both, and never in neither.
+	var standing []*correlate.Alarm
+	if state != "cleared" {
+		if err := s.backend.Query(ctx, func(e *correlate.Engine) { standing = slices.Clone(e.Alarms()) }); err != nil {
+			return nil, fmt.Errorf("list the alarms: %w", err)
+		}
+		if state == "standing" {
+			return standing, nil
+		}
+	}
+	all := slices.Clone(s.backend.History())
+	known := make(map[string]bool, len(all))
+	for _, a := range all {
+		known[a.ID] = true
+	}
+	for _, a := range standing {
+		if !known[a.ID] {
+			all = append(all, a)
+		}
+	}
+	return all, nil
+}
+
+func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
+	if q := newQuery(r.URL.RawQuery); q.err != nil {
+		s.refuse(w, r, q.err)
+		return
+	}
+	id := r.PathValue("id")
+	alarms, err := s.alarms(r.Context(), "all")
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	for _, a := range alarms {
+		if a.ID == id {
+			s.answer(w, r, http.StatusOK, fromAlarm(a))
+			return
+		}
+	}
+	s.refuse(w, r, notFound("alarm %q neither stands nor cleared lately: /v1/alarms?state=all lists those that are known", id))
+}
+
+func (s *Server) postAck(w http.ResponseWriter, r *http.Request) {
+	var body AckRequest
+	if err := readBody(w, r, &body); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	if utf8.RuneCountInString(body.Comment) > maxComment {
+		s.refuse(w, r, badRequest("comment: it has more than %d characters: shorten it", maxComment))
+		return
+	}
+	by, err := peerName(r.Context())
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	alarm, err := s.backend.Ack(r.Context(), r.PathValue("id"), by, body.Comment)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.log.Info("alarm acknowledged", "alarm", alarm.ID, "resource", alarm.Key.Resource, "by", by)
+	s.answer(w, r, http.StatusOK, fromAlarm(alarm))
+}
+
+// selection is what a caller wants of the alarms; zero fields pass all.
+type selection struct {
+	minSeverity           correlate.Severity
+	resource              string // glob, see path.Match
+	domain, project, host string
+	since, until          time.Time
+}
+
+func readSelection(q *query) selection {
+	sel := selection{
+		resource: q.text("resource"),
+		domain:   strings.TrimPrefix(q.text("domain"), string(correlate.KindDomain)+"/"),
+		project:  q.text("project"),
+		host:     q.text("host"),
+		since:    q.time("since"),
+		until:    q.time("until"),
+	}
+	if name := q.text("min_severity"); name != "" {
+		var err error
+		if sel.minSeverity, err = correlate.ParseSeverity(name); err != nil {
+			q.fail("parameter min_severity: %v", err)
+		}
+	}
+	if _, err := path.Match(sel.resource, ""); err != nil {
+		q.fail("parameter resource=%q: not a pattern: want a resource id, in which * stands for anything but a slash", sel.resource)
+	}
+	if !sel.since.IsZero() && !sel.until.IsZero() && sel.until.Before(sel.since) {
+		q.fail("parameter until lies before since: swap them")
+	}
+	return sel
+}
+
+func (sel selection) match(a *correlate.Alarm) bool {
+	// Indeterminate is beside the order of severities and passes.
+	if a.Severity < sel.minSeverity && a.Severity != correlate.SeverityIndeterminate {
+		return false
+	}
+	if sel.resource != "" && sel.resource != string(a.Key.Resource) {
+		if ok, err := path.Match(sel.resource, string(a.Key.Resource)); err != nil || !ok {
+			return false
+		}
+	}
+	if sel.host != "" && sel.host != a.Key.Home {
+		return false
+	}
+	// The time from raise to clear must touch the time from since to until.
+	if !sel.since.IsZero() && !a.Standing() && a.Times.Cleared.Before(sel.since) {
+		return false
+	}
+	if !sel.until.IsZero() && a.Times.Raised.After(sel.until) {
+		return false
+	}
+	return sel.matchDomain(a) && sel.matchProject(a)
+}
+
+func (sel selection) matchDomain(a *correlate.Alarm) bool {
+	if sel.domain == "" || a.Key.Resource == correlate.NewID(correlate.KindDomain, sel.domain) {
+		return true
+	}
+	return anyOf(a, func(d correlate.Affected) bool { return d.Resource.Name() == sel.domain || d.Name == sel.domain })
+}
+
+func (sel selection) matchProject(a *correlate.Alarm) bool {
+	return sel.project == "" || anyOf(a, func(d correlate.Affected) bool { return d.Project == sel.project })
+}
+
+// anyOf asks the domains that an alarm hits or endangers.
+func anyOf(a *correlate.Alarm, f func(correlate.Affected) bool) bool {
+	return slices.ContainsFunc(a.Affected, f) || slices.ContainsFunc(a.AtRisk, f)
+}
+
+// position is an alarm's place in the list, newest first. A page's end stays a place when its alarm is gone.
+type position struct {
+	raised int64 // Unix nanoseconds
+	id     string
+}
+
+func positionOf(a *correlate.Alarm) position { return position{a.Times.Raised.UnixNano(), a.ID} }
+
+func (p position) compare(o position) int {
+	return cmp.Or(cmp.Compare(o.raised, p.raised), cmp.Compare(p.id, o.id))
+}
+
+func (p position) String() string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.raised, p.id))
+}
+
+func readPosition(q *query) position {
+	given := q.text("after")
+	if given == "" {
+		return position{}
+	}
+	var p position
+	text, err := base64.RawURLEncoding.DecodeString(given)
+	if err == nil {
+		_, err = fmt.Sscanf(string(text), "%d %s", &p.raised, &p.id)
+	}
+	if err != nil || p.String() != given {
+		q.fail("parameter after=%q: want the \"next\" of an earlier page, unchanged", given)
+	}
+	return p
+}

@@ -1,0 +1,173 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"strings"
+)
+
+const maxBody = 1 << 20
+
+// readBody reads a request's JSON into v, a pointer to a struct. It is strict: the media type, the size, unknown,
+// doubled and null members, wrong types and trailing data are refusals that name the member.
+func readBody(w http.ResponseWriter, r *http.Request, v any) error {
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || media != "application/json" && (r.Method != http.MethodPatch || media != "application/merge-patch+json") {
+		return &refusal{
+			http.StatusUnsupportedMediaType, "media-type", "the body's media type is not understood",
+			fmt.Sprintf("content type %q: send JSON with Content-Type: application/json", r.Header.Get("Content-Type")),
+		}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return &refusal{
+			http.StatusRequestEntityTooLarge, "too-large", "the body is too large",
+			fmt.Sprintf("the body has more than %d bytes: send a smaller one", tooLarge.Limit),
+		}
+	}
+	if err != nil {
+		return badRequest("read the body: %v", err)
+	}
+	return decode(body, v)
+}
+
+// decode is readBody behind the transport.
+func decode(body []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := checkValue(d, reflect.TypeOf(v).Elem(), ""); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return badRequest("the body goes on after byte %d: send one JSON object and nothing behind it", d.InputOffset())
+	}
+	var wrong *json.UnmarshalTypeError
+	if err := json.Unmarshal(body, v); errors.As(err, &wrong) {
+		return badRequest("%s: want %s, not %s", wrong.Field, jsonName(wrong.Type), wrong.Value)
+	} else if err != nil {
+		return badRequest("the body is not the JSON that is wanted here: %v", err)
+	}
+	return nil
+}
+
+// checkValue walks the next value beside the type that it is for. encoding/json alone takes doubled names (the last
+// wins), names in another case, and null for everything.
+func checkValue(d *json.Decoder, t reflect.Type, path string) error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	token, err := d.Token()
+	if err != nil {
+		return badJSON(err, d.InputOffset())
+	}
+	at := path
+	if at == "" {
+		at = "the body"
+	}
+	switch token {
+	case nil:
+		return badRequest("%s: null says nothing: leave it out, or give %s", at, jsonName(t))
+	case json.Delim('{'):
+		if t.Kind() != reflect.Struct {
+			return badRequest("%s: want %s, not an object", at, jsonName(t))
+		}
+		return checkMembers(d, t, path)
+	case json.Delim('['):
+		if t.Kind() != reflect.Slice {
+			return badRequest("%s: want %s, not a list", at, jsonName(t))
+		}
+		for i := 0; d.More(); i++ {
+			if err := checkValue(d, t.Elem(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+				return err
+			}
+		}
+		if _, err := d.Token(); err != nil {
+			return badJSON(err, d.InputOffset())
+		}
+		return nil
+	}
+	if scalar, got := jsonName(t), tokenName(token); scalar != got {
+		return badRequest("%s: want %s, not %s", at, scalar, got)
+	}
+	return nil
+}
+
+func checkMembers(d *json.Decoder, t reflect.Type, path string) error {
+	members := make(map[string]reflect.Type)
+	var names []string
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		members[name] = f.Type
+		names = append(names, name)
+	}
+	seen := make(map[string]bool)
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return badJSON(err, d.InputOffset())
+		}
+		name, _ := token.(string) // in an object the decoder gives a string or an error
+		at := name
+		if path != "" {
+			at = path + "." + name
+		}
+		member, known := members[name]
+		switch {
+		case !known:
+			return badRequest("%q is not known here: the names are %s", at, strings.Join(names, ", "))
+		case seen[name]:
+			return badRequest("%q stands twice: keep one", at)
+		}
+		seen[name] = true
+		if err := checkValue(d, member, at); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return badJSON(err, d.InputOffset())
+	}
+	return nil
+}
+
+func badJSON(err error, offset int64) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return badRequest("the body ends at byte %d inside a JSON value: send it whole", offset)
+	}
+	return badRequest("the body is not JSON at byte %d: %v", offset, err)
+}
+
+// jsonName is what people call the JSON for t.
+func jsonName(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		return "an object"
+	case reflect.Slice:
+		return "a list"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	default:
+		return "a number"
+	}
+}
+
+func tokenName(token json.Token) string {
+	switch token.(type) {
+	case string:
+		return "a string"
+	case bool:
+		return "true or false"
+	default:
+		return "a number"
+	}
+}

@@ -1,0 +1,170 @@
+package api
+
+import (
+	"net/url"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// stamp is t in UTC; nil when it has not come, or lies outside the years that RFC 3339 has (a source's broken clock).
+func stamp(t time.Time) *time.Time {
+	t = t.UTC()
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
+		return nil
+	}
+	return &t
+}
+
+// texts copies a list of names as strings, never nil.
+func texts[S ~string](in []S) []string {
+	out := make([]string, len(in))
+	for i, s := range in {
+		out[i] = string(s)
+	}
+	return out
+}
+
+// each converts a list, never nil.
+func each[A, B any](in []A, f func(A) B) []B {
+	out := make([]B, len(in))
+	for i, a := range in {
+		out[i] = f(a)
+	}
+	return out
+}
+
+// dictionary is m, never nil. What it is given is immutable.
+func dictionary(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func fromAlarm(a *correlate.Alarm) Alarm {
+	out := Alarm{
+		ID:            a.ID,
+		Revision:      a.Revision.String(),
+		State:         string(a.Last),
+		Confidence:    string(a.Confidence),
+		Severity:      a.Severity.String(),
+		EventType:     string(a.EventType),
+		Condition:     string(a.Key.Condition),
+		ProbableCause: a.ProbableCause,
+		AbstractCause: a.AbstractCause,
+		RootCause:     a.RootCause,
+		Correlated:    texts(a.Correlated),
+		Text:          a.Text,
+		Times: Times{
+			Occurred: stamp(a.Times.Occurred),
+			Observed: stamp(a.Times.Observed),
+			Raised:   stamp(a.Times.Raised),
+			Changed:  stamp(a.Times.Changed),
+			Cleared:  stamp(a.Times.Cleared),
+		},
+		Host:        a.Key.Home,
+		Resource:    string(a.Key.Resource),
+		Under:       a.Under,
+		Affected:    each(a.Affected, fromAffected),
+		AtRisk:      each(a.AtRisk, fromAffected),
+		Source:      a.Source,
+		ClearReason: a.ClearReason,
+		Evidence:    dictionary(a.Evidence),
+	}
+	if a.Ack != nil {
+		out.Ack = &Ack{By: a.Ack.By, Comment: a.Ack.Comment, At: stamp(a.Ack.At)}
+	}
+	return out
+}
+
+func fromAffected(a correlate.Affected) Affected {
+	return Affected{
+		Resource: string(a.Resource), Name: a.Name, Project: a.Project, State: a.State.String(),
+		Ports: each(a.Ports, fromPort),
+	}
+}
+
+func fromPort(p correlate.Port) Port { return Port{MAC: p.MAC, PortID: p.PortID} }
+
+func fromEvent(e correlate.Event) Event {
+	occurred := e.Occurred
+	if occurred.IsZero() {
+		occurred = e.Observed
+	}
+	return Event{
+		Time: stamp(occurred), Observed: stamp(e.Observed), Source: e.Source, Resource: string(e.Resource),
+		Condition: string(e.Condition), Status: e.Status.String(), Severity: e.Severity.String(), Text: e.Text,
+	}
+}
+
+func fromView(v correlate.View) Resource {
+	out := Resource{
+		ID:         string(v.Resource.ID),
+		Name:       v.Resource.Name,
+		Kind:       string(v.Resource.ID.Kind()),
+		State:      v.State.String(),
+		OwnState:   v.Own.String(),
+		Unknown:    v.Unknown,
+		Inactive:   v.Resource.Inactive,
+		Project:    v.Resource.Project,
+		Conditions: texts(v.Conditions),
+		Needs:      each(v.Resource.Needs, fromNeed),
+		Dependents: texts(v.Dependents),
+		Facts:      dictionary(v.Resource.Facts),
+	}
+	if v.Resource.Port != nil {
+		p := fromPort(*v.Resource.Port)
+		out.Port = &p
+	}
+	return out
+}
+
+func fromNeed(n correlate.Need) Need { return Need{Mode: n.Mode.String(), K: n.K, Of: texts(n.Of)} }
+
+func fromSubscription(s notify.Subscription) Subscription {
+	return Subscription{
+		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: each(s.Endpoints, withoutPassword), Format: s.Format,
+		Role: string(s.Role), Origin: string(s.Origin), Filter: fromFilter(s.Filter), Paused: s.Paused,
+		Created: stamp(s.Created),
+	}
+}
+
+// withoutPassword keeps the password of a URL's user out of answers.
+func withoutPassword(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.User == nil {
+		return endpoint
+	}
+	return u.Redacted()
+}
+
+func fromFilter(f notify.Filter) Filter {
+	return Filter{
+		Projects:      texts(f.Projects),
+		Domains:       texts(f.Domains),
+		ResourceTypes: texts(f.ResourceTypes),
+		Conditions:    texts(f.Conditions),
+		MinSeverity:   f.MinSeverity.String(),
+		Kinds:         texts(f.Kinds),
+		States:        each(f.States, correlate.State.String),
+		MinConfidence: string(f.MinConfidence),
+	}
+}
+
+func fromDelivery(d notify.DeliveryView) Delivery {
+	return Delivery{
+		ID: d.ID, Subscription: d.Subscription, AlarmID: d.AlarmID, Resource: string(d.Resource),
+		Condition: string(d.Condition), Revision: d.Revision.String(), State: string(d.State), Attempts: d.Attempts,
+		Superseded: d.Superseded, Created: stamp(d.Created), NextAttempt: stamp(d.NextAttempt), LastError: d.LastError,
+	}
+}
+
+func fromStages(s notify.Stages) Stages {
+	return Stages{
+		NotificationID: s.NotificationID, AlarmID: s.AlarmID, Subscription: s.Subscription,
+		T00: stamp(s.Occurred), T01: stamp(s.Observed), T02: stamp(s.Found), T06: stamp(s.Outbox), T08: stamp(s.Sent),
+		T09: stamp(s.Answered), Attempts: s.Attempts,
+	}
+}

@@ -1,0 +1,115 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	openapi "github.com/paramedic-ha/paramedic/docs/api"
+)
+
+// route is one method on one path. A reserved one belongs to the API's design and is not built yet.
+type route struct {
+	method, path string
+	handle       http.HandlerFunc
+	reserved     bool
+}
+
+func (s *Server) routes(metrics prometheus.Gatherer) []route {
+	scrape := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Timeout: requestTimeout, MaxRequestsInFlight: 4})
+	plain := []route{
+		{method: "GET", path: "/v1/status", handle: s.getStatus},
+		{method: "GET", path: "/v1/alarms", handle: s.getAlarms},
+		{method: "GET", path: "/v1/alarms/{id}", handle: s.getAlarm},
+		{method: "POST", path: "/v1/alarms/{id}/ack", handle: s.postAck},
+		{method: "GET", path: "/v1/events", handle: s.getEvents},
+		{method: "GET", path: "/v1/resources", handle: s.getResources},
+		{method: "GET", path: "/v1/resources/{id...}", handle: s.getResource},
+		{method: "GET", path: "/v1/topology", handle: s.getTopology},
+		{method: "GET", path: "/v1/subscriptions", handle: s.getSubscriptions},
+		{method: "POST", path: "/v1/subscriptions", handle: s.postSubscription},
+		{method: "GET", path: "/v1/subscriptions/{id}", handle: s.getSubscription},
+		{method: "PATCH", path: "/v1/subscriptions/{id}", handle: s.patchSubscription},
+		{method: "DELETE", path: "/v1/subscriptions/{id}", handle: s.deleteSubscription},
+		{method: "POST", path: "/v1/subscriptions/{id}/test", handle: s.postTest},
+		{method: "GET", path: "/v1/deliveries", handle: s.getDeliveries},
+		{method: "POST", path: "/v1/deliveries/{id}/retry", handle: s.postRetry},
+		{method: "GET", path: "/v1/profile", handle: s.getProfile},
+		{method: "GET", path: "/v1/openapi.yaml", handle: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/yaml") // RFC 9512
+			_, _ = w.Write(openapi.Document())
+		}},
+		{method: "GET", path: "/healthz", handle: s.getHealth},
+		{method: "GET", path: "/readyz", handle: s.getReady},
+		{method: "GET", path: "/metrics", handle: scrape.ServeHTTP},
+	}
+	for i := range plain {
+		plain[i].handle = timely(plain[i].handle)
+	}
+	// A watch lasts as long as its client.
+	all := append(plain, route{method: "GET", path: "/v1/watch", handle: s.getWatch})
+	for _, r := range []route{
+		{method: "POST", path: "/v1/events"},
+		{method: "PUT", path: "/v1/events"},
+		{method: "POST", path: "/v1/alarms/{id}/clear"},
+		{method: "PUT", path: "/v1/mutes"},
+		{method: "GET", path: "/v1/hosts"},
+		{method: "GET", path: "/v1/hosts/{name}"},
+		{method: "DELETE", path: "/v1/hosts/{name}"},
+		{method: "PUT", path: "/v1/hosts/{name}/state"},
+		{method: "GET", path: "/v1/maintenance"},
+		{method: "POST", path: "/v1/maintenance"},
+	} {
+		r.reserved, r.handle = true, s.notBuilt
+		all = append(all, r)
+	}
+	return all
+}
+
+// handler joins the routes by path, so that a wrong method and an unknown path are told apart and both are problems.
+func (s *Server) handler(metrics prometheus.Gatherer) http.Handler {
+	methods := make(map[string]map[string]http.HandlerFunc)
+	for _, r := range s.routes(metrics) {
+		if methods[r.path] == nil {
+			methods[r.path] = make(map[string]http.HandlerFunc)
+		}
+		methods[r.path][r.method] = r.handle
+		if r.method == http.MethodGet {
+			methods[r.path][http.MethodHead] = r.handle
+		}
+	}
+	mux := http.NewServeMux()
+	for path, handlers := range methods {
+		mux.HandleFunc(path, s.guard(func(w http.ResponseWriter, r *http.Request) {
+			if handle, ok := handlers[r.Method]; ok {
+				handle(w, r)
+				return
+			}
+			allowed := make([]string, 0, len(handlers))
+			for method := range handlers {
+				allowed = append(allowed, method)
+			}
+			slices.Sort(allowed)
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			s.refuse(w, r, &refusal{
+				http.StatusMethodNotAllowed, "method", "the method is not allowed here",
+				fmt.Sprintf("%s %s: the methods are %s", r.Method, r.URL.Path, strings.Join(allowed, ", ")),
+			})
+		}))
+	}
+	mux.HandleFunc("/", s.guard(func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, r, notFound("nothing is served at %s: /v1/openapi.yaml lists what is", r.URL.Path))
+	}))
+	return mux
+}
+
+func (s *Server) notBuilt(w http.ResponseWriter, r *http.Request) {
+	s.refuse(w, r, &refusal{
+		http.StatusNotImplemented, "not-built", "not yet built",
+		fmt.Sprintf("%s %s is reserved and not yet built: /v1/openapi.yaml lists what is", r.Method, r.URL.Path),
+	})
+}

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	requestTimeout = 10 * time.Second // for the backend to answer
+	headerTimeout  = 5 * time.Second
+	writeTimeout   = requestTimeout + 5*time.Second // for the client to take the answer, from the request's end
+	idleTimeout    = 2 * time.Minute
+	shutdownWithin = 1500 * time.Millisecond
+	maxHeader      = 16 << 10
+	maxConnections = 256
+	// maxWatchers keeps connections free for everything else.
+	maxWatchers = 64
+	// streamWrite is how long a watcher may take for one event before it is cut; heartbeat is how often an idle one
+	// hears from us.
+	streamWrite = 5 * time.Second
+	heartbeat   = 15 * time.Second
+)
+
+// Config is what a Server is made of; all fields are needed.
+type Config struct {
+	Backend  Backend
+	Socket   string // path of the Unix socket
+	Log      *slog.Logger
+	Gatherer prometheus.Gatherer // of /metrics
+}
+
+// Server serves the API.
+type Server struct {
+	backend  Backend
+	log      *slog.Logger
+	listener *listener
+	http     *http.Server
+	watchers chan struct{} // holds one of each running watch
+	closing  chan struct{} // closed when the server shuts down: streams end
+}
+
+// New opens the socket; clients that connect wait until Run. Call Run or Close, or the socket stays.
+//
+// A socket on which another process listens is an error; one that a crashed agent left is replaced.
+func New(c Config) (*Server, error) {
+	s := &Server{
+		backend:  c.Backend,
+		log:      c.Log,
+		watchers: make(chan struct{}, maxWatchers),
+		closing:  make(chan struct{}),
+	}
+	var err error
+	if s.listener, err = listen(c.Socket, maxConnections); err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{
+		Handler:           s.handler(c.Gatherer),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ConnContext:       withPeer,
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+	}
+	s.http.RegisterOnShutdown(func() { close(s.closing) })
+	return s, nil
+}
+
+// Close gives the socket back when Run was never called.
+func (s *Server) Close() error { return s.listener.Close() }
+
+// Run serves until ctx ends. Then streams end, requests in flight have a moment to finish and are cut, the socket is
+// removed, and Run returns nil, all within two seconds. Call it once.
+func (s *Server) Run(ctx context.Context) error {
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	s.http.BaseContext = func(net.Listener) context.Context { return requests }
+
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve the API: %w", errors.Join(err, s.listener.Close()))
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(requests, shutdownWithin)
+	defer cancel()
+	if err := s.http.Shutdown(grace); err != nil {
+		s.log.Warn("API requests were cut", "err", err)
+		cut()
+		if err := s.http.Close(); err != nil {
+			return fmt.Errorf("close the API: %w", err)
+		}
+	}
+	<-served
+	return nil
+}
+
+// guard bounds a request in time and turns a panic into an answer.
+func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			// ErrAbortHandler is net/http's way to drop a connection.
+			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
+				s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				s.refuse(w, r, &refusal{
+					http.StatusInternalServerError, "internal", "the agent failed",
+					"a defect in the agent: please report it with the agent's log",
+				})
+			} else if p != nil {
+				panic(p)
+			}
+		}()
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next(w, r)
+	}
+}
+
+// timely gives the backend requestTimeout.
+func timely(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		next(w, r.WithContext(ctx))
+	}
+}

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	socketMode    = 0o660
+	directoryMode = 0o750
+	// maxSocketPath is what sockaddr_un holds with its final NUL, see unix(7).
+	maxSocketPath = 107
+	dialTimeout   = time.Second
+)
+
+// listen opens the socket for at most limit connections at a time. A socket that nobody listens on any more is
+// replaced; one that answers is another agent's, and an error.
+func listen(path string, limit int) (*listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("listen on %s: the path has %d bytes, a unix socket's at most %d: choose a shorter api.socket",
+			path, len(path), maxSocketPath)
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, directoryMode); err != nil {
+		return nil, fmt.Errorf("listen on %s: make its directory: %w", path, err)
+	}
+	// Between looking at the old socket and binding the new one no other agent may do the same. The lock is on the
+	// directory, so that no lock file stays behind.
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: open its directory: %w", path, err)
+	}
+	defer lock.Close() // and so unlocked
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("listen on %s: another agent is just starting in that directory: %w", path, err)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), l.Close())
+	}
+	return &listener{UnixListener: l, slots: make(chan struct{}, limit), closed: make(chan struct{})}, nil
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("there is a %s that is no socket: remove it or choose another api.socket", info.Mode().Type())
+	}
+	conn, err := net.DialTimeout("unix", path, dialTimeout)
+	switch {
+	case err == nil:
+		conn.Close()
+		return errors.New("another agent is listening there: stop it, or give this one another api.socket")
+	case errors.Is(err, unix.ECONNREFUSED): // unix(7): bound, and nobody listens
+		return os.Remove(path)
+	}
+	return fmt.Errorf("find out whether another agent listens there: %w", err)
+}
+
+// listener hands out connections that know their peer, at most cap(slots) at a time; further ones wait in the
+// kernel's backlog.
+type listener struct {
+	*net.UnixListener
+	slots  chan struct{}
+	close  sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := l.AcceptUnix()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &peerConn{UnixConn: conn, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+// Close implements net.Listener and removes the socket.
+func (l *listener) Close() error {
+	l.close.Do(func() { close(l.closed) })
+	return l.UnixListener.Close()
+}
+
+type peerConn struct {
+	*net.UnixConn
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *peerConn) Close() error {
+	defer c.release()
+	return c.UnixConn.Close()
+}
+
+type peerKey struct{}
+
+// withPeer notes who is at the other end.
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	if c, ok := conn.(*peerConn); ok {
+		return context.WithValue(ctx, peerKey{}, c)
+	}
+	return ctx
+}
+
+// peerName is the user at the other end of the request's connection, as the kernel saw it at connect (SO_PEERCRED,
+// unix(7)): its name, or "uid N" when it has none here.
+func peerName(ctx context.Context) (string, error) {
+	conn, ok := ctx.Value(peerKey{}).(*peerConn)
+	if !ok {
+		return "", errors.New("ask who is calling: not a unix connection")
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return "", fmt.Errorf("ask who is calling: %w", err)
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return "", fmt.Errorf("ask who is calling: %w", err)
+	}
+	if credErr != nil {
+		return "", fmt.Errorf("ask who is calling: %w", credErr)
+	}
+	uid := strconv.FormatUint(uint64(cred.Uid), 10)
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username, nil
+	}
+	return "uid " + uid, nil
+}

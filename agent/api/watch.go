@@ -1,0 +1,143 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// getWatch streams changes as server-sent events until the client, or the server, goes. A client that does not take
+// an event in streamWrite is cut; it comes back with Last-Event-ID and misses nothing that the feed still holds.
+func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
+	q := newQuery(r.URL.RawQuery, "since")
+	since := r.Header.Get("Last-Event-ID") // a client that reconnects by itself keeps the URL: the header is newer
+	if since == "" {
+		since = q.text("since")
+	}
+	term, after, err := parseEventID(since)
+	if err = errors.Join(q.err, err); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	select {
+	case s.watchers <- struct{}{}:
+		defer func() { <-s.watchers }()
+	default:
+		w.Header().Set("Retry-After", "5")
+		s.refuse(w, r, &refusal{
+			http.StatusServiceUnavailable, "too-many", "too many streams",
+			fmt.Sprintf("%d streams are open, which is the most: end one, or try again", cap(s.watchers)),
+		})
+		return
+	}
+	stream := &eventStream{control: http.NewResponseController(w), w: w, term: s.backend.Notify().Restored().Term}
+	// The server's read deadline would end the request's context while it runs.
+	if err := stream.control.SetReadDeadline(time.Time{}); err != nil {
+		s.refuse(w, r, fmt.Errorf("open the stream: %w", err))
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.WriteHeader(http.StatusOK)
+	if err := s.follow(r, stream, term, after); err != nil {
+		s.log.Debug("watch ended", "err", err)
+	}
+}
+
+// follow writes what comes after the event named by term and after; zero both is "from now on".
+func (s *Server) follow(r *http.Request, stream *eventStream, term, after uint64) error {
+	changes, next, lost := s.backend.Changes(after)
+	switch {
+	case term == 0: // from now on
+		lost = false
+		if n := len(changes); n > 0 {
+			after = changes[n-1].Seq
+		}
+		changes = nil
+	case term != stream.term: // numbers of another run: all that this one holds is new
+		changes, next, _ = s.backend.Changes(0)
+		lost = true
+	}
+	if err := stream.comment("watching"); err != nil {
+		return err
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		if lost {
+			if err := stream.lost(); err != nil {
+				return err
+			}
+		}
+		for _, c := range changes {
+			if err := stream.alarm(c); err != nil {
+				return err
+			}
+			after = c.Seq
+		}
+		select {
+		case <-r.Context().Done():
+			return r.Context().Err()
+		case <-s.closing:
+			return nil
+		case <-beat.C:
+			if err := stream.comment("still here"); err != nil {
+				return err
+			}
+			changes, lost = nil, false
+		case <-next:
+			changes, next, lost = s.backend.Changes(after)
+		}
+	}
+}
+
+// eventStream writes the event stream format of the HTML standard, 9.2.
+type eventStream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	term    uint64
+}
+
+func (e *eventStream) alarm(c SeqChange) error {
+	data, err := json.Marshal(WatchEvent{Transition: string(c.Change.Alarm.Last), Alarm: fromAlarm(c.Change.Alarm)})
+	if err != nil {
+		return fmt.Errorf("encode change %d: %w", c.Seq, err)
+	}
+	return e.write(fmt.Sprintf("event: alarm\nid: %d.%d\ndata: %s\n\n", e.term, c.Seq, data))
+}
+
+func (e *eventStream) lost() error {
+	return e.write("event: lost\ndata: {\"remedy\":\"changes were lost: read /v1/alarms, then go on with this stream\"}\n\n")
+}
+
+func (e *eventStream) comment(text string) error { return e.write(": " + text + "\n\n") }
+
+func (e *eventStream) write(text string) error {
+	if err := e.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return fmt.Errorf("set the stream's deadline: %w", err)
+	}
+	if _, err := e.w.Write([]byte(text)); err != nil {
+		return fmt.Errorf("write to the stream: %w", err)
+	}
+	if err := e.control.Flush(); err != nil {
+		return fmt.Errorf("write to the stream: %w", err)
+	}
+	return nil
+}
+
+// parseEventID reads "term.number"; empty is zero both.
+func parseEventID(id string) (term, seq uint64, err error) {
+	if id == "" {
+		return 0, 0, nil
+	}
+	t, n, ok := strings.Cut(id, ".")
+	term, errTerm := strconv.ParseUint(t, 10, 64)
+	seq, errSeq := strconv.ParseUint(n, 10, 64)
+	if !ok || errTerm != nil || errSeq != nil || term == 0 || seq == 0 {
+		return 0, 0, badRequest("since or Last-Event-ID %q: want the id of an event of this stream, for instance 2.17", id)
+	}
+	return term, seq, nil
+}
