@@ -181,7 +181,11 @@ type Alarm struct {
 	Times       Times
 	ClearReason string
 
-	Affected []Affected // failed or degraded because of it; sorted by resource
+	// Lost is true while the resource is out of the topology because a fault took it (GoneByFault, GoneVanished): such
+	// an alarm survives a restart although no source states the resource, and an acknowledgement clears it.
+	Lost bool
+
+	Affected []Affected // failed or degraded because of it; sorted by resource; of a cleared alarm: the last ones, as they are now
 	AtRisk   []Affected // one more fault away; sorted by resource
 
 	Ack *Acknowledgement

@@ -1,6 +1,9 @@
 package correlate
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Mode is how a condition ends.
 type Mode uint8
@@ -27,7 +30,7 @@ type Rule struct {
 	Absorbed      Severity
 	EventType     EventType
 	ProbableCause string
-	AbstractCause string
+	AbstractCause string // empty: by the kind of the resource
 	// Follows: on a resource whose needs have failed under the same kind of condition, this one is their consequence
 	// and is correlated under theirs (a VLAN loses carrier with its parent; a domain's crash is never explained so).
 	Follows bool
@@ -56,6 +59,9 @@ const (
 	CondBacking       Condition = "backing"        // what a vnic or vdisk stands on is lost
 	CondUnreadable    Condition = "unreadable"     // its definition can't be understood
 
+	// CondGroup is what a failed k-of-n group says when its need names no condition.
+	CondGroup Condition = "group-failed"
+
 	// Hypervisor and ourselves.
 	CondHypervisorUnreachable Condition = "hypervisor-unreachable"
 	CondSourceBlind           Condition = "source-blind"        // a source of ours can't see
@@ -63,3 +69,154 @@ const (
 	CondOutbox                Condition = "outbox"              // deliveries are not durable
 	CondSubscription          Condition = "subscription-failed" // a consumer can't be reached, or asked to stop
 )
+
+// What tenants are told of a cause.
+const (
+	CauseCompute    = "compute"
+	CauseNetwork    = "network"
+	CauseStorage    = "storage"
+	CausePower      = "power"
+	CauseHypervisor = "hypervisor"
+)
+
+// impulseHold is how long what only happens, and does not last, is held as a fault: long enough for a consumer that
+// polls to see it, short enough not to be mistaken for a lasting one.
+const impulseHold = time.Minute
+
+// table defines the conditions. Probable causes are those of ITU-T X.733 annex A and X.721 in hyphenated spelling.
+var table = [...]Rule{
+	{
+		Condition: CondCarrier, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning, Follows: true,
+		EventType: TypeCommunications, ProbableCause: "loss-of-signal", AbstractCause: CauseNetwork,
+		Text: "the link is enabled and has no carrier",
+	},
+	{
+		Condition: CondDisabled, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning,
+		EventType: TypeCommunications, ProbableCause: "out-of-service", AbstractCause: CauseNetwork,
+		Text: "the link is administratively down",
+	},
+	{
+		Condition: CondGone, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning, AckClears: true,
+		EventType: TypeEquipment, ProbableCause: "equipment-malfunction",
+		Text: "it was there and has vanished",
+	},
+	{
+		Condition: CondLinkErrors, State: StateDegraded, Severity: SeverityMinor, Absorbed: SeverityWarning,
+		EventType: TypeCommunications, ProbableCause: "lan-error", AbstractCause: CauseNetwork,
+		Text: "the link's error counters rise faster than they should",
+	},
+	{
+		Condition: CondCrash, State: StateFailed, Severity: SeverityCritical,
+		EventType: TypeProcessingError, ProbableCause: "software-program-abnormally-terminated", AbstractCause: CauseCompute,
+		Text: "the domain's process died",
+	},
+	{
+		Condition: CondGuestPanic, Mode: Impulse, Hold: impulseHold, State: StateFailed, Severity: SeverityCritical,
+		EventType: TypeProcessingError, ProbableCause: "software-program-error", AbstractCause: CauseCompute,
+		Text: "the guest's kernel panicked",
+	},
+	{
+		Condition: CondWatchdog, Mode: Impulse, Hold: impulseHold, State: StateFailed, Severity: SeverityMajor,
+		EventType: TypeProcessingError, ProbableCause: "software-program-error", AbstractCause: CauseCompute,
+		Text: "the guest stopped feeding its watchdog",
+	},
+	{
+		Condition: CondIOError, State: StateFailed, Severity: SeverityCritical,
+		EventType: TypeEquipment, ProbableCause: "io-device-error", AbstractCause: CauseStorage,
+		Text: "the domain is paused because its storage failed",
+	},
+	{
+		Condition: CondStopped, State: StateFailed, Severity: SeverityCritical,
+		EventType: TypeProcessingError, ProbableCause: "out-of-service", AbstractCause: CauseCompute,
+		Text: "the domain stopped, and nobody is known to have wanted it",
+	},
+	{
+		Condition: CondReboot, Mode: Impulse, Hold: impulseHold, State: StateFailed, Severity: SeverityMajor,
+		EventType: TypeProcessingError, ProbableCause: "out-of-service", AbstractCause: CauseCompute,
+		Text: "the guest was reset",
+	},
+	{
+		// An upgrade of the agent, or an orderly shutdown, closes its channel first: wait for what explains it.
+		Condition: CondGuestAgent, HoldDown: 10 * time.Second, State: StateDegraded, Severity: SeverityMajor,
+		EventType: TypeProcessingError, ProbableCause: "software-program-abnormally-terminated", AbstractCause: CauseCompute,
+		Text: "the agent in the guest was there and does not answer",
+	},
+	{
+		Condition: CondMemoryFailure, Mode: Impulse, Hold: impulseHold, State: StateFailed, Severity: SeverityCritical,
+		EventType: TypeEquipment, ProbableCause: "equipment-malfunction", AbstractCause: CauseCompute,
+		Text: "an uncorrected memory error hit the guest's memory",
+	},
+	{
+		Condition: CondBacking, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning, Follows: true,
+		EventType: TypeEquipment, ProbableCause: "underlying-resource-unavailable",
+		Text: "what it stands on is lost",
+	},
+	{
+		Condition: CondUnreadable, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "configuration-or-customization-error", AbstractCause: CauseHypervisor,
+		Text: "its definition can't be understood",
+	},
+	{
+		Condition: CondGroup, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning,
+		EventType: TypeEquipment, ProbableCause: "underlying-resource-unavailable",
+		Text: "too few of its members work",
+	},
+	{
+		Condition: CondHypervisorUnreachable, State: StateFailed, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "underlying-resource-unavailable", AbstractCause: CauseHypervisor,
+		Text: "the hypervisor's daemon does not answer; its domains are not seen, and not known to be hurt",
+	},
+	{
+		Condition: CondSourceBlind, State: StateDegraded, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "underlying-resource-unavailable", AbstractCause: CauseHypervisor,
+		Text: "a source of this agent can't see",
+	},
+	{
+		Condition: CondSourceFailed, State: StateFailed, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "software-program-abnormally-terminated", AbstractCause: CauseHypervisor,
+		Text: "a source of this agent failed",
+	},
+	{
+		Condition: CondOutbox, State: StateDegraded, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "storage-capacity-problem", AbstractCause: CauseHypervisor,
+		Text: "deliveries are not durable",
+	},
+	{
+		Condition: CondSubscription, State: StateDegraded, Severity: SeverityWarning,
+		EventType: TypeCommunications, ProbableCause: "communications-subsystem-failure", AbstractCause: CauseHypervisor,
+		Text: "a consumer can't be reached, or asked to stop",
+	},
+}
+
+// Rules lists the static definitions, for catalogues and checks of the configuration.
+func Rules() []Rule { return slices.Clone(table[:]) }
+
+// RuleOf is the static definition of a condition. One that is not defined, from another monitor, is level, fails its
+// resource, and has severity indeterminate, which passes every filter: what nobody has classified is not dropped.
+func RuleOf(c Condition) Rule {
+	for _, r := range table {
+		if r.Condition == c {
+			return r
+		}
+	}
+	return Rule{
+		Condition: c, State: StateFailed, Severity: SeverityIndeterminate,
+		EventType: TypeEquipment, ProbableCause: "indeterminate", Text: string(c),
+	}
+}
+
+// abstractCause is what tenants are told of a fault whose rule does not say.
+func abstractCause(k Kind) string {
+	switch k {
+	case KindNIC, KindBond, KindBridge, KindVNIC:
+		return CauseNetwork
+	case KindDisk, KindVolume, KindVDisk:
+		return CauseStorage
+	case KindPSU:
+		return CausePower
+	case KindHypervisor, KindService:
+		return CauseHypervisor
+	case KindHost, KindZone, KindCPU, KindDIMM, KindFan, KindSensor, KindDomain:
+	}
+	return CauseCompute
+}

@@ -4,8 +4,8 @@ import "time"
 
 // Need is one edge bundle of the topology: the resource that holds it needs the members of Of.
 //
-// A member that the topology doesn't hold (not stated yet, or gone without a fault) doesn't count: what is unknown
-// fails nobody.
+// A member that the topology doesn't hold (not stated yet, or gone without a fault) or that is inactive doesn't count:
+// what is unknown fails nobody.
 type Need struct {
 	Mode NeedMode
 	K    int // how many of Of must work, for KOfN; at least 1
@@ -42,7 +42,8 @@ func (m NeedMode) String() string {
 type Delta struct {
 	Source string
 	// Full says that Set and Events are the whole present truth of Source: any resource that it stated earlier and
-	// does not state now is gone with GoneVanished, unless Gone says otherwise.
+	// does not state now is gone with GoneVanished, unless Gone says otherwise, and any level condition that it
+	// reported failed earlier and does not mention now has recovered (a read that failed is mentioned as unknown).
 	Full   bool
 	Set    []Resource
 	Gone   []Gone
@@ -62,7 +63,9 @@ type GoneReason uint8
 
 // GoneVanished raises CondGone when the resource is physical, or when something needed it; else it is taken as
 // orderly. GoneOrderly clears the resource's alarms with ReasonGone, GoneMigrated with ReasonMigrated.
-// GoneByFault removes the resource and leaves its standing alarms standing (a transient domain that crashed).
+// GoneByFault removes the resource and leaves its standing alarms standing (a transient domain that crashed, a tap
+// that was deleted): until the resource is stated again and well, until they are acknowledged, or, but for CondGone,
+// until nothing active needs a resource that was needed.
 const (
 	GoneVanished GoneReason = iota
 	GoneOrderly

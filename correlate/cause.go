@@ -1,0 +1,105 @@
+package correlate
+
+import (
+	"slices"
+)
+
+// Which alarm is the consequence of which. Two ways lead to a root cause:
+//
+//   - upwards: a member's alarm belongs under the alarm of the k-of-n group that failed with it, for the group's
+//     failure is what hurts;
+//   - downwards: a condition that Follows, on a resource whose needs have failed, belongs under the alarm of what failed
+//     there (a VLAN loses its carrier with its parent).
+//
+// An alarm that is correlated under another is not sent. So that this never hides a domain, it happens only when the
+// root's affected list covers its own.
+
+// root follows the parents up to the alarm that explains r; r itself when nothing does.
+func (r *record) root() *record {
+	for r.parent != nil {
+		r = r.parent
+	}
+	return r
+}
+
+// explain finds the parents of the dirty records. Those that came last are explained first, so that in a cycle the
+// one that came first remains the cause.
+func (e *Engine) explain(dirty []*record) {
+	for _, r := range dirty {
+		if r.frozen && r.stands() && r.parent != nil && r.parent.stands() {
+			continue
+		}
+		r.adopt(nil)
+	}
+	for _, r := range dirty {
+		if r.frozen || !r.stands() {
+			continue
+		}
+		p := r.next.through
+		if p == nil && r.def.Follows && !r.group {
+			e.walk++
+			p = e.upstream(r.node)
+		}
+		if p == nil || p.root() == r {
+			continue
+		}
+		root := p.root()
+		if covers(root.next.affected, r.next.affected) {
+			r.adopt(p)
+		}
+	}
+}
+
+// upstream finds what failed a resource's needs: the first alarm that fails one of its members, nearest first.
+func (e *Engine) upstream(n *node) *record {
+	n.closed = e.walk
+	for i := range n.groups {
+		g := &n.groups[i]
+		if g.state != StateFailed {
+			continue
+		}
+		for _, m := range g.members {
+			v := m.node
+			if v.closed == e.walk || v.state != StateFailed || !v.counts() {
+				continue
+			}
+			for _, r := range v.records {
+				if r.failing() == StateFailed {
+					return r
+				}
+			}
+			if r := e.upstream(v); r != nil {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// adopt puts r under p; nil makes it a root.
+func (r *record) adopt(p *record) {
+	if r.parent == p {
+		return
+	}
+	if r.parent != nil {
+		c := r.parent.children
+		i := slices.Index(c, r)
+		c[i] = c[len(c)-1]
+		c[len(c)-1] = nil
+		r.parent.children = c[:len(c)-1]
+	}
+	if r.parent = p; p != nil {
+		p.children = append(p.children, r)
+	}
+}
+
+// members appends the ids of all alarms that r explains.
+func (r *record) members(ids []string) []string {
+	for _, c := range r.children {
+		if c.alarm != nil {
+			ids = append(ids, c.alarm.ID)
+		}
+		ids = c.members(ids)
+	}
+	return ids
+}
