@@ -45,7 +45,10 @@ func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 		alarms = alarms[:limit]
 		page.Next = positionOf(alarms[limit-1]).String()
 	}
-	page.Alarms = each(alarms, fromAlarm)
+	if page.Alarms, err = s.present(r.Context(), alarms); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
 	s.answer(w, r, http.StatusOK, page)
 }
 
@@ -74,6 +77,29 @@ func (s *Server) alarms(ctx context.Context, state string) ([]*correlate.Alarm, 
 	return all, nil
 }
 
+// present converts alarms. Of standing ones it shows what they are correlated with now, which is more than their last
+// revision told: a member that joins a root cause makes no revision of it.
+func (s *Server) present(ctx context.Context, alarms []*correlate.Alarm) ([]Alarm, error) {
+	out := each(alarms, fromAlarm)
+	correlated := make([][]string, len(alarms))
+	err := s.backend.Query(ctx, func(e *correlate.Engine) {
+		for i, a := range alarms {
+			if a.Standing() {
+				correlated[i] = e.Correlated(a.ID)
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up what the alarms are correlated with: %w", err)
+	}
+	for i, ids := range correlated {
+		if ids != nil {
+			out[i].Correlated = ids
+		}
+	}
+	return out, nil
+}
+
 func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 	if q := newQuery(r.URL.RawQuery); q.err != nil {
 		s.refuse(w, r, q.err)
@@ -85,11 +111,15 @@ func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	for _, a := range alarms {
-		if a.ID == id {
-			s.answer(w, r, http.StatusOK, fromAlarm(a))
-			return
-		}
+	alarms = slices.DeleteFunc(alarms, func(a *correlate.Alarm) bool { return a.ID != id })
+	found, err := s.present(r.Context(), alarms)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	if len(found) > 0 {
+		s.answer(w, r, http.StatusOK, found[0])
+		return
 	}
 	s.refuse(w, r, notFound("alarm %q neither stands nor cleared lately: /v1/alarms?state=all lists those that are known", id))
 }

@@ -16,7 +16,7 @@ type Backend interface {
 	// what the engine hands out is immutable and may be kept.
 	Query(ctx context.Context, f func(*correlate.Engine)) error
 	// Ack notes that somebody knows of a standing alarm and returns it as it is then. An error that is
-	// notify.ErrNotFound says that no such alarm stands, notify.ErrInvalid that it can't be acknowledged.
+	// correlate.ErrNoAlarm says that no such alarm stands.
 	Ack(ctx context.Context, id, by, comment string) (*correlate.Alarm, error)
 	// History holds recently cleared alarms, newest last, bounded.
 	History() []*correlate.Alarm

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net/url"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -101,21 +100,23 @@ func fromEvent(e correlate.Event) Event {
 
 func fromView(v correlate.View) Resource {
 	out := Resource{
-		ID:         string(v.Resource.ID),
-		Name:       v.Resource.Name,
-		Kind:       string(v.Resource.ID.Kind()),
-		State:      v.State.String(),
+		ID:         string(v.ID),
+		Name:       v.Name,
+		Kind:       string(v.ID.Kind()),
+		Source:     v.Source,
+		State:      v.Derived.String(),
 		OwnState:   v.Own.String(),
 		Unknown:    v.Unknown,
-		Inactive:   v.Resource.Inactive,
-		Project:    v.Resource.Project,
+		Lost:       v.Lost,
+		Inactive:   v.Inactive,
+		Project:    v.Project,
 		Conditions: texts(v.Conditions),
-		Needs:      each(v.Resource.Needs, fromNeed),
+		Needs:      each(v.Needs, fromNeed),
 		Dependents: texts(v.Dependents),
-		Facts:      dictionary(v.Resource.Facts),
+		Facts:      dictionary(v.Facts),
 	}
-	if v.Resource.Port != nil {
-		p := fromPort(*v.Resource.Port)
+	if v.Port != nil {
+		p := fromPort(*v.Port)
 		out.Port = &p
 	}
 	return out
@@ -125,19 +126,10 @@ func fromNeed(n correlate.Need) Need { return Need{Mode: n.Mode.String(), K: n.K
 
 func fromSubscription(s notify.Subscription) Subscription {
 	return Subscription{
-		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: each(s.Endpoints, withoutPassword), Format: s.Format,
+		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: texts(s.Endpoints), Format: s.Format,
 		Role: string(s.Role), Origin: string(s.Origin), Filter: fromFilter(s.Filter), Paused: s.Paused,
 		Created: stamp(s.Created),
 	}
-}
-
-// withoutPassword keeps the password of a URL's user out of answers.
-func withoutPassword(endpoint string) string {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.User == nil {
-		return endpoint
-	}
-	return u.Redacted()
 }
 
 func fromFilter(f notify.Filter) Filter {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -34,7 +35,7 @@ func asRefusal(err error) *refusal {
 	switch {
 	case errors.As(err, &r):
 		return r
-	case errors.Is(err, notify.ErrNotFound):
+	case errors.Is(err, notify.ErrNotFound), errors.Is(err, correlate.ErrNoAlarm):
 		return &refusal{http.StatusNotFound, "not-found", "no such thing", err.Error()}
 	case errors.Is(err, notify.ErrFromFile):
 		return &refusal{http.StatusConflict, "from-file", "the configuration file owns it", err.Error()}

@@ -86,13 +86,13 @@ func (s *Server) getTopology(w http.ResponseWriter, r *http.Request) {
 func around(views []correlate.View, root correlate.ID) ([]correlate.View, error) {
 	byID := make(map[correlate.ID]correlate.View, len(views))
 	for _, v := range views {
-		byID[v.Resource.ID] = v
+		byID[v.ID] = v
 	}
 	if _, known := byID[root]; !known {
 		return nil, unknownResource(root)
 	}
 	below := reach(byID, root, func(v correlate.View) (ids []correlate.ID) {
-		for _, n := range v.Resource.Needs {
+		for _, n := range v.Needs {
 			ids = append(ids, n.Of...)
 		}
 		return ids
@@ -100,7 +100,7 @@ func around(views []correlate.View, root correlate.ID) ([]correlate.View, error)
 	above := reach(byID, root, func(v correlate.View) []correlate.ID { return v.Dependents })
 	var kept []correlate.View
 	for _, v := range views {
-		if below[v.Resource.ID] || above[v.Resource.ID] {
+		if below[v.ID] || above[v.ID] {
 			kept = append(kept, v)
 		}
 	}

@@ -2,13 +2,10 @@ package api
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -128,26 +125,13 @@ func (s *Server) getProfile(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, http.StatusOK, StageList{Stages: each(s.backend.Notify().Profile(), fromStages)})
 }
 
-// subscription checks what has names and defaults here; endpoints, format and the rest are notify's to judge.
+// subscription reads what has names here; the contents are notify's to judge (Subscription.Validate).
 func (b SubscriptionRequest) subscription() (notify.Subscription, error) {
 	sub := notify.Subscription{
 		Name: b.Name, Endpoints: b.Endpoints, Format: b.Format, Role: notify.Role(b.Role), Origin: notify.OriginAPI,
 	}
-	if sub.Name == "" {
-		return sub, badRequest("name: it is missing: give a name that people will know it by")
-	}
-	if len(sub.Endpoints) == 0 {
-		return sub, badRequest("endpoints: there is none: give at least one http or https URL")
-	}
-	if sub.Format == "" {
-		sub.Format = "native"
-	}
-	switch sub.Role {
-	case "":
-		sub.Role = notify.RoleAdmin // who opens the socket is one
-	case notify.RoleAdmin, notify.RoleConsumer:
-	default:
-		return sub, badRequest("role: %q: want admin or consumer", b.Role)
+	if sub.Role == "" {
+		sub.Role = notify.RoleAdmin // who may open the socket is one
 	}
 	var err error
 	if b.Secret != "" {
@@ -166,12 +150,6 @@ func (b SubscriptionChange) patch() (notify.SubscriptionPatch, error) {
 	if b == (SubscriptionChange{}) {
 		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter or paused")
 	}
-	if b.Name != nil && *b.Name == "" {
-		return p, badRequest("name: it is empty: leave it out to keep the old one")
-	}
-	if b.Endpoints != nil && len(*b.Endpoints) == 0 {
-		return p, badRequest("endpoints: there is none: give at least one http or https URL, or leave it out")
-	}
 	if b.Secret != nil {
 		secret, err := parseSecret(*b.Secret)
 		if err != nil {
@@ -189,42 +167,27 @@ func (b SubscriptionChange) patch() (notify.SubscriptionPatch, error) {
 	return p, nil
 }
 
-// parseSecret reads the form of Standard Webhooks 1.0. Its errors never quote what was given.
 func parseSecret(text string) (notify.Secret, error) {
-	const prefix = "whsec_"
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text, prefix))
-	if err != nil || !strings.HasPrefix(text, prefix) || len(key) < 24 || len(key) > 64 {
-		return notify.Secret{}, badRequest("secret: want %s and the base64 of 24 to 64 bytes: `paramedic keygen` makes one", prefix)
+	secret, err := notify.ParseSecret(text)
+	if err != nil {
+		return secret, badRequest("secret: %v", err)
 	}
-	return notify.NewSecret(key), nil
+	return secret, nil
 }
 
 func (f Filter) parse() (notify.Filter, error) {
 	out := notify.Filter{
-		Projects: f.Projects, Domains: f.Domains, Kinds: f.Kinds, MinConfidence: correlate.Confidence(f.MinConfidence),
-	}
-	for i, kind := range f.ResourceTypes {
-		if !slices.Contains(correlate.Kinds(), correlate.Kind(kind)) {
-			return out, badRequest("filter.resource_types[%d]: %q: want one of %s", i, kind, strings.Join(texts(correlate.Kinds()), ", "))
-		}
-		out.ResourceTypes = append(out.ResourceTypes, correlate.Kind(kind))
-	}
-	for _, condition := range f.Conditions {
-		out.Conditions = append(out.Conditions, correlate.Condition(condition))
+		Projects:      f.Projects,
+		Domains:       f.Domains,
+		ResourceTypes: named[correlate.Kind](f.ResourceTypes),
+		Conditions:    named[correlate.Condition](f.Conditions),
+		Kinds:         f.Kinds,
+		MinConfidence: correlate.Confidence(f.MinConfidence),
 	}
 	if f.MinSeverity != "" {
 		var err error
 		if out.MinSeverity, err = correlate.ParseSeverity(f.MinSeverity); err != nil {
 			return out, badRequest("filter.min_severity: %v", err)
-		}
-	}
-	for i, kind := range f.Kinds {
-		switch kind {
-		case "fault":
-		case "maintenance", "prediction":
-			return out, badRequest("filter.kinds[%d]: %q is not yet built: leave it out", i, kind)
-		default:
-			return out, badRequest("filter.kinds[%d]: %q: want fault", i, kind)
 		}
 	}
 	for i, name := range f.States {
@@ -233,11 +196,6 @@ func (f Filter) parse() (notify.Filter, error) {
 			return out, badRequest("filter.states[%d]: %v", i, err)
 		}
 		out.States = append(out.States, state)
-	}
-	switch out.MinConfidence {
-	case "", correlate.ConfidenceProbable, correlate.ConfidenceConfirmed, correlate.ConfidenceFenced:
-	default:
-		return out, badRequest("filter.min_confidence: %q: want probable, confirmed or fenced", f.MinConfidence)
 	}
 	return out, nil
 }
@@ -249,4 +207,13 @@ func parseState(name string) (correlate.State, error) {
 		}
 	}
 	return correlate.StateOK, fmt.Errorf("%q: want at-risk, degraded or failed", name)
+}
+
+// named copies strings as names; none stay nil, which passes all.
+func named[T ~string](in []string) []T {
+	var out []T
+	for _, s := range in {
+		out = append(out, T(s))
+	}
+	return out
 }

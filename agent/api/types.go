@@ -137,9 +137,11 @@ type Resource struct {
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
 	Kind       string            `json:"kind"`
+	Source     string            `json:"source"` // who states it
 	State      string            `json:"state"`
 	OwnState   string            `json:"own_state"`
 	Unknown    bool              `json:"unknown"`
+	Lost       bool              `json:"lost"`
 	Inactive   bool              `json:"inactive"`
 	Project    string            `json:"project"`
 	Conditions []string          `json:"conditions"`
