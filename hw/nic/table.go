@@ -1,0 +1,487 @@
+package nic
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
+)
+
+// settle is how long a link that lost its master still counts as its port. The kernel takes ports out of a bridge
+// before it says that the bridge is deleted, and moves a port between bridges by way of none.
+const settle = time.Second
+
+// table holds the links as they were last seen, and what was stated of them. One goroutine owns it.
+type table struct {
+	root             hw.Root
+	include, exclude []string
+
+	links   map[int]link
+	held    map[int]hold
+	ghosts  map[correlate.ID]ghost
+	details map[int]details
+	rates   map[int]errorRate
+
+	stated map[correlate.ID]statement
+	dirty  map[int]bool // changed since the last delta
+	shape  bool         // who counts or who needs whom may have changed since
+	gone   map[correlate.ID]correlate.Gone
+	events []correlate.Event // of resources that are gone
+}
+
+// hold remembers the master of a link that left it.
+type hold struct {
+	master correlate.ID
+	until  time.Time // zero: the master vanished with its ports, and the port waits for a new one
+}
+
+// ghost is an uplink or bond leg that vanished: its master goes on needing it until it returns.
+type ghost struct{ master correlate.ID }
+
+// statement is what was last told of a resource.
+type statement struct {
+	resource correlate.Resource
+	judged   []judgement
+}
+
+// judgement is the status of one condition.
+type judgement struct {
+	condition correlate.Condition
+	status    correlate.Status
+	text      string
+}
+
+func newTable(root hw.Root, include, exclude []string) *table {
+	return &table{
+		root: root, include: include, exclude: exclude,
+		links: map[int]link{}, held: map[int]hold{}, ghosts: map[correlate.ID]ghost{},
+		details: map[int]details{}, rates: map[int]errorRate{},
+		stated: map[correlate.ID]statement{}, dirty: map[int]bool{}, gone: map[correlate.ID]correlate.Gone{},
+	}
+}
+
+// apply takes in a link as a message showed it. inDump is true for answers to a dump: only those hold the VFs.
+func (t *table) apply(from netlink.Link, inDump bool, now time.Time) {
+	index := from.Attrs().Index
+	prev, known := t.links[index]
+	dev := prev.device
+	if !known || inDump {
+		dev = readDevice(t.root, from)
+	}
+	l := newLink(from, dev)
+	if known && !inDump {
+		l.vfs = prev.vfs
+	}
+	for other, o := range t.links { // two indexes can't have one name: the older sighting missed its end
+		if o.name == l.name && other != index {
+			t.forget(other)
+		}
+	}
+	if known && prev.id() != l.id() && t.isStated(prev.id()) {
+		t.gone[prev.id()] = correlate.Gone{
+			ID: prev.id(), Reason: correlate.GoneOrderly, Occurred: now, Observed: now,
+			Text: fmt.Sprintf("%s is now %s", shown(prev.name), l.id()),
+		}
+	}
+	switch {
+	case l.master != 0:
+		delete(t.held, index)
+	case prev.master != 0:
+		if m, ok := t.links[prev.master]; ok && m.hasPorts() {
+			t.held[index] = hold{m.id(), now.Add(settle)}
+		}
+	}
+	delete(t.ghosts, l.id())
+	t.links[index] = l
+	t.dirty[index] = true
+	if !known || prev.structure() != l.structure() {
+		t.shape = true
+	}
+}
+
+// remove takes out a link that the kernel no longer has here.
+func (t *table) remove(index int, moved bool, now time.Time) {
+	l, ok := t.links[index]
+	if !ok {
+		return
+	}
+	id := l.id()
+	for other := range t.links { // its ports wait for a new master; it failed them
+		if t.masterID(other) == id {
+			t.held[other] = hold{master: id}
+		}
+	}
+	if t.isStated(id) {
+		g := correlate.Gone{ID: id, Reason: correlate.GoneVanished, Occurred: now, Observed: now}
+		switch {
+		case l.guest():
+			// A tap ends with its domain; why is for the hypervisor to say. The rule of this condition waits for that.
+			g.Reason, g.Text = correlate.GoneByFault, shown(l.name)+" vanished"
+			t.events = append(t.events, correlate.Event{
+				Resource: id, Condition: correlate.CondBacking, Status: correlate.StatusFailed,
+				Text: g.Text, Occurred: now, Observed: now,
+			})
+		case l.kind == kindVF && exists(l.device.path):
+			g.Reason, g.Text = correlate.GoneOrderly, shown(l.name)+" gave its function to another driver"
+		case moved && !t.used(index):
+			g.Reason, g.Text = correlate.GoneOrderly, shown(l.name)+" moved to another network namespace"
+		case moved:
+			g.Text = shown(l.name) + " moved to another network namespace"
+		default:
+			g.Text = shown(l.name) + " vanished"
+		}
+		t.gone[id] = g
+		if master := t.masterID(index); master != "" && g.Reason == correlate.GoneVanished && t.uplink(&l) {
+			t.ghosts[id] = ghost{master}
+		}
+	}
+	t.forget(index)
+	t.shape = true
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return path != "" && err == nil
+}
+
+func (t *table) forget(index int) {
+	delete(t.links, index)
+	delete(t.held, index)
+	delete(t.details, index)
+	delete(t.rates, index)
+	delete(t.dirty, index)
+}
+
+// relist makes the table equal to a dump.
+func (t *table) relist(l listing, now time.Time) {
+	seen := make(map[int]bool, len(l.links))
+	for _, from := range l.links {
+		seen[from.Attrs().Index] = true
+	}
+	if !l.interrupted {
+		// First what is gone: its ports then remember it.
+		names := make(map[string]bool, len(l.links))
+		for _, from := range l.links {
+			names[from.Attrs().Name] = true
+		}
+		for _, index := range slices.Sorted(maps.Keys(t.links)) {
+			switch {
+			case seen[index] || l.unread[index]:
+			case names[t.links[index].name]: // it returned under another index; apply replaces it
+			default:
+				t.remove(index, false, now)
+			}
+		}
+	}
+	for _, from := range l.links {
+		t.apply(from, true, now)
+		t.count(from, now)
+	}
+}
+
+// expire applies the holds whose time is over, and says when the next one is (zero: none).
+func (t *table) expire(now time.Time) (next time.Time) {
+	for index, h := range t.held {
+		switch {
+		case h.until.IsZero():
+		case !now.Before(h.until):
+			delete(t.held, index)
+			t.shape = true
+		case next.IsZero() || h.until.Before(next):
+			next = h.until
+		}
+	}
+	return next
+}
+
+// masterID is the bridge or bond of a link, the one that it just left or lost included. Other masters are left out:
+// the ovs-system of Open vSwitch is down by design, a VRF is only a routing table.
+func (t *table) masterID(index int) correlate.ID {
+	if h, ok := t.held[index]; ok {
+		return h.master
+	}
+	if m, ok := t.links[t.links[index].master]; ok && m.hasPorts() {
+		return m.id()
+	}
+	return ""
+}
+
+func (t *table) isStated(id correlate.ID) bool {
+	_, ok := t.stated[id]
+	return ok
+}
+
+func match(globs []string, name string) bool {
+	return slices.ContainsFunc(globs, func(g string) bool {
+		ok, err := path.Match(g, name) // New has checked the globs
+		return ok && err == nil
+	})
+}
+
+// uplink reports whether a link leads out of the host when it is the port of a bridge, or is the leg of a bond.
+func (t *table) uplink(l *link) bool {
+	return l.leg || l.hardware() || l.kind == kindBond || l.kind == kindVLAN || match(t.include, l.name)
+}
+
+// used reports whether something stands on the link, so that it matters when it is switched off.
+func (t *table) used(index int) bool {
+	l := t.links[index]
+	if !l.hardware() || l.kind == kindPF || t.masterID(index) != "" || match(t.include, l.name) {
+		return true
+	}
+	for _, o := range t.links {
+		if o.parent == index {
+			return true
+		}
+	}
+	return false
+}
+
+// counted finds the links that matter: hardware, bonds, what a domain may hang on, what is included by name; and
+// whatever those stand on.
+func (t *table) counted() map[int]bool {
+	byPCI, byID, ports := map[string]int{}, map[correlate.ID]int{}, map[correlate.ID][]int{}
+	for index, l := range t.links {
+		byID[l.id()] = index
+		if l.device.pci != "" && l.kind != kindVF {
+			byPCI[l.device.pci] = index
+		}
+		if m := t.masterID(index); m != "" {
+			ports[m] = append(ports[m], index)
+		}
+	}
+	counted := map[int]bool{}
+	var visit func(int)
+	visit = func(index int) {
+		l, ok := t.links[index]
+		if !ok || counted[index] || l.kind == kindLoopback || match(t.exclude, l.name) {
+			return
+		}
+		counted[index] = true
+		visit(l.parent)
+		if m, ok := byID[t.masterID(index)]; ok {
+			visit(m)
+		}
+		if pf, ok := byPCI[l.device.physfn]; ok {
+			visit(pf)
+		}
+		if l.hasPorts() {
+			for _, p := range ports[l.id()] {
+				if port := t.links[p]; t.uplink(&port) {
+					visit(p)
+				}
+			}
+		}
+	}
+	for index, l := range t.links {
+		if l.hardware() || l.kind == kindBond || l.guest() || match(t.include, l.name) {
+			visit(index)
+		}
+	}
+	return counted
+}
+
+// needs says what a counted link needs. counted is nil when only the link itself changed and its needs did not.
+func (t *table) needs(index int, counted map[int]bool) []correlate.Need {
+	l := t.links[index]
+	var needs []correlate.Need
+	all := func(id correlate.ID) {
+		if id != "" {
+			needs = append(needs, correlate.Need{Mode: correlate.AllOf, Of: []correlate.ID{id}})
+		}
+	}
+	switch l.kind {
+	case kindBridge, kindBond:
+		var of []correlate.ID
+		for p := range counted {
+			port := t.links[p]
+			if t.masterID(p) == l.id() && t.uplink(&port) {
+				of = append(of, port.id())
+			}
+		}
+		for id, g := range t.ghosts {
+			if g.master == l.id() {
+				of = append(of, id)
+			}
+		}
+		slices.Sort(of)
+		switch {
+		case len(of) == 0:
+		case l.kind == kindBridge && len(of) == 1:
+			all(of[0])
+		default:
+			k := min(max(1, l.minLinks), len(of))
+			needs = append(needs, correlate.Need{Mode: correlate.KOfN, K: k, Of: of, Condition: correlate.CondCarrier})
+		}
+	default:
+		// A port needs its bridge, unless it is what the bridge needs.
+		if !t.uplink(&l) {
+			all(t.masterID(index))
+		}
+	}
+	if p, ok := t.links[l.parent]; ok && counted[l.parent] {
+		all(p.id())
+	}
+	if l.device.physfn != "" {
+		for p := range counted {
+			if pf := t.links[p]; pf.device.pci == l.device.physfn {
+				all(pf.id())
+			}
+		}
+	}
+	return needs
+}
+
+// judge gives the status of each condition that is watched on a counted link.
+func (t *table) judge(index int) []judgement {
+	l := t.links[index]
+	up := judgement{condition: correlate.CondDisabled, status: correlate.StatusOK, text: "enabled"}
+	if l.guest() {
+		up.condition = correlate.CondBacking
+	}
+	carrier := judgement{condition: correlate.CondCarrier}
+	if l.up() {
+		carrier.status, carrier.text = l.carrier()
+	} else {
+		up.status, up.text = correlate.StatusFailed, "administratively down"
+		carrier.text = up.text
+		parent, ok := t.links[l.parent]
+		switch {
+		case !t.used(index):
+			up.status, up.text = correlate.StatusOK, "down and not in use"
+			carrier = judgement{correlate.CondCarrier, correlate.StatusOK, up.text}
+		case l.kind == kindVLAN && ok && !parent.up():
+			// The kernel takes a VLAN down with its parent (vlan_device_event); nobody disabled it.
+			up.status, up.text = correlate.StatusUnknown, "down with "+shown(parent.name)
+			carrier.status, carrier.text = correlate.StatusFailed, up.text
+		}
+	}
+	var judged []judgement
+	switch l.kind {
+	case kindBridge:
+		// The carrier of a bridge is that of any port, a tap's too: its uplinks tell more.
+		judged = []judgement{up}
+	case kindTap:
+		// A tap has no cable: its carrier is whether a process holds it.
+		if l.up() {
+			up.status, up.text = carrier.status, carrier.text
+			if carrier.status == correlate.StatusFailed {
+				up.text = "no process holds it"
+			}
+		}
+		judged = []judgement{up}
+	default:
+		judged = []judgement{up, carrier}
+	}
+	if r, ok := t.rates[index]; ok && l.hardware() {
+		judged = append(judged, judgement{correlate.CondLinkErrors, r.status, r.text})
+	}
+	for i := range judged {
+		judged[i].text = shown(l.name) + ": " + judged[i].text
+	}
+	return judged
+}
+
+// edges returns what changed in the conditions of links that are stated already: the part that must not wait.
+func (t *table) edges(now time.Time) []correlate.Event {
+	var events []correlate.Event
+	for _, index := range slices.Sorted(maps.Keys(t.dirty)) {
+		l := t.links[index]
+		was, ok := t.stated[l.id()]
+		if !ok {
+			continue
+		}
+		judged := t.judge(index)
+		events = append(events, t.changed(&l, was.judged, judged, now)...)
+		was.judged = judged
+		t.stated[l.id()] = was
+	}
+	return events
+}
+
+func (t *table) changed(l *link, was, is []judgement, now time.Time) []correlate.Event {
+	var events []correlate.Event
+	for _, j := range is {
+		if !slices.ContainsFunc(was, func(w judgement) bool { return w.condition == j.condition && w.status == j.status }) {
+			events = append(events, t.event(l, j, now))
+		}
+	}
+	return events
+}
+
+func (t *table) event(l *link, j judgement, now time.Time) correlate.Event {
+	return correlate.Event{
+		Resource: l.id(), Condition: j.condition, Status: j.status, Text: j.text, Occurred: now, Observed: now,
+		Evidence: l.evidence(),
+	}
+}
+
+// delta returns everything that is to be told since the last delta; with full, everything. edges come first.
+func (t *table) delta(full bool, now time.Time) correlate.Delta {
+	d := correlate.Delta{Full: full}
+	maps.DeleteFunc(t.ghosts, func(_ correlate.ID, g ghost) bool { return !t.isStated(g.master) })
+	next := t.stated
+	if full || t.shape {
+		next = map[correlate.ID]statement{}
+		counted := t.counted()
+		for _, index := range slices.Sorted(maps.Keys(counted)) {
+			l := t.links[index]
+			s := statement{t.resource(index, t.needs(index, counted)), t.judge(index)}
+			next[l.id()] = s
+			was, ok := t.stated[l.id()]
+			if full || !ok || !reflect.DeepEqual(was.resource, s.resource) {
+				d.Set = append(d.Set, s.resource)
+			}
+			if full || t.gone[l.id()].ID != "" {
+				was.judged = nil
+			}
+			d.Events = append(d.Events, t.changed(&l, was.judged, s.judged, now)...)
+		}
+		t.functions(counted, next, &d, now)
+		for _, id := range slices.Sorted(maps.Keys(t.stated)) {
+			if _, ok := next[id]; ok {
+				continue
+			}
+			g, ok := t.gone[id]
+			if !ok {
+				g = correlate.Gone{
+					ID: id, Reason: correlate.GoneOrderly, Occurred: now, Observed: now, Text: "no longer counts",
+				}
+			}
+			d.Gone = append(d.Gone, g)
+		}
+	} else {
+		for _, index := range slices.Sorted(maps.Keys(t.dirty)) {
+			l := t.links[index]
+			was, ok := t.stated[l.id()]
+			if !ok {
+				continue
+			}
+			s := statement{t.resource(index, was.resource.Needs), t.judge(index)}
+			if !reflect.DeepEqual(was.resource, s.resource) {
+				d.Set = append(d.Set, s.resource)
+			}
+			d.Events = append(d.Events, t.changed(&l, was.judged, s.judged, now)...)
+			next[l.id()] = s
+		}
+	}
+	for _, e := range t.events {
+		if _, back := next[e.Resource]; !back {
+			d.Events = append(d.Events, e)
+		}
+	}
+	t.stated, t.shape, t.events = next, false, nil
+	clear(t.dirty)
+	clear(t.gone)
+	slices.SortFunc(d.Set, func(a, b correlate.Resource) int { return cmp.Compare(a.ID, b.ID) })
+	return d
+}

@@ -1,0 +1,52 @@
+package hw
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// Root is where a source finds the kernel's file systems. Tests point it at fixtures; the zero value is the real
+// host. It is a value and safe for concurrent use.
+type Root struct {
+	Proc string // default /proc
+	Sys  string // default /sys
+}
+
+// ProcPath joins elements below /proc.
+func (r Root) ProcPath(elem ...string) string { return below(r.Proc, "/proc", elem) }
+
+// SysPath joins elements below /sys.
+func (r Root) SysPath(elem ...string) string { return below(r.Sys, "/sys", elem) }
+
+func below(root, standard string, elem []string) string {
+	if root == "" {
+		root = standard
+	}
+	return filepath.Join(append([]string{root}, elem...)...)
+}
+
+// ReadAttr reads a small attribute file (sysfs: one value, at most a page) without the white space around it.
+// The path comes from SysPath or ProcPath.
+func ReadAttr(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read attribute: %w", err)
+	}
+	return string(bytes.TrimSpace(b)), nil
+}
+
+// ReadIntAttr reads an attribute that holds one decimal number.
+func ReadIntAttr(path string) (int64, error) {
+	s, err := ReadAttr(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read attribute %s: %w", path, err)
+	}
+	return n, nil
+}
