@@ -22,7 +22,7 @@ type wrong struct{ message, remedy string }
 // words are the checks that allow a fixed set. An empty value never comes here: required says whether it may be.
 var words = map[string][]string{
 	"severity":          {"critical", "major", "minor", "warning", "indeterminate"},
-	"min-severity":      {"critical", "major", "minor", "warning"},
+	"min-severity":      {"critical", "major", "minor", "warning", "indeterminate"},
 	"state":             {"failed", "degraded", "at-risk"},
 	"confidence":        {"probable", "confirmed", "fenced"},
 	"format":            {"native"},
@@ -102,7 +102,7 @@ func check(name, s string) *wrong {
 	if near := nearest(s, allowed); near != "" {
 		remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
 	}
-	return &wrong{fmt.Sprintf("%q is not a %s", s, strings.ReplaceAll(name, "-", " ")), remedy}
+	return &wrong{fmt.Sprintf("%q is not possible here", s), remedy}
 }
 
 func checkName(s string) *wrong {
@@ -285,6 +285,15 @@ func (p *parser) across(cfg *Config) {
 		}
 		if s.Role == "consumer" && len(s.Filter.Projects) == 0 {
 			p.add(at+".role", "a consumer sees its own projects' resources only, and none is named", "write filter: {projects: […]}, or role: admin")
+		}
+	}
+	// What notify would refuse is refused here, where the place is known; its checks are wider than those above.
+	for i := range cfg.Notify.Subscriptions {
+		if len(p.probs) > 0 {
+			break
+		}
+		if err := cfg.Notify.Subscriptions[i].subscription(cfg.Cluster.Label).Validate(); err != nil {
+			p.add(fmt.Sprintf("notify.subscriptions[%d]", i), err.Error(), "")
 		}
 	}
 	for i, policy := range cfg.Correlate.Policies {

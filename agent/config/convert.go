@@ -1,8 +1,6 @@
 package config
 
 import (
-	"github.com/google/uuid"
-
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -11,28 +9,26 @@ import (
 func (c *Config) Subscriptions() []notify.Subscription {
 	subs := make([]notify.Subscription, 0, len(c.Notify.Subscriptions))
 	for _, s := range c.Notify.Subscriptions {
-		subs = append(subs, notify.Subscription{
-			ID:        SubscriptionID(c.Cluster.Label, s.Name),
-			Name:      s.Name,
-			Endpoints: s.Endpoints,
-			Format:    s.Format,
-			Secret:    s.Secret,
-			Role:      notify.Role(s.Role),
-			Origin:    notify.OriginFile,
-			Filter:    s.Filter.Notify(),
-		})
+		subs = append(subs, s.subscription(c.Cluster.Label))
 	}
 	return subs
 }
 
-// SubscriptionID is the UUIDv5 of a file's subscription, so that the same file on 200 hosts makes one subscription.
-func SubscriptionID(label, name string) string {
-	space := uuid.NewSHA1(uuid.NameSpaceURL, []byte("paramedic:cluster:"+label))
-	return uuid.NewSHA1(space, []byte(name)).String()
+func (s Subscription) subscription(label string) notify.Subscription {
+	return notify.Subscription{
+		ID:        notify.FileID(label, s.Name),
+		Name:      s.Name,
+		Endpoints: s.Endpoints,
+		Format:    s.Format,
+		Secret:    s.Secret,
+		Role:      notify.Role(s.Role),
+		Origin:    notify.OriginFile,
+		Filter:    s.Filter.filter(),
+	}
 }
 
-// Notify is the filter as notify takes it; its values have been checked by Parse.
-func (f Filter) Notify() notify.Filter {
+// filter is f as notify takes it; its values have been checked by Parse.
+func (f Filter) filter() notify.Filter {
 	minimum, _ := correlate.ParseSeverity(f.MinSeverity) // empty: SeverityUnset, which passes all
 	return notify.Filter{
 		Projects:      f.Projects,
@@ -62,6 +58,21 @@ func states(names []string) []correlate.State {
 				out = append(out, s)
 			}
 		}
+	}
+	return out
+}
+
+// Policies are the file's policies as the engine takes them.
+func (c *Config) Policies() []correlate.Policy {
+	var out []correlate.Policy
+	for _, p := range c.Correlate.Policies {
+		severity, _ := correlate.ParseSeverity(p.Severity) // empty: SeverityUnset, which leaves the rule's
+		out = append(out, correlate.Policy{
+			Resource:  p.Match.Resource,
+			Condition: correlate.Condition(p.Match.Condition),
+			Severity:  severity,
+			HoldDown:  p.HoldDown,
+		})
 	}
 	return out
 }

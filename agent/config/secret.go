@@ -1,12 +1,9 @@
 package config
 
 import (
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -21,6 +18,9 @@ func (p *parser) loadSecrets(cfg *Config, credentials string) {
 		file := secretPath(s.SecretFile, credentials, filepath.Dir(p.file))
 		secret, problem := ReadSecret(file)
 		if problem != nil {
+			if problem.Remedy == "" || s.SecretFile == filepath.Base(s.SecretFile) && credentials == "" {
+				problem.Remedy = "a name without / is a systemd credential, or a file beside the configuration: put it there"
+			}
 			p.add(fmt.Sprintf("notify.subscriptions[%d].secret_file", i), "secret file "+file+": "+problem.Message, problem.Remedy)
 			continue
 		}
@@ -55,22 +55,13 @@ func ReadSecret(file string) (notify.Secret, *Problem) {
 			Remedy:  "chmod 0600 " + file,
 		}
 	}
-	secret, err := parseSecret(string(data))
+	secret, err := notify.ParseSecret(string(data))
 	if err != nil {
 		return notify.Secret{}, &Problem{
 			File:    file,
-			Message: "it holds no signing secret",
-			Remedy:  `it must hold one line whsec_ and base64 of 24 to 64 bytes, as "paramedic keygen" prints it`,
+			Message: err.Error(),
+			Remedy:  `it holds "whsec_" and base64 of 24 to 64 bytes, as "paramedic keygen" prints it; two lines while you rotate`,
 		}
 	}
 	return secret, nil
-}
-
-func parseSecret(s string) (notify.Secret, error) {
-	encoded, ok := strings.CutPrefix(strings.TrimSpace(s), "whsec_")
-	key, err := base64.StdEncoding.DecodeString(encoded)
-	if !ok || err != nil || len(key) < 24 || len(key) > 64 {
-		return notify.Secret{}, errors.New("it is not whsec_ and base64 of 24 to 64 bytes")
-	}
-	return notify.NewSecret(key), nil
 }
