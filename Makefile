@@ -1,0 +1,69 @@
+# paramedic: what one does with it. Everything else is in docs/testing.md.
+
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+GOLANGCI  := v2.15.0
+TOOLS     := $(CURDIR)/.tools/bin
+FUZZTIME  ?= 10s
+
+export CGO_ENABLED := 0
+
+# Packages that need nothing but Go; the rest is the lab.
+UNIT = $(shell go list ./... | grep -v /agent/e2e)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install what the lab lacks (root, Debian 12; says what it does)
+	@.ci/deps.sh
+
+.PHONY: build
+build: ## bin/paramedic, static
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/paramedic .
+
+.PHONY: test
+test: deps unit e2e ## everything: unit tests with -race, then the lab (root)
+
+.PHONY: unit
+unit: ## unit, golden, property and simulation tests with -race; needs gcc, no root
+	CGO_ENABLED=1 go test -race -timeout 5m $(UNIT)
+
+.PHONY: e2e
+e2e: build ## the real binary on real links, libvirtd and qemu (root)
+	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go test -count=1 -timeout 10m ./agent/e2e/...
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## gofmt, go vet, golangci-lint
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	$(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
+
+# Built from source with our own Go, outside go.mod.
+$(TOOLS)/golangci-lint-$(GOLANGCI):
+	GOBIN=$(TOOLS) go install -trimpath -ldflags '-s -w' github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	mv $(TOOLS)/golangci-lint $@
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	@set -e; for pkg in $(UNIT); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; done
+
+.PHONY: sim
+sim: ## the simulation, many seeds
+	go test -count=1 -v -run . ./agent/sim/...
+
+.PHONY: bench
+bench: deps build ## engine and outbox, then fault to callback on real parts beside the floor (root)
+	go test -run '^$$' -bench . -benchmem ./correlate/... ./notify/... ./agent
+	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go run ./agent/e2e/bench
+
+.PHONY: demo
+demo: deps build ## one host, two consumers, four faults, in words (root)
+	@PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go run ./agent/e2e/demo
+
+.PHONY: clean
+clean: ## what the other targets made here
+	rm -rf bin .tools .lab
