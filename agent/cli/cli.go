@@ -1,0 +1,167 @@
+// Package cli is the command line: run and check-config, what asks the local agent over its API, and a ready consumer.
+//
+// Exit status: 0 good, 1 the answer is bad (invalid, not found, refused), 2 wrong usage, 3 the agent can't be reached.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/paramedic-ha/paramedic/agent/config"
+)
+
+// The exit statuses.
+const (
+	exitOK          = 0
+	exitBad         = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+// Process is what the commands see of the process that they run in.
+type Process struct {
+	Stdin    io.Reader
+	Stdout   io.Writer
+	Stderr   io.Writer
+	Version  string                            // empty: taken from the build information
+	NewAgent func(AgentOptions) (Agent, error) // for run
+
+	now  func() time.Time // nil: the real clock, in local time
+	wide int              // columns of a table; 0: those of the terminal, or no limit
+}
+
+// commands is the grammar.
+type commands struct {
+	Server  string `help:"The agent to talk to: unix:///path or http://host:port." default:"unix:///run/paramedic/api.sock" env:"PARAMEDIC_SERVER" placeholder:"URL"`
+	Output  string `short:"o" help:"Print table, json or yaml." enum:"table,json,yaml" default:"table"`
+	NoColor bool   `name:"no-color" help:"No colours (also: NO_COLOR in the environment)."`
+
+	Run           runCommand           `cmd:"" help:"Run the agent."`
+	CheckConfig   checkCommand         `cmd:"" help:"Say everything that is wrong with a configuration file."`
+	Status        statusCommand        `cmd:"" help:"The agent in one look."`
+	Alarms        alarmsCommand        `cmd:"" help:"What is wrong now, or was; with an alarm: all about it."`
+	Ack           ackCommand           `cmd:"" help:"Say that an alarm is known."`
+	Events        eventsCommand        `cmd:"" help:"What the sources have observed lately."`
+	Topology      topologyCommand      `cmd:"" help:"What needs what, and how it is."`
+	Watch         watchCommand         `cmd:"" help:"Alarms as they happen, until interrupted."`
+	Subscriptions subscriptionsCommand `cmd:"" help:"Who wants to be told what."`
+	Subscribe     subscribeCommand     `cmd:"" help:"Have a URL called for each fault that matches."`
+	Unsubscribe   unsubscribeCommand   `cmd:"" help:"End a subscription."`
+	Test          testCommand          `cmd:"" help:"Send a test notification to a subscription."`
+	Deliveries    deliveriesCommand    `cmd:"" help:"What is still owed to consumers."`
+	Profile       profileCommand       `cmd:"" help:"Where the time of recent notifications went, stage by stage."`
+	Receive       receiveCommand       `cmd:"" help:"Be a consumer: print each notification and its latency."`
+	Keygen        keygenCommand        `cmd:"" help:"Make a secret to sign notifications with."`
+	Version       versionCommand       `cmd:"" help:"Print the version."`
+}
+
+// session is what a command works with.
+type session struct {
+	Process
+	ctx    context.Context // ends on SIGINT and SIGTERM
+	client *client
+	out    *printer
+}
+
+// exitError carries an exit status.
+type exitError struct {
+	status int
+	err    error // nil: everything has been said
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// Main runs one command and returns the exit status.
+func Main(args []string, p Process) int {
+	if p.now == nil {
+		p.now = time.Now
+	}
+	if p.Version == "" {
+		p.Version = buildVersion()
+	}
+	var grammar commands
+	exited := -1 // set by --help
+	parser, err := kong.New(&grammar,
+		kong.Name("paramedic"),
+		kong.Description("Tells the managers of virtual machines, at once, which of them a fault of their host hits."),
+		kong.Writers(p.Stdout, p.Stderr),
+		kong.Exit(func(status int) { exited = status }),
+		kong.Vars{"defaultConfig": config.DefaultPath},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(p.Stderr, "paramedic: command line:", err)
+		return exitUsage
+	}
+	kctx, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(p.Stderr, "paramedic: %v\nTry: paramedic --help\n", err)
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s := &session{Process: p, ctx: ctx}
+	s.out = newPrinter(p, grammar.Output, grammar.NoColor)
+	if s.client, err = newClient(grammar.Server, p.Version); err != nil {
+		fmt.Fprintln(p.Stderr, "paramedic:", err)
+		return exitUsage
+	}
+	err = kctx.Run(s)
+	if err == nil {
+		err = s.out.failed()
+	}
+	status := exitOK
+	if err != nil {
+		status = exitBad
+		var ee *exitError
+		if errors.As(err, &ee) {
+			status = ee.status
+		}
+		if text := err.Error(); text != "" {
+			fmt.Fprintln(p.Stderr, "paramedic:", escape(text))
+		}
+	}
+	return status
+}
+
+// buildVersion is the module's version, or the commit that it was built from.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return "devel"
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(s *session) error {
+	return s.out.show(map[string]string{"version": s.Version}, func() { s.out.line("paramedic " + s.Version) })
+}

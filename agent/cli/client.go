@@ -1,0 +1,201 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+)
+
+const (
+	// requestTimeout covers a subscription whose callback is verified, and a test notification, the slowest calls.
+	requestTimeout = 40 * time.Second
+	maxAnswer      = 64 << 20
+	maxStreamLine  = 4 << 20
+	// streamSilence is how long a stream may say nothing; the agent's heartbeat comes several times as often.
+	streamSilence = 60 * time.Second
+)
+
+// client asks one agent over its API.
+type client struct {
+	http  *http.Client
+	base  string // what stands before /v1
+	name  string // of the agent, for errors
+	agent string // User-Agent
+}
+
+// newClient reads --server: unix:///path, http:// or https://.
+func newClient(server, version string) (*client, error) {
+	u, err := url.Parse(server)
+	c := &client{name: server, agent: "paramedic-cli/" + version}
+	transport := &http.Transport{Proxy: nil, MaxIdleConns: 1}
+	switch {
+	case err == nil && u.Scheme == "unix" && u.Host == "" && filepath.IsAbs(u.Path):
+		c.base = "http://paramedic"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", u.Path)
+		}
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
+		c.base = strings.TrimSuffix(u.Scheme+"://"+u.Host+u.EscapedPath(), "/")
+	default:
+		return nil, fmt.Errorf("--server %q: want unix:///path or http://host:port", server)
+	}
+	c.http = &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c, nil
+}
+
+func (c *client) get(ctx context.Context, path string, query url.Values, answer any) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return c.do(ctx, http.MethodGet, path, nil, answer)
+}
+
+// do sends one request. answer may be nil. An error is an exitError: 3 when the agent can't be reached, else 1.
+func (c *client) do(ctx context.Context, method, path string, body, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	response, err := c.send(ctx, method, path, body, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return &exitError{exitUnreachable, fmt.Errorf("read the answer of the agent at %s: %w", c.name, err)}
+	case len(data) > maxAnswer:
+		return fmt.Errorf("the answer of the agent at %s is larger than %d bytes", c.name, maxAnswer)
+	case answer == nil:
+		return nil
+	}
+	if err := json.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("%s %s: the agent at %s answers what is not expected (is it paramedic, and as new as this command?): %w",
+			method, path, c.name, err)
+	}
+	return nil
+}
+
+// send returns a 2xx response, or an error that says why not.
+func (c *client) send(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
+	var reader io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("write the request: %w", err)
+		}
+		reader = bytes.NewReader(data)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	request.Header.Set("User-Agent", c.agent)
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if response.StatusCode/100 == 2 {
+		return response, nil
+	}
+	defer response.Body.Close()
+	return nil, refusal(response)
+}
+
+func (c *client) unreachable(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err // its text names the invented host of the socket
+	}
+	return &exitError{exitUnreachable, fmt.Errorf("the agent at %s can't be reached: %w (is it running? another one: --server)", c.name, err)}
+}
+
+// refusal is the problem (RFC 9457) that a response tells, or its status.
+func refusal(response *http.Response) error {
+	data, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	var p api.Problem
+	if err != nil || json.Unmarshal(data, &p) != nil || p.Title == "" {
+		return fmt.Errorf("the agent answers %s", response.Status)
+	}
+	if p.Detail == "" {
+		return errors.New(p.Title)
+	}
+	return fmt.Errorf("%s: %s", p.Title, p.Detail)
+}
+
+// streamEvent is one server-sent event.
+type streamEvent struct{ name, id, data string }
+
+// stream calls f for each event after lastID until the stream or ctx ends; the error is never nil.
+func (c *client) stream(ctx context.Context, path, lastID string, f func(streamEvent) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(streamSilence, func() { cancel(errors.New("the agent says nothing any more")) })
+	defer silence.Stop()
+	header := http.Header{"Accept": {"text/event-stream"}}
+	if lastID != "" {
+		header.Set("Last-Event-ID", lastID)
+	}
+	response, err := c.send(ctx, http.MethodGet, path, nil, header)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, maxStreamLine)
+	var e streamEvent
+	for lines.Scan() {
+		silence.Reset(streamSilence)
+		field, value, _ := strings.Cut(lines.Text(), ":")
+		value = strings.TrimPrefix(value, " ")
+		switch field {
+		case "event":
+			e.name = value
+		case "id":
+			e.id = value
+		case "data":
+			e.data += value
+		case "": // an empty line ends an event; ": …" is a comment
+			if lines.Text() == "" && e.data != "" {
+				if err := f(e); err != nil {
+					return err
+				}
+			}
+			if lines.Text() == "" {
+				e = streamEvent{}
+			}
+		}
+	}
+	if err := cmpCause(ctx, lines.Err()); err != nil {
+		return fmt.Errorf("the stream of the agent at %s broke: %w", c.name, err)
+	}
+	return fmt.Errorf("the agent at %s has ended the stream", c.name)
+}
+
+// cmpCause prefers why a context was cancelled to the error that this led to.
+func cmpCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}

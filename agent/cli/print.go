@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+	"golang.org/x/sys/unix"
+)
+
+// printer writes answers for people (tables) or for programs (json, yaml).
+type printer struct {
+	w      io.Writer
+	format string
+	color  bool
+	wide   int // columns; 0: no limit
+	now    func() time.Time
+	err    error // the first failed write
+}
+
+func newPrinter(p Process, format string, noColor bool) *printer {
+	out := &printer{w: p.Stdout, format: format, wide: p.wide, now: p.now}
+	if f, ok := p.Stdout.(*os.File); ok {
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil { // a terminal
+			out.color = !noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+			out.wide = int(size.Col)
+		}
+	}
+	return out
+}
+
+// show prints answer as a program wants it, or calls table.
+func (p *printer) show(answer any, table func()) error {
+	if p.format == "table" {
+		table()
+		return p.failed()
+	}
+	data, err := json.MarshalIndent(answer, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	if p.format == "yaml" {
+		if data, err = toYAML(data); err != nil {
+			return fmt.Errorf("write the answer: %w", err)
+		}
+	}
+	p.line(strings.TrimRight(string(data), "\n"))
+	return p.failed()
+}
+
+// toYAML keeps the names and the order of the JSON.
+func toYAML(data []byte) ([]byte, error) {
+	var node yaml.Node
+	if err := yaml.Load(data, &node); err != nil {
+		return nil, err
+	}
+	block(&node)
+	return yaml.Dump(&node)
+}
+
+func block(n *yaml.Node) {
+	n.Style &^= yaml.FlowStyle | yaml.DoubleQuotedStyle
+	for _, c := range n.Content {
+		block(c)
+	}
+}
+
+// compact prints answer as one line of JSON.
+func (p *printer) compact(answer any) error {
+	data, err := json.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	p.line(string(data))
+	return p.failed()
+}
+
+func (p *printer) line(s string) {
+	if _, err := io.WriteString(p.w, s+"\n"); err != nil && p.err == nil {
+		p.err = fmt.Errorf("write the answer: %w", err)
+	}
+}
+
+func (p *printer) failed() error { return p.err }
+
+// table prints rows under a head, the columns as wide as needed; the last one is cut to what is left of the line.
+func (p *printer) table(head []string, rows [][]string) {
+	width := make([]int, len(head))
+	for _, row := range append([][]string{head}, rows...) {
+		for i, cell := range row {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	p.row(head, width, false)
+	for _, row := range rows {
+		p.row(row, width, p.color)
+	}
+}
+
+func (p *printer) row(cells []string, width []int, color bool) {
+	var b bytes.Buffer
+	used := 0
+	for i, cell := range cells {
+		if i == len(cells)-1 && p.wide > 0 {
+			cell = shorten(cell, max(8, p.wide-used))
+		}
+		pad := width[i] - utf8.RuneCountInString(cell) + 2
+		used += width[i] + 2
+		if code := colors[cell]; color && code != "" {
+			cell = "\x1b[" + code + "m" + cell + "\x1b[0m"
+		}
+		b.WriteString(cell)
+		if i < len(cells)-1 {
+			b.WriteString(strings.Repeat(" ", pad))
+		}
+	}
+	p.line(strings.TrimRight(b.String(), " "))
+}
+
+// colors of the words that say how bad it is (SGR codes, ECMA-48).
+var colors = map[string]string{
+	"critical": "1;31", "failed": "1;31", "blind": "1;31", "parked": "1;31",
+	"major": "31", "minor": "33", "warning": "33", "degraded": "33", "at-risk": "33",
+	"cleared": "32", "ok": "32", "clear": "32",
+}
+
+// paint colours one word in a line.
+func (p *printer) paint(word string) string {
+	if code := colors[word]; p.color && code != "" {
+		return "\x1b[" + code + "m" + word + "\x1b[0m"
+	}
+	return word
+}
+
+// pairs prints names and values below each other.
+func (p *printer) pairs(pairs [][2]string) {
+	wide := 0
+	for _, pair := range pairs {
+		wide = max(wide, len(pair[0]))
+	}
+	for _, pair := range pairs {
+		if pair[1] != "" {
+			p.line(fmt.Sprintf("%-*s  %s", wide, pair[0], pair[1]))
+		}
+	}
+}
+
+func shorten(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}
+
+// escape makes a text that others chose harmless for a terminal: what is not printable is written as Go would
+// (\x1b, \u202e), so that nothing moves the cursor, colours or hides text.
+func escape(s string) string {
+	if strings.IndexFunc(s, unprintable) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unprintable(r):
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+
+// word is escape for a cell or a word in a line: no line breaks either, and a dash for nothing.
+func word(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return strings.ReplaceAll(escape(s), "\n", `\n`)
+}
+
+// clock is a time of today by the clock, an older one with its day; a dash for none.
+func (p *printer) clock(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	now := p.now()
+	local := t.In(now.Location())
+	if y, m, d := local.Date(); y == now.Year() && m == now.Month() && d == now.Day() {
+		return local.Format("15:04:05")
+	}
+	return local.Format("2006-01-02 15:04:05")
+}
+
+// exact is a time with its milliseconds and zone.
+func (p *printer) exact(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.In(p.now().Location()).Format("2006-01-02 15:04:05.000 MST")
+}
+
+// short is the beginning of an id that people type; commands take any beginning that is unique.
+func short(id string) string { return id[:min(len(id), 8)] }

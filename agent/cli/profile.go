@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+)
+
+type profileCommand struct{}
+
+// stage is one delta of the time line, in milliseconds.
+type stage struct {
+	From string  `json:"from"`
+	To   string  `json:"to"`
+	What string  `json:"what"`
+	N    int     `json:"n"`
+	P50  float64 `json:"p50_ms"`
+	P99  float64 `json:"p99_ms"`
+	Max  float64 `json:"max_ms"`
+}
+
+type profileAnswer struct {
+	Notifications int          `json:"notifications"`
+	Stages        []stage      `json:"stages"`
+	Recent        []api.Stages `json:"recent"`
+}
+
+func (profileCommand) Run(s *session) error {
+	list := api.StageList{Stages: []api.Stages{}}
+	if err := s.client.get(s.ctx, "/v1/profile", nil, &list); err != nil {
+		return err
+	}
+	answer := profileAnswer{Notifications: len(list.Stages), Stages: profile(list.Stages), Recent: list.Stages}
+	return s.out.show(answer, func() {
+		s.out.line(fmt.Sprintf("%d recent notifications, times in ms", len(list.Stages)))
+		var rows [][]string
+		for _, st := range answer.Stages {
+			row := []string{st.From + "→" + st.To, strconv.Itoa(st.N), "-", "-", "-", st.What}
+			if st.N > 0 {
+				for i, ms := range []float64{st.P50, st.P99, st.Max} {
+					row[2+i] = strconv.FormatFloat(ms, 'f', 3, 64)
+				}
+			}
+			rows = append(rows, row)
+		}
+		s.out.table([]string{"STAGE", "N", "P50", "P99", "MAX", "WHAT"}, rows)
+	})
+}
+
+// point is one of OPNFV Doctor's names; those that were OpenStack's are not used.
+type point struct {
+	name string
+	what string // what happens on the way from the point before
+	at   func(api.Stages) *time.Time
+}
+
+var points = []point{
+	{"T00", "", func(s api.Stages) *time.Time { return s.T00 }},
+	{"T01", "occurred until observed", func(s api.Stages) *time.Time { return s.T01 }},
+	{"T02", "until the affected are found", func(s api.Stages) *time.Time { return s.T02 }},
+	{"T06", "until the outbox is passed", func(s api.Stages) *time.Time { return s.T06 }},
+	{"T08", "until it is sent", func(s api.Stages) *time.Time { return s.T08 }},
+	{"T09", "until the consumer has answered", func(s api.Stages) *time.Time { return s.T09 }},
+}
+
+// profile gives each stage, then from the first to the last that are ours. A notification without one of a stage's
+// two times is not counted in it.
+func profile(list []api.Stages) []stage {
+	var out []stage
+	for i := 1; i < len(points); i++ {
+		out = append(out, measure(list, points[i-1], points[i], points[i].what))
+	}
+	t00, t01, t08 := points[0], points[1], points[4]
+	return append(out, measure(list, t01, t08, "observed until sent: what paramedic adds"), measure(list, t00, t08, "occurred until sent"))
+}
+
+func measure(list []api.Stages, from, to point, what string) stage {
+	var took []time.Duration
+	for _, s := range list {
+		if a, b := from.at(s), to.at(s); a != nil && b != nil {
+			took = append(took, b.Sub(*a))
+		}
+	}
+	slices.Sort(took)
+	st := stage{From: from.name, To: to.name, What: what, N: len(took)}
+	if len(took) > 0 {
+		st.P50, st.P99, st.Max = inMilliseconds(percentile(took, 50)), inMilliseconds(percentile(took, 99)), inMilliseconds(took[len(took)-1])
+	}
+	return st
+}
+
+// percentile is by the nearest rank, of sorted values.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	rank := (len(sorted)*p + 99) / 100
+	return sorted[max(rank, 1)-1]
+}
+
+func inMilliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func milliseconds(d time.Duration) string { return strconv.FormatFloat(inMilliseconds(d), 'f', 1, 64) }

@@ -1,0 +1,290 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+)
+
+type statusCommand struct{}
+
+func (statusCommand) Run(s *session) error {
+	var st api.Status
+	if err := s.client.get(s.ctx, "/v1/status", nil, &st); err != nil {
+		return err
+	}
+	return s.out.show(st, func() {
+		outbox := "durable"
+		if !st.Outbox.Durable {
+			outbox = "NOT DURABLE: " + word(st.Outbox.Text)
+		}
+		s.out.pairs([][2]string{
+			{"node", escape(st.Node)},
+			{"zone", escape(st.Zone)},
+			{"cluster", escape(st.Label)},
+			{"version", escape(st.Version)},
+			{"started", s.out.exact(&st.Started)},
+			{"term", strconv.FormatUint(st.Term, 10)},
+			{"alarms", countSeverities(st.Alarms)},
+			{"resources", strconv.Itoa(st.Resources)},
+			{"subscriptions", strconv.Itoa(st.Subscriptions)},
+			{"deliveries", fmt.Sprintf("%d pending, %d parked", st.Deliveries.Pending, st.Deliveries.Parked)},
+			{"outbox", outbox},
+		})
+		var rows [][]string
+		for _, src := range st.Sources {
+			rows = append(rows, []string{
+				word(src.Name), word(src.Sight), strconv.Itoa(src.Restarts),
+				fmt.Sprintf("%d/%d", src.Queue.Depth, src.Queue.Capacity), strconv.FormatUint(src.Queue.Dropped, 10), word(src.Text),
+			})
+		}
+		s.out.line("")
+		s.out.table([]string{"SOURCE", "SIGHT", "RESTARTS", "QUEUE", "DROPPED", "TEXT"}, rows)
+	})
+}
+
+// countSeverities is "2 critical, 1 warning", the worst first.
+func countSeverities(counts map[string]int) string {
+	var parts []string
+	for _, severity := range []string{"critical", "major", "minor", "warning", "indeterminate"} {
+		if n := counts[severity]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, severity))
+		}
+	}
+	return cmp.Or(strings.Join(parts, ", "), "none")
+}
+
+type alarmsCommand struct {
+	Alarm       string `arg:"" optional:"" help:"The id of one alarm, or its beginning."`
+	State       string `help:"standing, cleared or all." enum:"standing,cleared,all" default:"standing"`
+	MinSeverity string `help:"The least severity." placeholder:"SEVERITY"`
+	Resource    string `help:"A resource id, or a glob such as nic/*." placeholder:"ID"`
+	Domain      string `help:"Affected domain, by UUID or name." placeholder:"DOMAIN"`
+	Project     string `help:"Affected project." placeholder:"PROJECT"`
+	Since       string `help:"RFC 3339, or how long ago: 2h." placeholder:"TIME"`
+	Until       string `help:"RFC 3339, or how long ago: 10m." placeholder:"TIME"`
+	Limit       int    `help:"The most to show." default:"1000" placeholder:"N"`
+}
+
+func (c *alarmsCommand) Run(s *session) error {
+	if c.Alarm != "" {
+		a, err := s.findAlarm(c.Alarm)
+		if err != nil {
+			return err
+		}
+		return s.out.show(a, func() { s.out.alarm(a) })
+	}
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"state": c.State, "min_severity": c.MinSeverity, "resource": c.Resource, "domain": c.Domain, "project": c.Project,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for name, value := range map[string]string{"since": c.Since, "until": c.Until} {
+		if value == "" {
+			continue
+		}
+		t, err := parseTime(value, s.now())
+		if err != nil {
+			return &exitError{exitUsage, fmt.Errorf("--%s %q: %w", name, value, err)}
+		}
+		query.Set(name, t)
+	}
+	if c.Limit < 1 {
+		return &exitError{exitUsage, fmt.Errorf("--limit %d: want a number from 1", c.Limit)}
+	}
+	alarms, err := s.alarms(query, c.Limit)
+	if err != nil {
+		return err
+	}
+	return s.out.show(api.AlarmPage{Alarms: alarms}, func() {
+		if len(alarms) == 0 {
+			s.out.line("no alarms")
+			return
+		}
+		var rows [][]string
+		for _, a := range alarms {
+			state := a.Severity
+			if a.State == "cleared" {
+				state = "cleared"
+			}
+			note := ""
+			switch {
+			case a.Under != "":
+				note = "(under " + short(a.Under) + ") "
+			case a.Ack != nil:
+				note = "(known) "
+			}
+			rows = append(rows, []string{
+				word(short(a.ID)), word(state), s.out.clock(a.Times.Raised), word(a.Resource), word(a.Condition),
+				strconv.Itoa(len(a.Affected)), note + word(a.Text),
+			})
+		}
+		s.out.table([]string{"ALARM", "SEVERITY", "RAISED", "RESOURCE", "CONDITION", "AFFECTED", "TEXT"}, rows)
+	})
+}
+
+// pageMost is the most alarms that the agent gives at once.
+const pageMost = 1000
+
+// alarms reads page after page.
+func (s *session) alarms(query url.Values, limit int) ([]api.Alarm, error) {
+	all := []api.Alarm{}
+	for {
+		query.Set("limit", strconv.Itoa(min(limit-len(all), pageMost)))
+		var page api.AlarmPage
+		if err := s.client.get(s.ctx, "/v1/alarms", query, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Alarms...)
+		if page.Next == "" || len(page.Alarms) == 0 || len(all) >= limit {
+			return all, nil
+		}
+		query.Set("after", page.Next)
+	}
+}
+
+// parseTime reads an RFC 3339 time or a duration before now, and writes it for the API.
+func parseTime(s string, now time.Time) (string, error) {
+	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
+		return now.Add(-ago).UTC().Format(time.RFC3339Nano), nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t.UTC().Format(time.RFC3339Nano), nil
+	}
+	return "", fmt.Errorf("want a time such as 2026-11-22T10:00:00Z, or how long ago, such as 2h")
+}
+
+// findAlarm finds the one alarm whose id begins so.
+func (s *session) findAlarm(id string) (api.Alarm, error) {
+	alarms, err := s.alarms(url.Values{"state": {"all"}}, 100*pageMost)
+	if err != nil {
+		return api.Alarm{}, err
+	}
+	return findOne(alarms, "alarm", "paramedic alarms --state all", id, func(a api.Alarm) (string, string) { return a.ID, "" })
+}
+
+// findOne finds the one thing with this id or name, or whose id alone begins so.
+func findOne[T any](all []T, kind, lister, want string, names func(T) (id, name string)) (T, error) {
+	var found []T
+	for _, t := range all {
+		id, name := names(t)
+		if id == want || name == want && name != "" {
+			return t, nil
+		}
+		if strings.HasPrefix(id, want) {
+			found = append(found, t)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		var none T
+		return none, fmt.Errorf("no %s %q: %s lists them", kind, want, lister)
+	}
+	var none T
+	return none, fmt.Errorf("%d of them begin with %q: write more of the id of the %s", len(found), want, kind)
+}
+
+// alarm prints all about one.
+func (p *printer) alarm(a api.Alarm) {
+	acknowledged := ""
+	if a.Ack != nil {
+		acknowledged = strings.TrimSpace(fmt.Sprintf("by %s, %s %s", escape(a.Ack.By), p.exact(a.Ack.At), word(a.Ack.Comment)))
+	}
+	p.pairs([][2]string{
+		{"alarm", escape(a.ID)},
+		{"revision", escape(a.Revision + " " + a.State)},
+		{"severity", p.paint(escape(a.Severity))},
+		{"host", escape(a.Host)},
+		{"resource", escape(a.Resource)},
+		{"condition", escape(a.Condition)},
+		{"text", word(a.Text)},
+		{"cause", escape(strings.Join(slices.DeleteFunc([]string{a.ProbableCause, a.EventType, a.AbstractCause}, func(s string) bool { return s == "" }), ", "))},
+		{"confidence", escape(a.Confidence)},
+		{"source", escape(a.Source)},
+		{"under", escape(a.Under)},
+		{"correlated", escape(strings.Join(a.Correlated, " "))},
+		{"occurred", p.exact(a.Times.Occurred)},
+		{"observed", p.exact(a.Times.Observed)},
+		{"raised", p.exact(a.Times.Raised)},
+		{"changed", p.exact(a.Times.Changed)},
+		{"cleared", strings.TrimSpace(p.exact(a.Times.Cleared) + " " + escape(a.ClearReason))},
+		{"acknowledged", acknowledged},
+	})
+	p.affected("AFFECTED", a.Affected)
+	p.affected("AT RISK", a.AtRisk)
+	if len(a.Evidence) > 0 {
+		var rows [][]string
+		for name, value := range a.Evidence {
+			rows = append(rows, []string{word(name), word(value)})
+		}
+		slices.SortFunc(rows, slices.Compare[[]string])
+		p.line("")
+		p.table([]string{"EVIDENCE", "VALUE"}, rows)
+	}
+}
+
+func (p *printer) affected(head string, list []api.Affected) {
+	if len(list) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, d := range list {
+		var ports []string
+		for _, port := range d.Ports {
+			ports = append(ports, port.MAC)
+		}
+		rows = append(rows, []string{word(d.Name), word(d.State), word(d.Project), word(strings.Join(ports, " ")), word(d.Resource)})
+	}
+	p.line("")
+	p.table([]string{head, "STATE", "PROJECT", "PORTS", "RESOURCE"}, rows)
+}
+
+type ackCommand struct {
+	Alarm   string `arg:"" help:"The id of the alarm, or its beginning."`
+	Comment string `help:"What you know about it." placeholder:"TEXT"`
+}
+
+func (c *ackCommand) Run(s *session) error {
+	a, err := s.findAlarm(c.Alarm)
+	if err != nil {
+		return err
+	}
+	var known api.Alarm
+	if err := s.client.do(s.ctx, "POST", "/v1/alarms/"+url.PathEscape(a.ID)+"/ack", api.AckRequest{Comment: c.Comment}, &known); err != nil {
+		return err
+	}
+	return s.out.show(known, func() {
+		s.out.line(fmt.Sprintf("acknowledged: %s %s on %s", word(short(known.ID)), word(known.Condition), word(known.Resource)))
+	})
+}
+
+type eventsCommand struct {
+	Limit int `help:"The most to show." default:"100" placeholder:"N"`
+}
+
+func (c *eventsCommand) Run(s *session) error {
+	var list api.EventList
+	if err := s.client.get(s.ctx, "/v1/events", url.Values{"limit": {strconv.Itoa(c.Limit)}}, &list); err != nil {
+		return err
+	}
+	return s.out.show(list, func() {
+		var rows [][]string
+		for _, e := range list.Events {
+			rows = append(rows, []string{
+				s.out.clock(e.Time), word(e.Source), word(e.Resource), word(e.Condition), word(e.Status), word(e.Text),
+			})
+		}
+		s.out.table([]string{"TIME", "SOURCE", "RESOURCE", "CONDITION", "STATUS", "TEXT"}, rows)
+	})
+}

@@ -1,0 +1,266 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/config"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+type subscriptionsCommand struct{}
+
+func (subscriptionsCommand) Run(s *session) error {
+	list, err := s.subscriptions()
+	if err != nil {
+		return err
+	}
+	return s.out.show(api.SubscriptionList{Subscriptions: list}, func() {
+		if len(list) == 0 {
+			s.out.line("no subscriptions")
+			return
+		}
+		var rows [][]string
+		for _, sub := range list {
+			state := "active"
+			if sub.Paused != "" {
+				state = "paused: " + word(sub.Paused)
+			}
+			rows = append(rows, []string{
+				word(short(sub.ID)), word(sub.Name), word(sub.Role), word(sub.Origin), word(strings.Join(sub.Endpoints, " ")),
+				word(describeFilter(sub.Filter)), state,
+			})
+		}
+		s.out.table([]string{"ID", "NAME", "ROLE", "FROM", "ENDPOINTS", "FILTER", "STATE"}, rows)
+	})
+}
+
+func (s *session) subscriptions() ([]api.Subscription, error) {
+	list := api.SubscriptionList{Subscriptions: []api.Subscription{}}
+	err := s.client.get(s.ctx, "/v1/subscriptions", nil, &list)
+	return list.Subscriptions, err
+}
+
+func (s *session) findSubscription(name string) (api.Subscription, error) {
+	list, err := s.subscriptions()
+	if err != nil {
+		return api.Subscription{}, err
+	}
+	return findOne(list, "subscription", "paramedic subscriptions", name, func(sub api.Subscription) (string, string) {
+		return sub.ID, sub.Name
+	})
+}
+
+// filterKey is one key that --filter takes.
+type filterKey struct {
+	name string
+	list *[]string // of a filter
+	word *string
+}
+
+func filterKeys(f *api.Filter) []filterKey {
+	return []filterKey{
+		{name: "projects", list: &f.Projects},
+		{name: "domains", list: &f.Domains},
+		{name: "resource_types", list: &f.ResourceTypes},
+		{name: "conditions", list: &f.Conditions},
+		{name: "kinds", list: &f.Kinds},
+		{name: "states", list: &f.States},
+		{name: "min_severity", word: &f.MinSeverity},
+		{name: "min_confidence", word: &f.MinConfidence},
+	}
+}
+
+func describeFilter(f api.Filter) string {
+	var parts []string
+	for _, k := range filterKeys(&f) {
+		switch {
+		case k.list != nil && len(*k.list) > 0:
+			parts = append(parts, k.name+"="+strings.Join(*k.list, ","))
+		case k.word != nil && *k.word != "" && (k.name != "min_confidence" || *k.word != "confirmed"):
+			parts = append(parts, k.name+"="+*k.word)
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// parseFilter reads key=value[,value…] texts.
+func parseFilter(texts []string) (*api.Filter, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	f := &api.Filter{
+		Projects: []string{}, Domains: []string{}, ResourceTypes: []string{}, Conditions: []string{}, Kinds: []string{}, States: []string{},
+	}
+	keys := filterKeys(f)
+next:
+	for _, text := range texts {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || value == "" {
+			return nil, fmt.Errorf("--filter %q: want key=value, for instance min_severity=major", text)
+		}
+		var known []string
+		for _, k := range keys {
+			known = append(known, k.name)
+			switch {
+			case k.name != name:
+				continue
+			case k.list != nil:
+				*k.list = append(*k.list, strings.Split(value, ",")...)
+			default:
+				*k.word = value
+			}
+			continue next
+		}
+		return nil, fmt.Errorf("--filter %q: unknown key %q; known are: %s", text, name, strings.Join(known, ", "))
+	}
+	return f, nil
+}
+
+type subscribeCommand struct {
+	URL        []string `arg:"" name:"url" help:"Where to send notifications; of several, the first that takes it."`
+	Filter     []string `help:"What is wanted, key=value[,value…], repeatable: projects, domains, resource_types, conditions, kinds, states, min_severity, min_confidence." placeholder:"KEY=VALUE" sep:"none"`
+	Format     string   `help:"The form of the notifications." default:"native"`
+	Name       string   `help:"What people call it. Default: the host of the URL." placeholder:"NAME"`
+	SecretFile string   `help:"Sign notifications with the secret in this file (see keygen)." placeholder:"FILE"`
+	Role       string   `help:"admin: the physical cause; consumer: an abstract one." enum:"admin,consumer" default:"admin"`
+	Verify     bool     `help:"Ask the URL first whether it wants this." default:"true" negatable:""`
+}
+
+func (c *subscribeCommand) Run(s *session) error {
+	filter, err := parseFilter(c.Filter)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	request := api.SubscriptionRequest{
+		Name: c.Name, Endpoints: c.URL, Format: c.Format, Role: c.Role, Verify: &c.Verify, Filter: filter,
+	}
+	if request.Name == "" {
+		if u, err := url.Parse(c.URL[0]); err == nil {
+			request.Name = u.Host
+		}
+	}
+	if c.SecretFile != "" {
+		if _, problem := config.ReadSecret(c.SecretFile); problem != nil {
+			return fmt.Errorf("secret file %s: %s: %s", c.SecretFile, problem.Message, problem.Remedy)
+		}
+		secret, err := os.ReadFile(c.SecretFile)
+		if err != nil {
+			return fmt.Errorf("read the secret file: %w", err)
+		}
+		request.Secret = strings.TrimSpace(string(secret))
+	}
+	var done api.Subscribed
+	if err := s.client.do(s.ctx, "POST", "/v1/subscriptions", request, &done); err != nil {
+		return err
+	}
+	return s.out.show(done, func() {
+		s.out.line(fmt.Sprintf("subscribed: %s %s", word(done.Subscription.ID), word(done.Subscription.Name)))
+		for _, a := range done.Snapshot {
+			s.out.line(fmt.Sprintf("stands now: %s %s %s on %s", word(short(a.ID)), s.out.paint(word(a.Severity)), word(a.Condition), word(a.Resource)))
+		}
+	})
+}
+
+type unsubscribeCommand struct {
+	Subscription string `arg:"" help:"Its name, its id, or the beginning of its id."`
+}
+
+func (c *unsubscribeCommand) Run(s *session) error {
+	sub, err := s.findSubscription(c.Subscription)
+	if err != nil {
+		return err
+	}
+	if err := s.client.do(s.ctx, "DELETE", "/v1/subscriptions/"+url.PathEscape(sub.ID), nil, nil); err != nil {
+		return err
+	}
+	return s.out.show(sub, func() { s.out.line("ended: " + word(sub.ID) + " " + word(sub.Name)) })
+}
+
+type testCommand struct {
+	Subscription string `arg:"" help:"Its name, its id, or the beginning of its id."`
+}
+
+func (c *testCommand) Run(s *session) error {
+	sub, err := s.findSubscription(c.Subscription)
+	if err != nil {
+		return err
+	}
+	var stages api.Stages
+	if err := s.client.do(s.ctx, "POST", "/v1/subscriptions/"+url.PathEscape(sub.ID)+"/test", nil, &stages); err != nil {
+		return err
+	}
+	return s.out.show(stages, func() {
+		text := "taken by " + word(sub.Name)
+		if stages.T08 != nil && stages.T09 != nil {
+			text += " after " + milliseconds(stages.T09.Sub(*stages.T08)) + " ms"
+		}
+		s.out.line(text)
+	})
+}
+
+type deliveriesCommand struct {
+	State string `help:"pending or parked; default both." enum:"pending,parked,all" default:"all"`
+	Retry string `help:"Try a parked one again now, by its id or the beginning of it." placeholder:"DELIVERY"`
+}
+
+func (c *deliveriesCommand) Run(s *session) error {
+	query := url.Values{}
+	if c.State != "all" {
+		query.Set("state", c.State)
+	}
+	list := api.DeliveryList{Deliveries: []api.Delivery{}}
+	if err := s.client.get(s.ctx, "/v1/deliveries", query, &list); err != nil {
+		return err
+	}
+	if c.Retry != "" {
+		d, err := findOne(list.Deliveries, "delivery", "paramedic deliveries", c.Retry, func(d api.Delivery) (string, string) { return d.ID, "" })
+		if err != nil {
+			return err
+		}
+		if err := s.client.do(s.ctx, "POST", "/v1/deliveries/"+url.PathEscape(d.ID)+"/retry", nil, nil); err != nil {
+			return err
+		}
+		return s.out.show(d, func() { s.out.line("on its way again: " + word(d.ID)) })
+	}
+	return s.out.show(list, func() {
+		if len(list.Deliveries) == 0 {
+			s.out.line("nothing is owed")
+			return
+		}
+		var rows [][]string
+		for _, d := range list.Deliveries {
+			rows = append(rows, []string{
+				word(short(d.ID)), word(d.State), word(short(d.Subscription)), word(d.Resource), word(d.Condition), word(d.Revision),
+				strconv.Itoa(d.Attempts), strconv.Itoa(d.Superseded), s.out.clock(d.NextAttempt), word(d.LastError),
+			})
+		}
+		s.out.table([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REVISION", "TRIES", "SUPERSEDED", "NEXT", "LAST ERROR"}, rows)
+	})
+}
+
+type keygenCommand struct {
+	File string `help:"Write it into a new file that only you can read." placeholder:"FILE"`
+}
+
+// Run makes a signing secret (Standard Webhooks 1.0).
+func (c *keygenCommand) Run(s *session) error {
+	secret := notify.GenerateSecret()
+	if c.File == "" {
+		return s.out.show(map[string]string{"signing_secret": secret}, func() { s.out.line(secret) })
+	}
+	f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the secret file: %w", err)
+	}
+	_, err = f.WriteString(secret + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("write the secret file: %w", err), os.Remove(c.File))
+	}
+	return s.out.show(map[string]string{"file": c.File}, func() { s.out.line("a new signing secret is in " + c.File) })
+}

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+)
+
+type topologyCommand struct {
+	Resource string `arg:"" optional:"" help:"Only what hangs together with this one, for instance nic/eth0; or the name of a domain."`
+}
+
+func (c *topologyCommand) Run(s *session) error {
+	query := url.Values{}
+	var list api.ResourceList
+	if c.Resource != "" && !strings.Contains(c.Resource, "/") {
+		if err := s.client.get(s.ctx, "/v1/resources", nil, &list); err != nil {
+			return err
+		}
+		r, err := findOne(list.Resources, "resource", "paramedic topology", c.Resource, func(r api.Resource) (string, string) {
+			return r.ID, r.Name
+		})
+		if err != nil {
+			return err
+		}
+		c.Resource, list = r.ID, api.ResourceList{}
+	}
+	if c.Resource != "" {
+		query.Set("root", c.Resource)
+	}
+	if err := s.client.get(s.ctx, "/v1/topology", query, &list); err != nil {
+		return err
+	}
+	return s.out.show(list, func() {
+		for _, line := range drawTopology(list.Resources, s.out.paint) {
+			s.out.line(line)
+		}
+	})
+}
+
+// drawTopology draws what needs what, from those that nobody needs (domains) down to what all stands on. A resource
+// whose needs have been drawn already is only named again, so shared parts and cycles end.
+func drawTopology(resources []api.Resource, paint func(string) string) []string {
+	d := &drawing{byID: make(map[string]api.Resource), drawn: make(map[string]bool), paint: paint}
+	needed := make(map[string]bool)
+	for _, r := range resources {
+		d.byID[r.ID] = r
+	}
+	for _, r := range resources {
+		for _, n := range r.Needs {
+			for _, id := range n.Of {
+				needed[id] = true
+			}
+		}
+	}
+	for _, r := range resources {
+		if !needed[r.ID] {
+			d.draw(r.ID, "", "", "")
+		}
+	}
+	for _, r := range resources { // a cycle that nobody outside of it needs
+		if !d.drawn[r.ID] {
+			d.draw(r.ID, "", "", "")
+		}
+	}
+	return d.lines
+}
+
+type drawing struct {
+	byID  map[string]api.Resource
+	drawn map[string]bool
+	lines []string
+	paint func(string) string
+}
+
+func (d *drawing) draw(id, first, rest, mode string) {
+	r, known := d.byID[id]
+	if !known {
+		d.lines = append(d.lines, first+word(id)+mode+"  (not seen)")
+		return
+	}
+	text := first + word(id)
+	if r.Name != "" && !strings.HasSuffix(id, "/"+r.Name) {
+		text += " " + word(r.Name)
+	}
+	text += mode + "  " + d.paint(word(r.State))
+	if r.OwnState != r.State {
+		text += " (by itself " + word(r.OwnState) + ")"
+	}
+	for flag, set := range map[string]bool{" unknown": r.Unknown, " inactive": r.Inactive} {
+		if set {
+			text += flag
+		}
+	}
+	if len(r.Conditions) > 0 {
+		text += "  " + word(strings.Join(r.Conditions, ", "))
+	}
+	if d.drawn[id] && len(r.Needs) > 0 {
+		d.lines = append(d.lines, text+"  (see above)")
+		return
+	}
+	d.lines = append(d.lines, text)
+	d.drawn[id] = true
+
+	type edge struct{ id, mode string }
+	var edges []edge
+	for _, n := range r.Needs {
+		mode := ""
+		switch {
+		case n.Mode == "k-of-n":
+			mode = fmt.Sprintf(" [%d of %d]", n.K, len(n.Of))
+		case n.Mode != "all-of":
+			mode = " [" + word(n.Mode) + "]"
+		}
+		of := slices.Clone(n.Of)
+		slices.Sort(of)
+		for _, id := range of {
+			edges = append(edges, edge{id, mode})
+		}
+	}
+	for i, e := range edges {
+		if i == len(edges)-1 {
+			d.draw(e.id, rest+"└─ ", rest+"   ", e.mode)
+		} else {
+			d.draw(e.id, rest+"├─ ", rest+"│  ", e.mode)
+		}
+	}
+}
