@@ -62,6 +62,17 @@ func (e *Engine) Resources() []View {
 	return views
 }
 
+// Len is how many resources there are.
+func (e *Engine) Len() int {
+	n := 0
+	for _, node := range e.nodes {
+		if node.known() {
+			n++
+		}
+	}
+	return n
+}
+
 // Resource returns one of them.
 func (e *Engine) Resource(id ID) (View, bool) {
 	if n := e.nodes[id]; n != nil && n.known() {

@@ -1,0 +1,314 @@
+// Package agent is the process: it joins the sources, the engine and the consumers' notifier, and answers the API.
+//
+// Data goes one way: sources → queues → loop (engine) → notifier and feed. The Agent owns every goroutine it starts and
+// ends them in the reverse order.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/config"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// selfSource names the deltas that the agent states about its own host and itself.
+const selfSource = "agent"
+
+// Options is what an Agent is made of.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Log     *slog.Logger
+	// Beat is called about every BeatGap by the goroutine that owns the engine: what a service watchdog is fed with. It
+	// must not block. Zero BeatGap means one second.
+	Beat    func()
+	BeatGap time.Duration
+
+	sources []sourceSpec // of tests; nil means the table
+}
+
+// Agent is one running paramedic. Its methods are safe for concurrent use.
+type Agent struct {
+	version  string
+	log      *slog.Logger
+	specs    []sourceSpec
+	registry *prometheus.Registry
+	notifier *notify.Notifier
+	server   *api.Server
+	loop     *loop
+	self     *queue
+
+	mu          sync.Mutex // of what Start, Reload and Stop change
+	config      *config.Config
+	pending     []built
+	started     time.Time
+	running     context.Context
+	supervisors map[string]*supervisor
+	stops       []func() // last in, first out
+	stopping    bool
+	failed      chan error
+	stopOnce    sync.Once
+	stopped     chan struct{}
+}
+
+// New builds everything that the configuration names and starts nothing but the opening of the outbox. An error names
+// what could not be set up.
+func New(opts Options) (*Agent, error) {
+	if opts.sources == nil {
+		opts.sources = sourceTable()
+	}
+	c := opts.Config
+	a := &Agent{
+		version:     opts.Version,
+		log:         opts.Log,
+		specs:       opts.sources,
+		registry:    prometheus.NewRegistry(),
+		config:      c,
+		supervisors: make(map[string]*supervisor),
+		failed:      make(chan error, 4), // one per long-running part; each sends once at the most
+		stopped:     make(chan struct{}),
+	}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	var err error
+	if a.pending, err = buildSources(a.specs, nil, c, a.log); err != nil {
+		return nil, err
+	}
+	a.notifier, err = notify.New(notify.Config{
+		Node: c.Node.Name, Label: c.Cluster.Label, Dir: c.Notify.Dir, MaxAge: c.Notify.Retry.MaxAge,
+		AllowCallbacks: c.Notify.AllowCallbacks, UserAgent: "paramedic/" + opts.Version,
+		Log: a.log, Metrics: a.registry, Report: a.report,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the outbox in %s: %w", c.Notify.Dir, err)
+	}
+	restored := a.notifier.Restored()
+	engine := correlate.New(correlate.Config{
+		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Sources: enabled(a.pending),
+	}, restored.Alarms)
+	a.loop = newLoop(engine, a.notifier.Publish, a.registry, time.Now)
+	if opts.Beat != nil {
+		a.loop.beat = opts.Beat
+	}
+	if opts.BeatGap > 0 {
+		a.loop.beatGap = opts.BeatGap
+	}
+	for _, spec := range a.specs {
+		a.loop.queue(spec.name)
+	}
+	a.self = a.loop.queue(selfSource)
+	a.registry.MustRegister(newCollector(a))
+	if err := a.notifier.SetFile(c.Subscriptions()); err != nil {
+		return nil, errors.Join(fmt.Errorf("take over the subscriptions of the configuration: %w", err), a.closeUnstarted())
+	}
+	a.server, err = api.New(api.Config{Backend: a, Socket: c.API.Socket, Log: a.log, Gatherer: a.registry})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("set up the API: %w", err), a.closeUnstarted())
+	}
+	return a, nil
+}
+
+// closeUnstarted closes the outbox of an agent that will never run.
+func (a *Agent) closeUnstarted() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := a.notifier.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("close the outbox: %w", err)
+	}
+	return nil
+}
+
+// Start runs the agent and returns when it watches; Stop ends it. It is called once.
+func (a *Agent) Start() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.started = time.Now()
+
+	// The notifier outlives the loop, and the loop the sources, so that nothing that was seen is lost on the way down.
+	a.background("the notifier", a.notifier.Run)
+	a.background("the loop", func(ctx context.Context) error { a.loop.run(ctx); return ctx.Err() })
+	a.background("the API", a.server.Run)
+
+	running, cancel := context.WithCancel(context.Background())
+	a.running = running
+	a.stops = append(a.stops, func() {
+		cancel()
+		for _, s := range a.supervised() {
+			s.stop()
+		}
+	})
+	a.stateSelf()
+	a.swap(a.pending)
+	a.pending = nil
+	return nil
+}
+
+// background runs f until Stop reaches it; an end before that is a failure of the agent.
+func (a *Agent) background(what string, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := f(ctx); ctx.Err() == nil {
+			a.failed <- fmt.Errorf("%s ended: %w", what, err)
+		} else if err != nil && !errors.Is(err, context.Canceled) {
+			a.log.Error("a part did not end cleanly", "part", what, "err", err)
+		}
+	}()
+	a.stops = append(a.stops, func() {
+		cancel()
+		<-done
+	})
+}
+
+// swap replaces the sources that are not kept. The caller holds mu.
+func (a *Agent) swap(sources []built) {
+	for _, b := range sources {
+		if b.keep {
+			continue
+		}
+		name := b.spec.name
+		if old := a.supervisors[name]; old != nil {
+			old.stop()
+			delete(a.supervisors, name)
+		}
+		if b.source == nil {
+			// What it stated is no longer watched: it leaves the topology.
+			a.loop.queue(name).offer(correlate.Delta{Full: true})
+			continue
+		}
+		s := newSupervisor(b.source, a.loop.queue(name), a.self, a.log, time.Now)
+		a.supervisors[name] = s
+		s.start(a.running)
+	}
+}
+
+// supervised lists the running sources in the order of their urgency.
+func (a *Agent) supervised() []*supervisor {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]*supervisor, 0, len(a.supervisors))
+	for _, spec := range a.specs {
+		if s := a.supervisors[spec.name]; s != nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// stateSelf puts this host and the parts of paramedic into the topology. The caller holds mu.
+func (a *Agent) stateSelf() {
+	c := a.config
+	facts := map[string]string{"zone": c.Node.Zone, "version": a.version}
+	for k, v := range c.Node.Labels {
+		facts["label."+k] = v
+	}
+	set := []correlate.Resource{
+		{ID: hostID(c), Name: c.Node.Name, Facts: facts},
+		{ID: selfResource("outbox"), Name: "outbox"},
+	}
+	for _, spec := range a.specs {
+		set = append(set, correlate.Resource{ID: selfResource(spec.name), Name: spec.name + " source"})
+	}
+	a.self.offer(correlate.Delta{Set: set})
+}
+
+// report takes the notifier's events about itself.
+func (a *Agent) report(e correlate.Event) {
+	a.self.offer(correlate.Delta{
+		Set:    []correlate.Resource{{ID: e.Resource, Name: e.Resource.Name()}},
+		Events: []correlate.Event{e},
+	})
+}
+
+// Failed delivers the error of a part that ended although nobody stopped it; the agent should then be stopped.
+func (a *Agent) Failed() <-chan error { return a.failed }
+
+// Stop ends the agent, the last started part first, and returns when all is durable or ctx ends.
+func (a *Agent) Stop(ctx context.Context) error {
+	a.stopOnce.Do(func() {
+		go func() {
+			defer close(a.stopped)
+			a.mu.Lock()
+			stops := a.stops
+			a.stopping = true
+			a.mu.Unlock()
+			for _, stop := range slices.Backward(stops) {
+				stop()
+			}
+		}()
+	})
+	select {
+	case <-a.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop: not everything ended in time: %w", ctx.Err())
+	}
+}
+
+// Why a reload is refused as a whole.
+var (
+	errRestart  = errors.New("this key can't change while the agent runs: restart it")
+	errStopping = errors.New("the agent is stopping")
+)
+
+// Reload takes over a new configuration: all of it, or on an error none.
+func (a *Agent) Reload(c *config.Config) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopping {
+		return errStopping
+	}
+	old := a.config
+	for key, same := range map[string]bool{
+		"node.name":     old.Node.Name == c.Node.Name,
+		"cluster.label": old.Cluster.Label == c.Cluster.Label,
+		"api":           old.API == c.API,
+		"notify.dir":    old.Notify.Dir == c.Notify.Dir,
+		"notify.retry":  old.Notify.Retry == c.Notify.Retry,
+		"notify.allow_callbacks": slices.Equal(old.Notify.AllowCallbacks,
+			c.Notify.AllowCallbacks),
+	} {
+		if !same {
+			return fmt.Errorf("reload %s: %w", key, errRestart)
+		}
+	}
+	sources, err := buildSources(a.specs, old, c, a.log)
+	if err != nil {
+		return err
+	}
+	// From here on nothing can fail but the storing of the subscriptions, which comes first.
+	if err := a.notifier.SetFile(c.Subscriptions()); err != nil {
+		return fmt.Errorf("reload the subscriptions: %w", err)
+	}
+	a.config = c
+	a.swap(sources)
+	a.stateSelf()
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	if err := a.loop.call(ctx, func(now time.Time) { a.loop.act(a.loop.engine.SetPolicies(now, c.Policies()), now) }); err != nil {
+		return fmt.Errorf("reload the policies: the loop does not answer: %w", err)
+	}
+	a.log.Info("configuration reloaded")
+	return nil
+}
+
+// sightOf says in one word how a source is, and why.
+func sightOf(h hw.Health, failure string) (sight, text string) {
+	if failure != "" {
+		return "failed", failure
+	}
+	return h.Sight.String(), h.Text
+}

@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// callTimeout bounds how long the agent itself waits for its loop.
+const callTimeout = 5 * time.Second
+
+// The Agent is the API's backend.
+var _ api.Backend = (*Agent)(nil)
+
+// Query implements api.Backend.
+func (a *Agent) Query(ctx context.Context, f func(*correlate.Engine)) error {
+	return a.loop.call(ctx, func(time.Time) { f(a.loop.engine) })
+}
+
+// Ack implements api.Backend.
+func (a *Agent) Ack(ctx context.Context, id, by, comment string) (*correlate.Alarm, error) {
+	type answer struct {
+		alarm *correlate.Alarm
+		err   error
+	}
+	// Buffered, because an answer may come after ctx ended.
+	answers := make(chan answer, 1)
+	err := a.loop.call(ctx, func(now time.Time) {
+		eff, err := a.loop.engine.Ack(now, id, by, comment)
+		if errors.Is(err, correlate.ErrNoAlarm) {
+			err = fmt.Errorf("%w: %w", err, notify.ErrNotFound)
+		}
+		if err != nil {
+			answers <- answer{err: err}
+			return
+		}
+		a.loop.act(eff, now)
+		for _, alarm := range eff.Save {
+			if alarm.ID == id {
+				answers <- answer{alarm: alarm}
+				return
+			}
+		}
+		answers <- answer{err: fmt.Errorf("acknowledge %s: %w", id, notify.ErrNotFound)}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("acknowledge %s: the loop does not answer: %w", id, err)
+	}
+	ans := <-answers
+	return ans.alarm, ans.err
+}
+
+// History implements api.Backend.
+func (a *Agent) History() []*correlate.Alarm { return a.loop.feed.cleared() }
+
+// Events implements api.Backend.
+func (a *Agent) Events(limit int) []correlate.Event { return a.loop.feed.recent(limit) }
+
+// Changes implements api.Backend.
+func (a *Agent) Changes(after uint64) ([]api.SeqChange, <-chan struct{}, bool) {
+	return a.loop.feed.after(after)
+}
+
+// Notify implements api.Backend.
+func (a *Agent) Notify() notify.Service { return a.notifier }
+
+// Ready implements api.Backend: every source has stated its first truth, or said why it can't.
+func (a *Agent) Ready() error {
+	var waiting []string
+	for _, s := range a.supervised() {
+		h, _, failure := s.condition()
+		if !a.loop.hasStated(s.source.Name()) && h.Sight == hw.SightClear && failure == "" {
+			waiting = append(waiting, s.source.Name())
+		}
+	}
+	if len(waiting) > 0 {
+		return fmt.Errorf("%w: %s", errWaiting, strings.Join(waiting, ", "))
+	}
+	return nil
+}
+
+var errWaiting = errors.New("still waiting for the first full statement of")
+
+// Status implements api.Backend.
+func (a *Agent) Status(ctx context.Context) (api.Status, error) {
+	a.mu.Lock()
+	c, started := a.config, a.started
+	a.mu.Unlock()
+	status := api.Status{
+		Node: c.Node.Name, Zone: c.Node.Zone, Label: c.Cluster.Label, Version: a.version, Started: started,
+		Term:   a.notifier.Restored().Term,
+		Alarms: make(map[string]int),
+	}
+	for _, s := range a.supervised() {
+		h, restarts, failure := s.condition()
+		sight, text := sightOf(h, failure)
+		depth, coalesced, dropped := s.queue.depth()
+		status.Sources = append(status.Sources, api.SourceStatus{
+			Name: s.source.Name(), Sight: sight, Text: text, Restarts: restarts,
+			Queue: api.QueueStatus{Depth: depth, Capacity: queueCapacity, Coalesced: coalesced, Dropped: dropped},
+		})
+	}
+	err := a.Query(ctx, func(e *correlate.Engine) {
+		for _, alarm := range e.Alarms() {
+			status.Alarms[alarm.Severity.String()]++
+		}
+		status.Resources = e.Len()
+	})
+	if err != nil {
+		return api.Status{}, fmt.Errorf("ask the loop for the status: %w", err)
+	}
+	status.Subscriptions = len(a.notifier.Subscriptions())
+	for _, d := range a.notifier.Deliveries("") {
+		if d.State == notify.DeliveryParked {
+			status.Deliveries.Parked++
+		} else {
+			status.Deliveries.Pending++
+		}
+	}
+	status.Outbox.Durable, status.Outbox.Text = a.notifier.Durable()
+	return status, nil
+}

@@ -1,0 +1,133 @@
+package agent
+
+import (
+	"sync"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// What the agent remembers for those who ask later. A follower that falls behind the feed is told that it lost some.
+const (
+	feedCapacity    = 4096
+	historyCapacity = 1000
+	eventsCapacity  = 1000
+)
+
+// ring keeps the newest n values. The zero ring keeps none.
+type ring[T any] struct {
+	buf   []T
+	n     int
+	total uint64 // ever added
+}
+
+func newRing[T any](n int) *ring[T] { return &ring[T]{n: n} }
+
+func (r *ring[T]) add(v T) {
+	if len(r.buf) < r.n {
+		r.buf = append(r.buf, v)
+	} else if r.n > 0 {
+		r.buf[r.total%uint64(r.n)] = v
+	}
+	r.total++
+}
+
+// last copies the newest n values, oldest first.
+func (r *ring[T]) last(n int) []T {
+	n = min(n, len(r.buf))
+	out := make([]T, 0, n)
+	for i := r.total - uint64(n); i < r.total; i++ {
+		out = append(out, r.buf[i%uint64(r.n)])
+	}
+	return out
+}
+
+// feed is what happened lately: changes for streams, cleared alarms for queries, events for people. Safe for
+// concurrent use; only the loop adds.
+type feed struct {
+	mu      sync.Mutex
+	changes *ring[api.SeqChange]
+	history *ring[*correlate.Alarm]
+	events  *ring[correlate.Event]
+	status  map[eventKey]correlate.Status // what was last told of each condition, so that restating is not news
+	next    chan struct{}                 // closed when a change was added
+}
+
+func newFeed() *feed {
+	return &feed{
+		changes: newRing[api.SeqChange](feedCapacity),
+		history: newRing[*correlate.Alarm](historyCapacity),
+		events:  newRing[correlate.Event](eventsCapacity),
+		status:  make(map[eventKey]correlate.Status),
+		next:    make(chan struct{}),
+	}
+}
+
+func (f *feed) addChanges(changes []correlate.Change) {
+	if len(changes) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range changes {
+		f.changes.add(api.SeqChange{Seq: f.changes.total + 1, Change: c})
+		if !c.Alarm.Standing() {
+			f.history.add(c.Alarm)
+		}
+	}
+	close(f.next)
+	f.next = make(chan struct{})
+}
+
+// addDelta notes the events that say something new.
+func (f *feed) addDelta(d *correlate.Delta) {
+	if len(d.Events) == 0 && len(d.Gone) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range d.Events {
+		key := eventKey{e.Resource, e.Condition}
+		was, known := f.status[key]
+		if e.Status == correlate.StatusOK && !known { // well from the start is no news
+			f.status[key] = e.Status
+			continue
+		}
+		if known && was == e.Status {
+			continue
+		}
+		f.status[key] = e.Status
+		f.events.add(e)
+	}
+	for _, g := range d.Gone {
+		for key := range f.status {
+			if key.resource == g.ID {
+				delete(f.status, key)
+			}
+		}
+	}
+}
+
+func (f *feed) after(seq uint64) (changes []api.SeqChange, next <-chan struct{}, lost bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	total := f.changes.total
+	if seq > total { // of an earlier run of the agent
+		return f.changes.last(feedCapacity), f.next, true
+	}
+	missing := total - seq
+	lost = missing > uint64(len(f.changes.buf))
+	return f.changes.last(int(min(missing, feedCapacity))), f.next, lost
+}
+
+func (f *feed) cleared() []*correlate.Alarm {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.history.last(historyCapacity)
+}
+
+func (f *feed) recent(n int) []correlate.Event {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.events.last(n)
+}

@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// loop owns the engine: it is its only caller, on one goroutine. What comes in waits in one queue per source; what goes
+// out goes to mailboxes that never block. Queues are looked at in their order of urgency after every step, so that a
+// flood from a slow-news source delays no link and no domain.
+type loop struct {
+	engine  *correlate.Engine
+	publish func(correlate.Effects)
+	feed    *feed
+	now     func() time.Time
+
+	mu     sync.Mutex
+	queues []*queue // most urgent first
+	stated map[string]bool
+
+	woken   chan struct{}            // capacity 1: something waits in a queue
+	calls   chan func(now time.Time) // API questions and the operator's words; unbuffered, so that the caller waits
+	wake    *time.Timer
+	beats   *time.Ticker
+	beat    func() // called every beatGap while the loop turns: what a watchdog is fed with
+	beatGap time.Duration
+
+	steps prometheus.Histogram
+}
+
+func newLoop(engine *correlate.Engine, publish func(correlate.Effects), reg prometheus.Registerer, now func() time.Time) *loop {
+	l := &loop{
+		engine:  engine,
+		publish: publish,
+		feed:    newFeed(),
+		now:     now,
+		stated:  make(map[string]bool),
+		woken:   make(chan struct{}, 1),
+		calls:   make(chan func(time.Time)),
+		beat:    func() {},
+		beatGap: time.Second,
+		steps: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "paramedic_engine_step_seconds",
+			Help:    "Time that the engine took for one delta of a source.",
+			Buckets: prometheus.ExponentialBuckets(5e-6, 2, 14),
+		}),
+	}
+	reg.MustRegister(l.steps)
+	return l
+}
+
+// queue makes the queue of a source. Queues made earlier are more urgent. A source that is replaced keeps its queue.
+func (l *loop) queue(source string) *queue {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, q := range l.queues {
+		if q.source == source {
+			return q
+		}
+	}
+	q := newQueue(source, l.wakeUp)
+	l.queues = append(l.queues, q)
+	return q
+}
+
+func (l *loop) wakeUp() {
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+// run turns until ctx ends.
+func (l *loop) run(ctx context.Context) {
+	l.wake = time.NewTimer(time.Hour)
+	defer l.wake.Stop()
+	l.beats = time.NewTicker(l.beatGap)
+	defer l.beats.Stop()
+	l.tick()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.woken:
+			l.drain(ctx)
+		case call := <-l.calls:
+			call(l.now())
+		case <-l.wake.C:
+			l.tick()
+		case <-l.beats.C:
+			l.beat()
+		}
+	}
+}
+
+// drain takes deltas until no queue holds any, always from the most urgent queue. Between two deltas the callers of the
+// API and the timers have their turn.
+func (l *loop) drain(ctx context.Context) {
+	for ctx.Err() == nil {
+		d, ok := l.next()
+		if !ok {
+			return
+		}
+		l.step(d)
+		select {
+		case call := <-l.calls:
+			call(l.now())
+		case <-l.wake.C:
+			l.tick()
+		case <-l.beats.C:
+			l.beat()
+		default:
+		}
+	}
+}
+
+func (l *loop) next() (correlate.Delta, bool) {
+	l.mu.Lock()
+	queues := l.queues
+	l.mu.Unlock()
+	for _, q := range queues {
+		if d, ok := q.take(); ok {
+			return d, true
+		}
+	}
+	return correlate.Delta{}, false
+}
+
+func (l *loop) step(d correlate.Delta) {
+	start := l.now()
+	eff := l.engine.Topology(start, d)
+	found := l.now()
+	l.steps.Observe(found.Sub(start).Seconds())
+	l.act(eff, found)
+	l.feed.addDelta(&d)
+	if d.Full {
+		l.mu.Lock()
+		l.stated[d.Source] = true
+		l.mu.Unlock()
+	}
+}
+
+func (l *loop) tick() {
+	now := l.now()
+	l.act(l.engine.Tick(now), now)
+}
+
+// act carries out what the engine decided, in the order that correlate.Effects states.
+func (l *loop) act(eff correlate.Effects, found time.Time) {
+	for i := range eff.Publish {
+		eff.Publish[i].Found = found
+	}
+	if len(eff.Save) > 0 || len(eff.Publish) > 0 {
+		l.publish(eff)
+		l.feed.addChanges(eff.Publish)
+	}
+	if eff.Wake.IsZero() {
+		l.wake.Stop()
+		return
+	}
+	l.wake.Reset(max(0, eff.Wake.Sub(l.now())))
+}
+
+// call runs f on the loop's goroutine and waits for it, or for ctx. When ctx ended first f may still run.
+func (l *loop) call(ctx context.Context, f func(now time.Time)) error {
+	done := make(chan struct{})
+	wrapped := func(now time.Time) {
+		defer close(done)
+		f(now)
+	}
+	select {
+	case l.calls <- wrapped:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// hasStated reports whether the source has stated its full truth since the start.
+func (l *loop) hasStated(source string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stated[source]
+}
+
+func (l *loop) snapshotQueues() []*queue {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.queues)
+}

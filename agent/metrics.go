@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
+)
+
+// collector reads the agent's figures when it is scraped.
+type collector struct {
+	agent *Agent
+
+	alarms, resources                        *prometheus.Desc
+	sight, restarts                          *prometheus.Desc
+	queueDepth, queueCoalesced, queueDropped *prometheus.Desc
+}
+
+func newCollector(a *Agent) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("paramedic_"+name, help, labels, nil)
+	}
+	return &collector{
+		agent:          a,
+		alarms:         desc("alarms", "Standing alarms.", "severity"),
+		resources:      desc("resources", "Resources in the topology."),
+		sight:          desc("source_clear", "1 when the source sees clearly.", "source"),
+		restarts:       desc("source_restarts_total", "Times that the source failed and was started again.", "source"),
+		queueDepth:     desc("queue_items", "Resources, removals and events that wait for the engine.", "source"),
+		queueCoalesced: desc("queue_coalesced_total", "Items that replaced one that still waited.", "source"),
+		queueDropped:   desc("queue_dropped_total", "Items dropped because the queue was full.", "source"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.alarms, c.resources, c.sight, c.restarts, c.queueDepth, c.queueCoalesced, c.queueDropped,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	bySeverity := make(map[correlate.Severity]int)
+	resources := 0
+	err := c.agent.Query(ctx, func(e *correlate.Engine) {
+		for _, a := range e.Alarms() {
+			bySeverity[a.Severity]++
+		}
+		resources = e.Len()
+	})
+	if err == nil { // a loop that does not answer leaves a gap in the curve, which is the truth
+		for s := correlate.SeverityIndeterminate; s <= correlate.SeverityCritical; s++ {
+			gauge(c.alarms, float64(bySeverity[s]), s.String())
+		}
+		gauge(c.resources, float64(resources))
+	}
+	for _, s := range c.agent.supervised() {
+		h, restarts, failure := s.condition()
+		clear := 0.0
+		if h.Sight == hw.SightClear && failure == "" {
+			clear = 1
+		}
+		gauge(c.sight, clear, s.source.Name())
+		counter(c.restarts, float64(restarts), s.source.Name())
+	}
+	for _, q := range c.agent.loop.snapshotQueues() {
+		depth, coalesced, dropped := q.depth()
+		gauge(c.queueDepth, float64(depth), q.source)
+		counter(c.queueCoalesced, float64(coalesced), q.source)
+		counter(c.queueDropped, float64(dropped), q.source)
+	}
+}

@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"fmt"
+	"log/slog"
+	"reflect"
+
+	"github.com/paramedic-ha/paramedic/agent/config"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
+	"github.com/paramedic-ha/paramedic/hw/nic"
+	"github.com/paramedic-ha/paramedic/hw/virt"
+)
+
+// sourceSpec is one row of the table of sources.
+type sourceSpec struct {
+	name string
+	// options returns what the source is configured with, to see at a reload whether it changed; nil when it is off.
+	options func(*config.Config) any
+	build   func(*config.Config, *slog.Logger) (hw.Source, error)
+}
+
+// sourceTable is every source there is, the most urgent first: the loop looks at their queues in this order.
+func sourceTable() []sourceSpec {
+	return []sourceSpec{
+		{
+			name: "nic",
+			options: func(c *config.Config) any {
+				if c.HW.NIC.Disabled {
+					return nil
+				}
+				return c.HW.NIC
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Log: log})
+			},
+		},
+		{
+			name: "virt",
+			options: func(c *config.Config) any {
+				if c.HW.Virt.Disabled {
+					return nil
+				}
+				return c.HW.Virt
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				v := c.HW.Virt
+				return virt.New(virt.Config{
+					URI: v.URI, Socket: v.Socket, Timeout: v.Timeout, Resync: v.Resync,
+					Owners: virt.Owners{
+						UUIDs: v.Owners.UUIDs, Names: v.Owners.Names,
+						Metadata: virt.MetadataPath{Namespace: v.Owners.Metadata.Namespace, Element: v.Owners.Metadata.Element},
+					},
+					Host: hostID(c), Log: log,
+				})
+			},
+		},
+	}
+}
+
+// built is a source that was constructed for a configuration.
+type built struct {
+	spec   sourceSpec
+	source hw.Source // nil: off, or unchanged
+	keep   bool      // what runs now may go on
+}
+
+// buildSources makes every source that old did not already run with the same options. It starts nothing, so that a
+// reload can fail as a whole.
+func buildSources(specs []sourceSpec, old, c *config.Config, log *slog.Logger) ([]built, error) {
+	out := make([]built, 0, len(specs))
+	for _, spec := range specs {
+		b := built{spec: spec}
+		options := spec.options(c)
+		switch {
+		case old != nil && reflect.DeepEqual(spec.options(old), options):
+			b.keep = true
+		case options != nil:
+			source, err := spec.build(c, log.With("source", spec.name))
+			if err != nil {
+				return nil, fmt.Errorf("set up the %s source: %w", spec.name, err)
+			}
+			b.source = source
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// enabled names the sources that will state a full truth.
+func enabled(sources []built) []string {
+	var names []string
+	for _, b := range sources {
+		if b.source != nil {
+			names = append(names, b.spec.name)
+		}
+	}
+	return names
+}
+
+func hostID(c *config.Config) correlate.ID { return correlate.NewID(correlate.KindHost, c.Node.Name) }
