@@ -50,7 +50,7 @@ func (e *Engine) explain(dirty []*record) {
 	}
 }
 
-// upstream finds what failed a resource's needs: the first alarm that fails one of its members, nearest first.
+// upstream finds what failed a resource's needs: the oldest alarm that fails one of its members, nearest first.
 func (e *Engine) upstream(n *node) *record {
 	n.closed = e.walk
 	for i := range n.groups {
@@ -63,13 +63,17 @@ func (e *Engine) upstream(n *node) *record {
 			if v.closed == e.walk || v.state != StateFailed || !v.counts() {
 				continue
 			}
+			var first *record
 			for _, r := range v.records {
-				if r.failing() == StateFailed {
-					return r
+				if r.failing() == StateFailed && (first == nil || latestFirst(first, r) < 0) {
+					first = r
 				}
 			}
-			if r := e.upstream(v); r != nil {
-				return r
+			if first == nil {
+				first = e.upstream(v)
+			}
+			if first != nil {
+				return first
 			}
 		}
 	}

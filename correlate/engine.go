@@ -24,8 +24,9 @@ type Config struct {
 // Engine holds the topology, the open conditions and the standing alarms of one home, and decides what must be told.
 // It is not safe for concurrent use. What it returns is immutable.
 //
-// Times are the caller's. Conditions wait and hold by them: when now goes back, what runs keeps the time that it had
-// left, so nothing waits longer for it; and the times of an alarm never run against raised ≤ changed ≤ cleared.
+// Times are the caller's. Conditions wait and hold by them. When now is before that of the last call, what runs keeps
+// the time that it had left at that call, so that a clock that is set back makes nothing wait for ever; and the times
+// of an alarm never run against raised ≤ changed ≤ cleared.
 type Engine struct {
 	home     string
 	term     uint64
@@ -111,9 +112,12 @@ func (e *Engine) restore(a *Alarm) {
 	if a.Lost {
 		n.lost = true
 		n.res = Resource{ID: n.id}
-		for _, hit := range a.Affected {
+		for _, hit := range a.Affected { // what is needed of the resource itself, to say the same again
 			if hit.Resource == n.id {
 				n.res.Name, n.res.Project = hit.Name, hit.Project
+			}
+			if n.id.Kind() == KindVNIC && len(hit.Ports) == 1 {
+				n.res.Port = &hit.Ports[0]
 			}
 		}
 	}
