@@ -1,20 +1,92 @@
 package notify
 
-import "log/slog"
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+)
 
 // Secret signs a subscription's notifications. It prints as "[secret]" wherever it is formatted, logged or marshalled.
-type Secret struct{ key []byte }
+// During a rotation it holds several keys; each notification then carries a signature by each.
+type Secret struct{ keys [][]byte }
+
+const (
+	secretPrefix = "whsec_"
+	minKey       = 24 // bytes, Standard Webhooks 1.0
+	maxKey       = 64
+	maxKeys      = 4
+)
 
 // NewSecret holds a copy of the raw key (24–64 bytes, Standard Webhooks 1.0).
-func NewSecret(key []byte) Secret { return Secret{key: append([]byte(nil), key...)} }
+func NewSecret(key []byte) Secret {
+	if len(key) == 0 {
+		return Secret{}
+	}
+	return Secret{keys: [][]byte{bytes.Clone(key)}}
+}
+
+// ParseSecret reads the content of a secret file: "whsec_" and base64 of 24 to 64 bytes; during a rotation up to four of
+// them, one a line. Errors never show what was read.
+func ParseSecret(text string) (Secret, error) {
+	var s Secret
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		if len(s.keys) == maxKeys {
+			return Secret{}, fmt.Errorf("secret: more than %d keys: keep those in use", maxKeys)
+		}
+		encoded, ok := strings.CutPrefix(line, secretPrefix)
+		if !ok {
+			return Secret{}, errors.New(`secret: want "whsec_" and base64; make one with "paramedic keygen"`)
+		}
+		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+		if err != nil {
+			return Secret{}, errors.New(`secret: what follows "whsec_" is not base64; make one with "paramedic keygen"`)
+		}
+		if len(key) < minKey || len(key) > maxKey {
+			return Secret{}, fmt.Errorf("secret: the key has %d bytes, want %d to %d", len(key), minKey, maxKey)
+		}
+		s.keys = append(s.keys, key)
+	}
+	if len(s.keys) == 0 {
+		return Secret{}, errors.New(`secret: it is empty; make one with "paramedic keygen"`)
+	}
+	return s, nil
+}
+
+// GenerateSecret makes a new signing secret in the form that ParseSecret reads.
+func GenerateSecret() string {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails (crypto/rand, Go 1.24)
+	return secretPrefix + base64.StdEncoding.EncodeToString(key)
+}
 
 // IsZero reports whether there is no key: notifications are then not signed.
-func (s Secret) IsZero() bool { return len(s.key) == 0 }
+func (s Secret) IsZero() bool { return len(s.keys) == 0 }
+
+func (s Secret) equal(o Secret) bool {
+	if len(s.keys) != len(o.keys) {
+		return false
+	}
+	for i := range s.keys {
+		if !bytes.Equal(s.keys[i], o.keys[i]) {
+			return false
+		}
+	}
+	return true
+}
 
 func (Secret) String() string { return "[secret]" }
 
-// GoString keeps %#v from printing the key.
-func (s Secret) GoString() string { return s.String() }
+// Format keeps every verb, %x and %d among them, from printing the key.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue keeps the key out of logs.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -1,0 +1,311 @@
+// Package format writes notifications in the forms that consumers speak, one file a form.
+package format
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// NativeType is the content type of the native form: CloudEvents 1.0, structured JSON.
+const NativeType = "application/cloudevents+json"
+
+// The native types that are not about an alarm.
+const (
+	TypeTest         = "paramedic.test"
+	TypeVerification = "paramedic.verification"
+)
+
+// Bounds of what is not the consumer's own list, so that a body stays under 20 kB (Standard Webhooks 1.0) unless the
+// affected list needs more. In bytes of text before escaping; JSON may double them.
+const (
+	maxText       = 1024
+	maxEvidence   = 4096
+	maxCorrelated = 64
+)
+
+// Timeline is the way of a fault under OPNFV Doctor's names.
+type Timeline struct {
+	Occurred, Observed, Found, Outbox, Sent time.Time // T00, T01, T02, T06, T08
+}
+
+// Fault is one notification about an alarm.
+type Fault struct {
+	ID           string // the notification's
+	Label        string // the cluster's
+	Reporter     string // the node that sends
+	Subscription string
+	Alarm        *correlate.Alarm
+	Affected     []correlate.Affected // those that this consumer wants to hear of
+	// Abstract is what a consumer role gets: no host, no physical names, an abstract cause. Projects are the
+	// consumer's own.
+	Abstract bool
+	Projects []string
+	Timeline Timeline
+}
+
+type envelope struct {
+	SpecVersion string `json:"specversion"`
+	ID          string `json:"id"`
+	Source      string `json:"source"`
+	Type        string `json:"type"`
+	Time        string `json:"time"`
+	Subject     string `json:"subject,omitempty"`
+	ContentType string `json:"datacontenttype"`
+	Data        any    `json:"data"`
+}
+
+type faultData struct {
+	Notification string            `json:"notification"`
+	Subscription string            `json:"subscription"`
+	Reporter     string            `json:"reporter,omitempty"`
+	Host         string            `json:"host,omitempty"`
+	Alarm        alarmData         `json:"alarm"`
+	Affected     []affectedData    `json:"affected"`
+	Evidence     map[string]string `json:"evidence,omitempty"`
+	Timeline     map[string]string `json:"timeline"`
+}
+
+type alarmData struct {
+	ID            string    `json:"id"`
+	Revision      string    `json:"revision"`
+	State         string    `json:"state"`
+	Confidence    string    `json:"confidence"`
+	Severity      string    `json:"severity"`
+	EventType     string    `json:"event_type"`
+	Condition     string    `json:"condition"`
+	ProbableCause string    `json:"probable_cause"`
+	RootCause     bool      `json:"root_cause"`
+	Correlated    []string  `json:"correlated"`
+	Text          string    `json:"text"`
+	Times         timesData `json:"times"`
+	ClearReason   string    `json:"clear_reason,omitempty"`
+}
+
+type timesData struct {
+	Occurred *string `json:"occurred"`
+	Observed *string `json:"observed"`
+	Raised   *string `json:"raised"`
+	Changed  *string `json:"changed"`
+	Cleared  *string `json:"cleared"`
+}
+
+type affectedData struct {
+	Resource string     `json:"resource"`
+	Name     string     `json:"name,omitempty"`
+	Project  string     `json:"project,omitempty"`
+	State    string     `json:"state"`
+	Ports    []portData `json:"ports,omitempty"`
+}
+
+type portData struct {
+	MAC    string `json:"mac"`
+	PortID string `json:"port_id,omitempty"`
+}
+
+// Native writes a fault in the native form. The same Fault gives the same bytes; between two senders only reporter,
+// evidence and timeline may differ.
+func Native(f Fault) ([]byte, error) {
+	a := f.Alarm
+	d := faultData{
+		Notification: "fault", Subscription: f.Subscription,
+		Alarm: alarmData{
+			ID: a.ID, Revision: a.Revision.String(), State: string(a.Last), Confidence: string(a.Confidence),
+			Severity: a.Severity.String(), EventType: string(a.EventType), Condition: string(a.Key.Condition),
+			ProbableCause: a.ProbableCause, RootCause: a.RootCause, Correlated: correlated(a.Correlated),
+			Text: cut(a.Text, maxText), ClearReason: a.ClearReason,
+			Times: timesData{
+				Occurred: stamp(a.Times.Occurred), Observed: stamp(a.Times.Observed), Raised: stamp(a.Times.Raised),
+				Changed: stamp(a.Times.Changed), Cleared: stamp(a.Times.Cleared),
+			},
+		},
+		Affected: affected(f.Affected),
+		Timeline: f.Timeline.encode(),
+	}
+	e := envelope{Type: "paramedic.fault." + string(a.Last), Time: RFC3339(said(a)), ID: f.ID}
+	if f.Abstract {
+		abstract(&d, &e, f)
+	} else {
+		d.Reporter, d.Host = f.Reporter, a.Key.Home
+		d.Evidence = evidence(a.Evidence)
+		e.Source, e.Subject = source(f.Label, a.Key.Home), Subject(a.Key)
+	}
+	return e.encode(d)
+}
+
+// abstract takes everything physical out of a notification to a consumer role.
+func abstract(d *faultData, e *envelope, f Fault) {
+	a := f.Alarm
+	e.Source = source(f.Label, "")
+	d.Alarm.Correlated = []string{}
+	var key correlate.Key
+	key, d.Alarm.Text, d.Alarm.ProbableCause = Abstract(a, f.Affected, f.Projects)
+	d.Alarm.Condition, e.Subject = string(key.Condition), string(key.Resource)
+}
+
+// Abstract is what a consumer role may know of an alarm: the first of its own domains that is affected, or else its
+// project, in place of the resource; the abstract cause in place of condition and probable cause, unless they are those of
+// its own domain; and a text without names.
+func Abstract(a *correlate.Alarm, affected []correlate.Affected, projects []string) (key correlate.Key, text, cause string) {
+	key, cause = correlate.Key{Condition: correlate.Condition(a.AbstractCause)}, a.AbstractCause
+	if slices.ContainsFunc(affected, func(d correlate.Affected) bool { return d.Resource == a.Key.Resource }) {
+		key.Condition, cause = a.Key.Condition, a.ProbableCause
+	}
+	switch {
+	case len(affected) > 0:
+		key.Resource = affected[0].Resource
+	case len(projects) > 0:
+		key.Resource = correlate.ID("project/" + projects[0])
+	}
+	switch n := len(affected); {
+	case !a.Standing():
+		text = fmt.Sprintf("the %s fault is over", a.AbstractCause)
+	case n == 0:
+		text = fmt.Sprintf("the %s fault no longer affects your virtual machines", a.AbstractCause)
+	case n == 1:
+		text = fmt.Sprintf("a %s fault affects one of your virtual machines", a.AbstractCause)
+	default:
+		text = fmt.Sprintf("a %s fault affects %d of your virtual machines", a.AbstractCause, n)
+	}
+	return key, text, cause
+}
+
+// Message is a notification that is not about an alarm: a test or a verification.
+type Message struct {
+	ID, Type, Label, Reporter, Subscription string
+	Abstract                                bool
+	At                                      time.Time
+	Challenge                               string // of a verification
+	Text                                    string
+}
+
+type messageData struct {
+	Notification string `json:"notification"`
+	Subscription string `json:"subscription"`
+	Reporter     string `json:"reporter,omitempty"`
+	Challenge    string `json:"challenge,omitempty"`
+	Text         string `json:"text,omitempty"`
+}
+
+// NativeMessage writes a test or a verification in the native form.
+func NativeMessage(m Message) ([]byte, error) {
+	d := messageData{
+		Notification: strings.TrimPrefix(m.Type, "paramedic."), Subscription: m.Subscription,
+		Reporter: m.Reporter, Challenge: m.Challenge, Text: m.Text,
+	}
+	e := envelope{Type: m.Type, Time: RFC3339(m.At), ID: m.ID, Source: source(m.Label, m.Reporter)}
+	if m.Abstract {
+		d.Reporter, e.Source = "", source(m.Label, "")
+	}
+	return e.encode(d)
+}
+
+func (e envelope) encode(data any) ([]byte, error) {
+	e.SpecVersion, e.ContentType, e.Data = "1.0", "application/json", data
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("write notification %s: %w", e.ID, err)
+	}
+	return body, nil
+}
+
+func source(label, home string) string {
+	if home == "" {
+		return "/paramedic/" + label
+	}
+	return "/paramedic/" + label + "/" + home
+}
+
+// Subject names an alarm's resource cluster-wide: virtual ones by their own id, physical ones under their host.
+func Subject(k correlate.Key) string {
+	host := "host/" + k.Home
+	if k.Resource.Kind().Virtual() || string(k.Resource) == host {
+		return string(k.Resource)
+	}
+	return host + "/" + string(k.Resource)
+}
+
+// said is when this revision was made: the same whoever sends it.
+func said(a *correlate.Alarm) time.Time {
+	t := a.Times
+	for _, at := range []time.Time{t.Cleared, t.Changed, t.Raised, t.Observed} {
+		if !at.IsZero() {
+			return at
+		}
+	}
+	return t.Occurred
+}
+
+// RFC3339 is how every time is written: UTC, with nanoseconds.
+func RFC3339(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z07:00") }
+
+func stamp(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := RFC3339(t)
+	return &s
+}
+
+func (t Timeline) encode() map[string]string {
+	m := map[string]string{}
+	for name, at := range map[string]time.Time{"T00": t.Occurred, "T01": t.Observed, "T02": t.Found, "T06": t.Outbox, "T08": t.Sent} {
+		if !at.IsZero() {
+			m[name] = RFC3339(at)
+		}
+	}
+	return m
+}
+
+func affected(list []correlate.Affected) []affectedData {
+	out := make([]affectedData, 0, len(list))
+	for _, a := range list {
+		d := affectedData{Resource: string(a.Resource), Name: a.Name, Project: a.Project, State: a.State.String()}
+		for _, p := range a.Ports {
+			d.Ports = append(d.Ports, portData(p))
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func correlated(ids []string) []string {
+	if ids == nil {
+		return []string{}
+	}
+	return ids[:min(len(ids), maxCorrelated)]
+}
+
+// evidence keeps what fits, in the order of its keys, and says when something did not.
+func evidence(all map[string]string) map[string]string {
+	out := map[string]string{}
+	room := maxEvidence
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		v := cut(all[k], maxText)
+		room -= len(k) + len(v)
+		if room < 0 {
+			out["truncated"] = "true"
+			break
+		}
+		out[k] = v
+	}
+	return out
+}
+
+// cut shortens s to at most n bytes at a rune's edge.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	n -= len("…")
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}

@@ -1,0 +1,339 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+)
+
+const (
+	// hold is how long a delivery waits for its commit at most ("durable within 1 ms or sent anyway").
+	hold = time.Millisecond
+	// failingLong is how long a subscription may fail before an alarm about it is raised.
+	failingLong = time.Minute
+	stopGrace   = time.Second // for requests in flight when Run ends
+	profileSize = 1000
+	source      = "notify" // of the events about ourselves
+)
+
+// Notifier is the Service.
+//
+// Locks are taken in this order: Notifier.mu, worker.mu, then the leaves (inbox, outbox, profile).
+type Notifier struct {
+	cfg      Config
+	log      *slog.Logger
+	dial     dialFunc
+	box      *outbox
+	restored Restored
+	metrics  *metrics
+	profile  ring
+
+	in inbox
+
+	mu      sync.Mutex
+	alarms  map[string]*known       // by id: standing ones, and cleared ones that somebody is owed
+	left    map[string][]pairRecord // of an earlier run, by subscription id, until SetFile names their owners
+	past    map[string]subscriptionRecord
+	workers atomic.Pointer[[]*worker] // replaced under mu; read by anybody
+
+	running  atomic.Bool
+	requests context.Context // of every request; ends stopGrace after Run's
+	cancel   context.CancelFunc
+	group    sync.WaitGroup // worker goroutines and requests
+	runCtx   context.Context
+}
+
+// known is an alarm and how many subscriptions hold something of it.
+type known struct {
+	alarmRecord
+	pairs int
+}
+
+var _ Service = (*Notifier)(nil)
+
+// New opens the outbox, makes the new term durable, and takes back what the last run left. It fails only when the
+// configuration is wrong or another process holds the outbox: one that is damaged is set aside, one that can't be
+// written is done without, both said loudly.
+func New(cfg Config) (*Notifier, error) {
+	if cfg.Node == "" || cfg.Label == "" || cfg.Dir == "" {
+		return nil, errors.New("notifier: node, label and directory must be given")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxAge <= 0 {
+		cfg.MaxAge = delivery.DefaultConfig().MaxAge
+	}
+	if cfg.Report == nil {
+		cfg.Report = func(correlate.Event) {}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Float64
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = "paramedic"
+	}
+	return newNotifier(cfg, newDialer(cfg.AllowCallbacks))
+}
+
+// newNotifier has the seam where tests put connections of their own.
+func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
+	box, l, err := openOutbox(cfg.Dir, cfg.Now, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	n := &Notifier{
+		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]*known{}, left: l.pairs,
+		past: map[string]subscriptionRecord{},
+	}
+	n.workers.Store(&[]*worker{})
+	n.requests, n.cancel = context.WithCancel(context.Background())
+	n.in.init()
+	if n.metrics, err = newMetrics(cfg.Metrics, n); err != nil {
+		box.closeQuietly()
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	box.committed, box.contents, box.report, box.observe = n.committed, n.contents, n.outboxReport, n.metrics.commit
+
+	n.restored.Term = l.term
+	for _, r := range l.alarms {
+		n.alarms[r.Alarm.ID] = &known{alarmRecord: r}
+		if r.Alarm.Standing() {
+			n.restored.Alarms = append(n.restored.Alarms, r.Alarm)
+		}
+	}
+	for _, r := range l.subscriptions {
+		if r.Origin == OriginFile {
+			n.past[r.ID] = r
+			continue
+		}
+		n.adopt(r.Subscription)
+	}
+	return n, nil
+}
+
+// Restored is what the last run left; constant after New.
+func (n *Notifier) Restored() Restored { return n.restored }
+
+// Run delivers until ctx ends; see Service.
+func (n *Notifier) Run(ctx context.Context) error {
+	boxCtx, stopBox := context.WithCancel(context.Background())
+	boxDone := make(chan struct{})
+	go func() { defer close(boxDone); n.box.run(boxCtx) }()
+
+	n.mu.Lock()
+	n.runCtx = ctx
+	n.running.Store(true)
+	for _, w := range n.list() {
+		n.startWorker(w)
+	}
+	n.mu.Unlock()
+
+	n.dispatchLoop(ctx)
+
+	n.mu.Lock()
+	n.running.Store(false) // nothing is started from here on
+	n.mu.Unlock()
+	grace := time.AfterFunc(stopGrace, n.cancel)
+	n.group.Wait()
+	grace.Stop()
+	n.cancel()
+	n.mu.Lock()
+	for _, w := range n.list() {
+		w.sender.close()
+	}
+	n.mu.Unlock()
+	stopBox()
+	<-boxDone
+	n.metrics.unregister()
+	return ctx.Err()
+}
+
+func (n *Notifier) list() []*worker { return *n.workers.Load() }
+
+func (n *Notifier) startWorker(w *worker) {
+	n.group.Go(func() { w.run(n.runCtx) })
+}
+
+// Publish hands effects over; see Service.
+func (n *Notifier) Publish(eff correlate.Effects) { n.in.add(eff) }
+
+func (n *Notifier) dispatchLoop(ctx context.Context) {
+	for {
+		select {
+		case <-n.in.wake:
+			n.dispatch()
+		case <-ctx.Done():
+			n.dispatch() // so that what was published is owed when the next run begins
+			return
+		}
+	}
+}
+
+// dispatch saves what was published and owes it to whoever wants it.
+func (n *Notifier) dispatch() {
+	batch := n.in.take()
+	if len(batch) == 0 {
+		return
+	}
+	now := n.cfg.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	writes := make([]write, 0, len(batch))
+	for _, b := range batch {
+		r := alarmRecord{b.newest, b.found}
+		if k := n.alarms[r.Alarm.ID]; k != nil {
+			if r.Alarm.Revision.Compare(k.Alarm.Revision) < 0 {
+				continue
+			}
+			if r.Found.IsZero() {
+				r.Found = k.Found
+			}
+			k.alarmRecord = r
+		} else {
+			n.alarms[r.Alarm.ID] = &known{alarmRecord: r}
+		}
+		writes = append(writes, write{place{shelfAlarms, r.Alarm.ID}, r})
+	}
+	n.box.put(writes...)
+	for _, w := range n.list() {
+		w.offer(batch, now)
+	}
+	for _, b := range batch {
+		n.forgetSettled(b.newest.ID)
+	}
+}
+
+// forgetSettled drops a cleared alarm that nobody is owed. Under mu.
+func (n *Notifier) forgetSettled(alarmID string) {
+	if k := n.alarms[alarmID]; k != nil && k.pairs <= 0 && !k.Alarm.Standing() {
+		delete(n.alarms, alarmID)
+		n.box.put(write{place{shelfAlarms, alarmID}, nil})
+	}
+}
+
+// released takes back pairs that ended. Not under mu.
+func (n *Notifier) released(alarmIDs []string) {
+	if len(alarmIDs) == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.release(alarmIDs)
+}
+
+func (n *Notifier) release(alarmIDs []string) {
+	for _, id := range alarmIDs {
+		if k := n.alarms[id]; k != nil {
+			k.pairs--
+			n.forgetSettled(id)
+		}
+	}
+}
+
+func (n *Notifier) committed(seq uint64, at time.Time) {
+	for _, w := range n.list() {
+		w.committed(seq, at)
+	}
+}
+
+// contents is everything that the outbox should hold.
+func (n *Notifier) contents() []write {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []write
+	for id, k := range n.alarms {
+		all = append(all, write{place{shelfAlarms, id}, k.alarmRecord})
+	}
+	for _, w := range n.list() {
+		all = append(all, w.contents()...)
+	}
+	for sub, pairs := range n.left {
+		for _, p := range pairs {
+			all = append(all, write{pairPlace(sub, p.AlarmID), p})
+		}
+	}
+	for id, r := range n.past {
+		all = append(all, write{place{shelfSubscriptions, id}, r})
+	}
+	return all
+}
+
+// adopt makes a worker of a subscription, with what an earlier run left for it, and owes it the standing alarms that
+// match. Under mu, or before anybody else knows n.
+func (n *Notifier) adopt(sub Subscription) *worker {
+	w := newWorker(n, sub)
+	for _, r := range n.left[sub.ID] {
+		k := n.alarms[r.AlarmID]
+		if k == nil { // the alarm's record was lost: nothing can be said of it any more
+			n.box.put(write{pairPlace(sub.ID, r.AlarmID), nil})
+			continue
+		}
+		k.pairs++
+		w.machine.Restore(delivery.Record(r), k.Alarm, k.Found)
+	}
+	delete(n.left, sub.ID)
+	n.workers.Store(ptr(append(slices.Clone(n.list()), w)))
+	w.offer(n.standing(), n.cfg.Now())
+	if n.running.Load() {
+		n.startWorker(w)
+	}
+	return w
+}
+
+// standing is every known alarm as changes, oldest revision first.
+func (n *Notifier) standing() []change {
+	all := make([]change, 0, len(n.alarms))
+	for _, k := range n.alarms {
+		all = append(all, change{newest: k.Alarm, found: k.Found})
+	}
+	slices.SortFunc(all, func(a, b change) int {
+		if d := a.newest.Revision.Compare(b.newest.Revision); d != 0 {
+			return d
+		}
+		return strings.Compare(a.newest.ID, b.newest.ID)
+	})
+	return all
+}
+
+// end takes a subscription and all it is owed away. Under mu.
+func (n *Notifier) end(w *worker) {
+	n.workers.Store(ptr(slices.DeleteFunc(slices.Clone(n.list()), func(o *worker) bool { return o == w })))
+	ids := w.end()
+	writes := []write{{place{shelfSubscriptions, w.id}, nil}}
+	for _, id := range ids {
+		writes = append(writes, write{pairPlace(w.id, id), nil})
+	}
+	n.box.put(writes...)
+	n.release(ids)
+}
+
+func (n *Notifier) outboxReport(problem string) {
+	n.metrics.broken(problem != "")
+	n.report(correlate.NewID(correlate.KindService, "paramedic/outbox"), correlate.CondOutbox, problem)
+}
+
+// report says that something of ourselves failed, or, with an empty problem, that it works again.
+func (n *Notifier) report(resource correlate.ID, condition correlate.Condition, problem string) {
+	now := n.cfg.Now()
+	e := correlate.Event{Source: source, Resource: resource, Condition: condition, Status: correlate.StatusOK, Occurred: now, Observed: now, Text: problem}
+	if problem != "" {
+		e.Status = correlate.StatusFailed
+	}
+	n.cfg.Report(e)
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,208 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+)
+
+// Bounds of each stage of a request. A consumer that hangs costs one of its own slots for totalTimeout at most.
+const (
+	dialTimeout   = 3 * time.Second
+	tlsTimeout    = 3 * time.Second
+	headerTimeout = 10 * time.Second
+	totalTimeout  = 15 * time.Second
+	maxAnswer     = 64 << 10 // bytes of an answer that are read
+	maxHeader     = 64 << 10
+	drainTimeout  = 2 * time.Second
+	preferFor     = 30 * time.Second // how long an endpoint that stood in for a dead one is tried first
+)
+
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// newDialer dials only where allow permits, judged after name resolution, so that no name leads elsewhere.
+func newDialer(allow []netip.Prefix) dialFunc {
+	d := &net.Dialer{
+		Timeout:         dialTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
+		Control: func(_, address string, _ syscall.RawConn) error {
+			if len(allow) == 0 {
+				return nil
+			}
+			at, err := netip.ParseAddrPort(address)
+			if err != nil {
+				return fmt.Errorf("callback address %s: %w", address, err)
+			}
+			for _, p := range allow {
+				if p.Contains(at.Addr().Unmap().WithZone("")) {
+					return nil
+				}
+			}
+			return fmt.Errorf("callback address %s is not within notify.allow_callbacks", at.Addr())
+		},
+	}
+	return d.DialContext
+}
+
+// sender makes one subscription's requests over its own connections. Safe for concurrent use.
+type sender struct {
+	agent     string
+	transport *http.Transport
+	warm      *warmer
+	now       func() time.Time
+	preferred atomic.Int64 // index of the endpoint to try first
+	until     atomic.Int64 // Unix ns; preferred holds until then
+}
+
+func newSender(agent string, dial dialFunc, roots *tls.Config, now func() time.Time) *sender {
+	s := &sender{agent: agent, now: now, warm: newWarmer(dial, roots)}
+	s.transport = &http.Transport{
+		Proxy:                  nil, // never from the environment: a callback goes where it says
+		DialContext:            s.warm.dialPlain,
+		DialTLSContext:         s.warm.dialTLS,
+		MaxIdleConns:           16,
+		MaxIdleConnsPerHost:    8,
+		IdleConnTimeout:        90 * time.Second,
+		ResponseHeaderTimeout:  headerTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		DisableCompression:     true,
+		ForceAttemptHTTP2:      false,
+	}
+	return s
+}
+
+func (s *sender) close() {
+	s.transport.CloseIdleConnections()
+	s.warm.close()
+}
+
+// request is one message to a consumer.
+type request struct {
+	id, contentType string
+	body            []byte
+	secret          Secret
+	want            int // how much of the answer is kept; 0: only judged
+}
+
+// answer is what came back.
+type answer struct {
+	outcome        delivery.Outcome
+	status         int
+	sent, answered time.Time
+	body           []byte
+}
+
+// post tries the endpoints in order until one answers at all. It never returns later than totalTimeout for each.
+func (s *sender) post(ctx context.Context, endpoints []string, r request) answer {
+	first := 0
+	if s.now().UnixNano() < s.until.Load() {
+		first = int(s.preferred.Load()) % len(endpoints)
+	}
+	var a answer
+	for i := range endpoints {
+		n := (first + i) % len(endpoints)
+		var err error
+		if a, err = s.attempt(ctx, endpoints[n], r); err == nil {
+			if i > 0 {
+				s.preferred.Store(int64(n))
+				s.until.Store(s.now().Add(preferFor).UnixNano())
+			}
+			return a
+		}
+		a.outcome = delivery.Outcome{Verdict: delivery.Retry, Err: plain(err)}
+		if ctx.Err() != nil {
+			return a
+		}
+	}
+	return a
+}
+
+// attempt posts to one endpoint. A connection that had died while idle costs nothing but a second, fresh one.
+func (s *sender) attempt(ctx context.Context, endpoint string, r request) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
+	defer cancel()
+	a, old, err := s.once(ctx, endpoint, r)
+	if err != nil && old && stale(err) && ctx.Err() == nil {
+		s.transport.CloseIdleConnections()
+		s.warm.drop()
+		a, _, err = s.once(ctx, endpoint, r)
+	}
+	return a, err
+}
+
+func (s *sender) once(ctx context.Context, endpoint string, r request) (a answer, old bool, err error) {
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		old = i.Reused || s.warm.wasWarm(i.Conn)
+	}}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, endpoint, bytes.NewReader(r.body))
+	if err != nil {
+		return a, false, err
+	}
+	a.sent = s.now()
+	req.Header.Set("Content-Type", r.contentType)
+	req.Header.Set("User-Agent", s.agent)
+	req.Header[http.CanonicalHeaderKey(HeaderID)] = []string{r.id}
+	req.Header[http.CanonicalHeaderKey(HeaderTimestamp)] = []string{strconv.FormatInt(a.sent.Unix(), 10)}
+	if !r.secret.IsZero() {
+		req.Header[http.CanonicalHeaderKey(HeaderSignature)] = []string{Sign(r.id, a.sent, r.body, r.secret)}
+	}
+	resp, err := s.transport.RoundTrip(req)
+	if err != nil {
+		return a, old, err
+	}
+	a.answered, a.status = s.now(), resp.StatusCode
+	a.outcome = delivery.Classify(resp.StatusCode, resp.Header.Get("Retry-After"), a.answered)
+	a.body = drain(resp.Body, r.want)
+	return a, old, nil
+}
+
+// drain reads an answer's body so far that the connection can be used again, and no further. The status has judged the
+// delivery already, so that a body which never ends harms nobody.
+func drain(body io.ReadCloser, want int) []byte {
+	cut := time.AfterFunc(drainTimeout, func() { _ = body.Close() })
+	defer cut.Stop()
+	defer body.Close()
+	var kept []byte
+	if want > 0 {
+		kept, _ = io.ReadAll(io.LimitReader(body, int64(want)))
+	}
+	_, _ = io.CopyN(io.Discard, body, maxAnswer)
+	return kept
+}
+
+// stale reports whether err may come from a connection that its peer had closed: not a timeout, and no answer began.
+func stale(err error) bool {
+	var t net.Error
+	return !errors.As(err, &t) || !t.Timeout()
+}
+
+// plain is an error's text without the URL, which may hold what the consumer keeps secret.
+func plain(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Sprintf("no answer within %v", totalTimeout)
+	}
+	const most = 300
+	text := err.Error()
+	if len(text) > most {
+		text = text[:most]
+	}
+	return text
+}

@@ -1,0 +1,365 @@
+package notify
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+	"github.com/paramedic-ha/paramedic/notify/format"
+)
+
+// durableWait is how long a call of the API waits for its change to be on disk; a disk that is slower, or broken, is
+// reported on its own and holds nobody up.
+const durableWait = 2 * time.Second
+
+// digest tells a file's contents apart without keeping them.
+func digest(s Subscription) string {
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode([]any{s.Name, s.Endpoints, s.Format, s.Role, s.Filter, s.Secret.keys})
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// SetFile replaces the file's subscriptions; see Service. Each is validated; any problem leaves everything as it was.
+func (n *Notifier) SetFile(subs []Subscription) error {
+	var problems []error
+	seen := map[string]bool{}
+	for i, s := range subs {
+		if err := s.Validate(); err != nil {
+			problems = append(problems, fmt.Errorf("subscription %d (%q): %w", i, s.Name, err))
+		}
+		if seen[s.Name] {
+			problems = append(problems, fmt.Errorf("subscription %d: name: %q is taken by another: names are unique", i, s.Name))
+		}
+		seen[s.Name] = true
+	}
+	if err := errors.Join(problems...); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := n.cfg.Now()
+	named := map[string]bool{}
+	for _, s := range subs {
+		s = s.normal()
+		s.ID, s.Origin = FileID(n.cfg.Label, s.Name), OriginFile
+		named[s.ID] = true
+		if w := n.byID(s.ID); w != nil {
+			n.change(w, s, now)
+			continue
+		}
+		s.Version, s.Created = 1, now
+		if past, ok := n.past[s.ID]; ok {
+			s.Version, s.Created, s.Paused = past.Version, past.Created, past.Paused
+			if past.Digest != digest(s) {
+				s.Version, s.Paused = past.Version+1, "" // whoever changed it wants it tried again
+			}
+			delete(n.past, s.ID)
+		}
+		n.box.put(n.adopt(s).record())
+	}
+	for _, w := range n.list() {
+		if w.sub.Origin == OriginFile && !named[w.id] {
+			n.drop(w)
+		}
+	}
+	// What an earlier run left for subscriptions that are not named any more.
+	for id, pairs := range n.left {
+		for _, p := range pairs {
+			n.box.put(write{pairPlace(id, p.AlarmID), nil})
+		}
+	}
+	clear(n.left)
+	for id := range n.past {
+		n.box.put(write{place{shelfSubscriptions, id}, nil})
+	}
+	clear(n.past)
+	for id := range n.alarms {
+		n.forgetSettled(id)
+	}
+	return nil
+}
+
+// change gives a subscription new contents; what it matches now and did not before is owed. Under Notifier.mu.
+func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription {
+	w.mu.Lock()
+	s.ID, s.Origin, s.Created, s.Version = w.id, w.sub.Origin, w.sub.Created, w.sub.Version
+	if sameContents(w.sub, s) && (s.Origin == OriginFile || s.Paused == w.sub.Paused) {
+		defer w.mu.Unlock()
+		return w.sub
+	}
+	if !sameContents(w.sub, s) {
+		s.Version++
+	}
+	if old := w.sub.Name; old != s.Name {
+		n.metrics.forget(old)
+		if w.reported != "" {
+			w.reported = ""
+			n.report(resourceOf(old), correlate.CondSubscription, "")
+		}
+	}
+	w.sub = s
+	writes := []write{w.record()}
+	switch {
+	case s.Paused != "":
+		w.machine.Pause()
+	case w.machine.Paused():
+		writes = append(writes, w.writes(w.machine.Resume(now))...)
+	}
+	n.box.put(writes...)
+	w.pump(now)
+	w.mu.Unlock()
+	w.offer(n.standing(), now)
+	return s
+}
+
+func (n *Notifier) byID(id string) *worker {
+	for _, w := range n.list() {
+		if w.id == id {
+			return w
+		}
+	}
+	return nil
+}
+
+func (n *Notifier) drop(w *worker) {
+	n.end(w)
+	n.metrics.forget(w.sub.Name)
+}
+
+// Subscribe makes an API subscription; see Service. Errors are ErrInvalid or ErrVerification with the reason.
+func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (Subscription, []*correlate.Alarm, error) {
+	s = s.normal()
+	if err := s.Validate(); err != nil {
+		return Subscription{}, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	now := n.cfg.Now()
+	s.ID, s.Version, s.Origin, s.Paused, s.Created = uuid.NewString(), 1, OriginAPI, "", now
+	if verify {
+		if err := n.verify(ctx, s); err != nil {
+			return Subscription{}, nil, err
+		}
+	}
+	n.mu.Lock()
+	w := newWorker(n, s)
+	n.workers.Store(ptr(append(slices.Clone(n.list()), w)))
+	var snapshot []*correlate.Alarm
+	w.mu.Lock()
+	writes := []write{w.record()}
+	for _, c := range n.standing() {
+		if c.newest.Standing() && s.wants(c.newest, false, false) {
+			snapshot = append(snapshot, s.view(c.newest))
+			r := w.machine.Told(c.newest.ID, c.newest.Revision)
+			n.alarms[c.newest.ID].pairs++
+			writes = append(writes, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
+		}
+	}
+	w.mu.Unlock()
+	seq := n.box.put(writes...)
+	if n.running.Load() {
+		n.startWorker(w)
+	}
+	n.mu.Unlock()
+	n.box.await(ctx, seq, durableWait)
+	return hide(s), snapshot, nil
+}
+
+// view is what a subscription may see of an alarm.
+func (s Subscription) view(a *correlate.Alarm) *correlate.Alarm {
+	if s.Role != RoleConsumer {
+		return a
+	}
+	v := *a
+	v.Affected, v.AtRisk, v.Evidence, v.Source, v.Correlated, v.Under, v.Ack = s.Filter.affected(a), nil, nil, "", nil, "", nil
+	v.Key, v.Text, v.ProbableCause = format.Abstract(a, v.Affected, s.Filter.Projects)
+	return &v
+}
+
+func hide(s Subscription) Subscription {
+	s.Secret = Secret{}
+	return s
+}
+
+// Update changes a subscription; see Service. Of one from the file only Paused can be changed.
+func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (Subscription, error) {
+	n.mu.Lock()
+	w := n.byID(id)
+	if w == nil {
+		n.mu.Unlock()
+		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
+	}
+	w.mu.Lock()
+	s := w.sub
+	w.mu.Unlock()
+	if s.Origin == OriginFile && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil) {
+		n.mu.Unlock()
+		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
+	}
+	if p.Name != nil {
+		s.Name = *p.Name
+	}
+	if p.Endpoints != nil {
+		s.Endpoints = slices.Clone(*p.Endpoints)
+	}
+	if p.Secret != nil {
+		s.Secret = *p.Secret
+	}
+	if p.Filter != nil {
+		s.Filter = *p.Filter
+	}
+	if p.Paused != nil {
+		s.Paused = *p.Paused
+	}
+	if err := s.Validate(); err != nil {
+		n.mu.Unlock()
+		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	s = n.change(w, s, n.cfg.Now())
+	seq := n.box.put()
+	n.mu.Unlock()
+	n.box.await(ctx, seq, durableWait)
+	return hide(s), nil
+}
+
+// Unsubscribe ends an API subscription and all it is owed.
+func (n *Notifier) Unsubscribe(ctx context.Context, id string) error {
+	n.mu.Lock()
+	w := n.byID(id)
+	switch {
+	case w == nil:
+		n.mu.Unlock()
+		return fmt.Errorf("subscription %q: %w", id, ErrNotFound)
+	case w.sub.Origin == OriginFile:
+		n.mu.Unlock()
+		return fmt.Errorf("subscription %q: %w", w.sub.Name, ErrFromFile)
+	}
+	n.drop(w)
+	seq := n.box.put()
+	n.mu.Unlock()
+	n.box.await(ctx, seq, durableWait)
+	return nil
+}
+
+// Subscriptions lists them by name; secrets are left out.
+func (n *Notifier) Subscriptions() []Subscription {
+	var out []Subscription
+	for _, w := range n.list() {
+		w.mu.Lock()
+		out = append(out, hide(w.sub))
+		w.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b Subscription) int {
+		if d := strings.Compare(a.Name, b.Name); d != 0 {
+			return d
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return out
+}
+
+// Test sends a paramedic.test notification now; see Service. It passes the queue by, so that it tells how things are.
+func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
+	w := n.byID(id)
+	if w == nil {
+		return Stages{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
+	}
+	w.mu.Lock()
+	s := w.sub
+	w.mu.Unlock()
+	now := n.cfg.Now()
+	st := Stages{NotificationID: uuid.NewString(), Subscription: s.Name, Occurred: now, Observed: now, Found: now, Outbox: now, Attempts: 1}
+	body, err := format.NativeMessage(format.Message{
+		ID: st.NotificationID, Type: format.TypeTest, Label: n.cfg.Label, Reporter: n.cfg.Node, Subscription: s.ID,
+		Abstract: s.Role == RoleConsumer, At: now, Text: "a test: nothing is wrong",
+	})
+	if err != nil {
+		return Stages{}, err
+	}
+	a := w.sender.post(ctx, s.Endpoints, request{id: st.NotificationID, contentType: format.NativeType, body: body, secret: s.Secret})
+	st.Sent, st.Answered = a.sent, a.answered
+	if a.outcome.Verdict != delivery.Settled {
+		return st, fmt.Errorf("test subscription %q: %s", s.Name, a.outcome.Err)
+	}
+	w.mu.Lock()
+	at := n.cfg.Now()
+	w.machine.Worked(at)
+	w.pump(at)
+	w.mu.Unlock()
+	return st, nil
+}
+
+// Deliveries lists what is owed, oldest first.
+func (n *Notifier) Deliveries(state DeliveryState) []DeliveryView {
+	var out []DeliveryView
+	for _, w := range n.list() {
+		out = append(out, w.deliveries(state)...)
+	}
+	slices.SortFunc(out, func(a, b DeliveryView) int {
+		if d := a.Created.Compare(b.Created); d != 0 {
+			return d
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return out
+}
+
+func (w *worker) deliveries(state DeliveryState) []DeliveryView {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	records, _ := w.machine.Records()
+	var out []DeliveryView
+	for _, r := range records {
+		a := w.machine.Owed(r.AlarmID)
+		if a == nil {
+			continue
+		}
+		v := DeliveryView{
+			ID: NotificationID(a.ID, a.Revision, w.id, w.sub.Version), Subscription: w.sub.Name, AlarmID: a.ID, Resource: a.Key.Resource,
+			Condition: a.Key.Condition, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
+			Created: r.Created, NextAttempt: r.Next, LastError: r.LastError,
+		}
+		if r.Parked {
+			v.State = DeliveryParked
+		}
+		if state == "" || v.State == state {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// Retry tries a delivery, parked or waiting, at once.
+func (n *Notifier) Retry(_ context.Context, id string) error {
+	now := n.cfg.Now()
+	for _, w := range n.list() {
+		for _, d := range w.deliveries("") {
+			if d.ID != id {
+				continue
+			}
+			w.mu.Lock()
+			eff, ok := w.machine.Unpark(d.AlarmID, now)
+			if ok {
+				n.box.put(w.writes(eff)...)
+				w.pump(now)
+			}
+			w.mu.Unlock()
+			if ok {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("delivery %q: %w", id, ErrNotFound)
+}
+
+// Profile is the stages of the last settled notifications, oldest first.
+func (n *Notifier) Profile() []Stages { return n.profile.list() }

@@ -1,0 +1,220 @@
+package notify
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// FormatNative is CloudEvents 1.0, structured JSON; the only format yet.
+const FormatNative = "native"
+
+const (
+	maxName      = 128
+	maxEndpoints = 8
+	maxURL       = 2048
+	maxFilter    = 4096 // entries of one list
+	kindFault    = "fault"
+)
+
+// FileID is the id of a file's subscription: the same file on every host of a cluster is one subscription.
+func FileID(label, name string) string {
+	return uuid.NewSHA1(uuid.NewSHA1(uuid.NameSpaceURL, []byte("paramedic:"+label)), []byte(name)).String()
+}
+
+// Validate returns every problem of s at once, each naming the field and the remedy; nil when it is sound.
+func (s Subscription) Validate() error {
+	var problems []error
+	bad := func(field, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
+	}
+	switch {
+	case strings.TrimSpace(s.Name) == "":
+		bad("name", "it is empty: give the subscription a name")
+	case len(s.Name) > maxName || !utf8.ValidString(s.Name) || strings.ContainsFunc(s.Name, unicode.IsControl):
+		bad("name", "want at most %d bytes of UTF-8 without control characters", maxName)
+	}
+	switch n := len(s.Endpoints); {
+	case n == 0:
+		bad("endpoints", "there is none: name at least one http or https address")
+	case n > maxEndpoints:
+		bad("endpoints", "there are %d, want at most %d", n, maxEndpoints)
+	}
+	for i, e := range s.Endpoints {
+		if problem := endpointProblem(e); problem != "" {
+			bad(fmt.Sprintf("endpoints[%d]", i), "%s", problem)
+		}
+	}
+	if s.Format != FormatNative && s.Format != "" {
+		bad("format", "%q is not known: want %q", s.Format, FormatNative)
+	}
+	switch s.Role {
+	case RoleAdmin, "":
+	case RoleConsumer:
+		if len(s.Filter.Projects) == 0 {
+			bad("filter.projects", "role consumer needs at least one project: name those that it may see")
+		}
+	default:
+		bad("role", "%q is not known: want %q or %q", s.Role, RoleAdmin, RoleConsumer)
+	}
+	s.Filter.problems(bad)
+	return errors.Join(problems...)
+}
+
+func endpointProblem(e string) string {
+	u, err := url.Parse(e)
+	switch {
+	case len(e) > maxURL:
+		return fmt.Sprintf("longer than %d bytes", maxURL)
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		return "not an address: want for instance http://10.0.0.5:8080/failure"
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Sprintf("scheme %q: want http or https", u.Scheme)
+	case u.User != nil:
+		return "holds a user name or password, which would show in lists: use a secret (signature) instead"
+	case u.Fragment != "":
+		return "holds a #fragment, which is never sent: remove it"
+	}
+	return ""
+}
+
+func (f Filter) problems(bad func(field, format string, args ...any)) {
+	for i, k := range f.ResourceTypes {
+		if !slices.Contains(correlate.Kinds(), k) {
+			bad(fmt.Sprintf("filter.resource_types[%d]", i), "%q is not known: want one of %v", k, correlate.Kinds())
+		}
+	}
+	for i, k := range f.Kinds {
+		switch k {
+		case kindFault:
+		case "maintenance", "prediction":
+			bad(fmt.Sprintf("filter.kinds[%d]", i), "%q is not yet built: want %q", k, kindFault)
+		default:
+			bad(fmt.Sprintf("filter.kinds[%d]", i), "%q is not known: want %q", k, kindFault)
+		}
+	}
+	for i, st := range f.States {
+		if st < correlate.StateAtRisk || st > correlate.StateFailed {
+			bad(fmt.Sprintf("filter.states[%d]", i), "%v can't be asked for: want failed, degraded or at-risk", st)
+		}
+	}
+	switch f.MinConfidence {
+	case "", correlate.ConfidenceProbable, correlate.ConfidenceConfirmed, correlate.ConfidenceFenced:
+	default:
+		bad("filter.min_confidence", "%q is not known: want probable, confirmed or fenced", f.MinConfidence)
+	}
+	if f.MinSeverity == correlate.SeverityCleared || f.MinSeverity > correlate.SeverityCritical {
+		bad("filter.min_severity", "%v can't be a lower bound: want indeterminate, warning, minor, major or critical", f.MinSeverity)
+	}
+	for field, list := range map[string][]string{"filter.projects": f.Projects, "filter.domains": f.Domains} {
+		if len(list) > maxFilter {
+			bad(field, "%d entries, want at most %d", len(list), maxFilter)
+		}
+		if slices.Contains(list, "") {
+			bad(field, "an entry is empty: remove it, or leave the list out to pass all")
+		}
+	}
+}
+
+// normal fills the defaults in.
+func (s Subscription) normal() Subscription {
+	if s.Format == "" {
+		s.Format = FormatNative
+	}
+	if s.Role == "" {
+		s.Role = RoleAdmin
+	}
+	return s
+}
+
+// sameContents reports whether a and b ask for the same; ids, versions and times aside.
+func sameContents(a, b Subscription) bool {
+	fa, _ := json.Marshal(a.Filter)
+	fb, _ := json.Marshal(b.Filter)
+	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && a.Format == b.Format && a.Role == b.Role &&
+		a.Secret.equal(b.Secret) && string(fa) == string(fb)
+}
+
+func confidenceRank(c correlate.Confidence) int {
+	switch c {
+	case correlate.ConfidenceProbable:
+		return 0
+	case correlate.ConfidenceFenced:
+		return 2
+	}
+	return 1
+}
+
+// affected returns those of an alarm's domains that this filter lists. At-risk ones are listed only when States asks.
+func (f Filter) affected(a *correlate.Alarm) []correlate.Affected {
+	if len(f.Projects) == 0 && len(f.Domains) == 0 && len(f.States) == 0 {
+		return a.Affected
+	}
+	var out []correlate.Affected
+	add := func(list []correlate.Affected, asked func(correlate.State) bool) {
+		for _, d := range list {
+			if asked(d.State) &&
+				(len(f.Projects) == 0 || slices.Contains(f.Projects, d.Project)) &&
+				(len(f.Domains) == 0 || slices.ContainsFunc(f.Domains, func(want string) bool { return names(want, d) })) {
+				out = append(out, d)
+			}
+		}
+	}
+	add(a.Affected, func(s correlate.State) bool { return len(f.States) == 0 || slices.Contains(f.States, s) })
+	if slices.Contains(f.States, correlate.StateAtRisk) {
+		add(a.AtRisk, func(correlate.State) bool { return true })
+	}
+	return out
+}
+
+// names reports whether want means the domain d: its UUID, its resource id, or its name.
+func names(want string, d correlate.Affected) bool {
+	return strings.EqualFold(want, d.Resource.Name()) || want == string(d.Resource) || want == d.Name
+}
+
+// match reports whether a filter passes an alarm that its consumer was not told of.
+func (f Filter) match(a *correlate.Alarm) bool {
+	switch {
+	case len(f.Kinds) > 0 && !slices.Contains(f.Kinds, kindFault),
+		len(f.ResourceTypes) > 0 && !slices.Contains(f.ResourceTypes, a.Key.Resource.Kind()),
+		len(f.Conditions) > 0 && !slices.Contains(f.Conditions, a.Key.Condition),
+		a.Severity != correlate.SeverityIndeterminate && a.Severity < f.MinSeverity,
+		confidenceRank(a.Confidence) < confidenceRank(f.MinConfidence):
+		return false
+	}
+	judged := len(f.Projects) > 0 || len(f.Domains) > 0 || len(f.States) > 0
+	return !judged || len(f.affected(a)) > 0
+}
+
+// wants decides whether a revision is owed to a subscription. pair: something of this alarm was told or is owed
+// already; owed: a revision still waits or is on its way.
+//
+// A clear goes to whoever was told. What lies under a root cause is not sent, unless an older revision of it is still
+// owed: then the newest is the truth. Whoever was told is kept up to date, even when the filter no longer passes.
+func (s Subscription) wants(a *correlate.Alarm, pair, owed bool) bool {
+	switch {
+	case a.Key.Resource == resourceOf(s.Name) && a.Key.Condition == correlate.CondSubscription:
+		return false // that it can't be reached is not told to itself: it would feed on its own failure
+	case owed:
+		return true
+	case !a.Standing():
+		return pair
+	case a.Under != "":
+		return false
+	}
+	return pair || s.Filter.match(a)
+}
+
+// resourceOf names a subscription as a thing with health.
+func resourceOf(name string) correlate.ID {
+	return correlate.NewID(correlate.KindService, "paramedic/subscription/"+name)
+}

@@ -1,0 +1,87 @@
+package notify
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+	"github.com/paramedic-ha/paramedic/notify/format"
+)
+
+// requestRate is what WebHook-Request-Rate asks for, in requests a minute.
+const requestRate = "6000"
+
+// verify has every endpoint prove that it wants this subscription: by echoing a signed challenge, or by the handshake
+// of the CloudEvents HTTP webhook specification (section 4).
+func (n *Notifier) verify(ctx context.Context, s Subscription) error {
+	out := newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now)
+	defer out.close()
+	for i, endpoint := range s.Endpoints {
+		echo := n.challenge(ctx, out, s, endpoint)
+		if echo == nil {
+			continue
+		}
+		if err := n.handshake(ctx, out, endpoint); err != nil {
+			return fmt.Errorf("%w: endpoints[%d]: challenge: %w; OPTIONS handshake: %w", ErrVerification, i, echo, err)
+		}
+	}
+	return nil
+}
+
+func (n *Notifier) challenge(ctx context.Context, out *sender, s Subscription, endpoint string) error {
+	want := rand.Text()
+	id := uuid.NewString()
+	body, err := format.NativeMessage(format.Message{
+		ID: id, Type: format.TypeVerification, Label: n.cfg.Label, Reporter: n.cfg.Node, Subscription: s.ID,
+		Abstract: s.Role == RoleConsumer, At: n.cfg.Now(), Challenge: want,
+	})
+	if err != nil {
+		return err
+	}
+	a := out.post(ctx, []string{endpoint}, request{id: id, contentType: format.NativeType, body: body, secret: s.Secret, want: 4096})
+	if a.outcome.Verdict != delivery.Settled {
+		return fmt.Errorf("%s", a.outcome.Err)
+	}
+	var got struct {
+		Challenge string `json:"challenge"`
+	}
+	if err := json.Unmarshal(a.body, &got); err != nil {
+		return fmt.Errorf(`answered %d without {"challenge": …}`, a.status)
+	}
+	if subtle.ConstantTimeCompare([]byte(got.Challenge), []byte(want)) != 1 {
+		return fmt.Errorf("answered with another challenge")
+	}
+	return nil
+}
+
+func (n *Notifier) handshake(ctx context.Context, out *sender, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodOptions, endpoint, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", n.cfg.UserAgent)
+	req.Header["WebHook-Request-Origin"] = []string{n.cfg.Label}
+	req.Header["WebHook-Request-Rate"] = []string{requestRate}
+	resp, err := out.transport.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("%s", plain(err))
+	}
+	drain(resp.Body, 0)
+	allowed := resp.Header.Values("WebHook-Allowed-Origin")
+	if resp.StatusCode/100 != 2 || !slices.ContainsFunc(allowed, func(o string) bool {
+		return o == "*" || strings.EqualFold(o, n.cfg.Label)
+	}) {
+		return fmt.Errorf("answered %d, and WebHook-Allowed-Origin doesn't name %q", resp.StatusCode, n.cfg.Label)
+	}
+	return nil
+}

@@ -1,0 +1,302 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+	"github.com/paramedic-ha/paramedic/notify/format"
+)
+
+// worker delivers for one subscription. Nobody else's slowness touches it, nor its own anybody else.
+type worker struct {
+	n      *Notifier
+	id     string
+	sender *sender
+	kick   chan struct{} // Wake may have changed
+
+	mu       sync.Mutex
+	sub      Subscription
+	machine  *delivery.Machine
+	wakeAt   time.Time
+	ended    bool
+	reported string // what the standing report about this subscription says; empty when none stands
+	stop     chan struct{}
+}
+
+func newWorker(n *Notifier, sub Subscription) *worker {
+	cfg := delivery.DefaultConfig()
+	cfg.MaxAge = n.cfg.MaxAge
+	w := &worker{
+		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
+		machine: delivery.New(cfg, n.cfg.Rand),
+		sender:  newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now),
+	}
+	if sub.Paused != "" {
+		w.machine.Pause()
+	}
+	return w
+}
+
+// NotificationID is the webhook-id of a revision to a subscription: the same from whichever agent sends it.
+func NotificationID(alarmID string, r correlate.Revision, subscription string, version uint64) string {
+	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(alarmID+"\x00"+r.String()+"\x00"+subscription+"\x00"+strconv.FormatUint(version, 10))).String()
+}
+
+// offer owes the subscription what it wants of a batch. Under Notifier.mu.
+func (w *worker) offer(batch []change, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	var writes []write
+	for _, c := range batch {
+		if c.saveOnly {
+			continue
+		}
+		pair, owed, ok := w.machine.Pair(c.newest.ID)
+		if !w.sub.wants(c.newest, ok, owed) && (c.first == nil || !w.sub.wants(c.first, ok, owed)) {
+			continue
+		}
+		eff := w.machine.Enqueue(c.newest, c.found, now)
+		writes = append(writes, w.writes(eff)...)
+		w.n.metrics.evicted(w.sub.Name, eff.Evicted)
+		if owed && c.newest.Revision.Compare(pair.Owed) > 0 {
+			w.n.metrics.superseded(w.sub.Name)
+		}
+		if !ok && len(eff.Save) > 0 {
+			w.n.alarms[c.newest.ID].pairs++
+		}
+		w.n.release(eff.Remove)
+	}
+	if len(writes) == 0 {
+		return
+	}
+	seq := w.n.box.put(writes...)
+	w.machine.Hold(seq, now.Add(hold))
+	w.rewake(now.Add(hold))
+}
+
+func (w *worker) writes(eff delivery.Effects) []write {
+	out := make([]write, 0, len(eff.Save)+len(eff.Remove))
+	for _, id := range eff.Remove {
+		out = append(out, write{pairPlace(w.id, id), nil})
+	}
+	for _, r := range eff.Save {
+		out = append(out, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
+	}
+	return out
+}
+
+// rewake makes run look again by at. Under mu.
+func (w *worker) rewake(at time.Time) {
+	if w.wakeAt.IsZero() || at.Before(w.wakeAt) {
+		w.wakeAt = at
+		select {
+		case w.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (w *worker) committed(seq uint64, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.machine.Committed(seq, at)
+	w.pump(at)
+}
+
+// pump starts what is due and notes when to look again. Under mu.
+func (w *worker) pump(now time.Time) {
+	if w.ended || !w.n.running.Load() {
+		return
+	}
+	eff := w.machine.Tick(now)
+	for _, s := range eff.Start {
+		w.n.group.Go(func() { w.deliver(s) })
+	}
+	w.judge(now)
+	w.wakeAt = eff.Wake
+	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && (w.wakeAt.IsZero() || f.Add(failingLong).Before(w.wakeAt)) {
+		w.wakeAt = f.Add(failingLong)
+	}
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run pumps when the time has come.
+func (w *worker) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	w.n.group.Go(func() { w.sender.warm.keep(ctx, w.stop, w.endpoints) })
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.stop:
+			return
+		case <-timer.C:
+			w.mu.Lock()
+			w.pump(w.n.cfg.Now())
+			w.mu.Unlock()
+		case <-w.kick:
+		}
+		w.mu.Lock()
+		at := w.wakeAt
+		w.mu.Unlock()
+		if at.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(0, at.Sub(w.n.cfg.Now())))
+		}
+	}
+}
+
+func (w *worker) endpoints() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sub.Endpoints
+}
+
+// deliver makes one request and reports what came of it.
+func (w *worker) deliver(s delivery.Start) {
+	w.mu.Lock()
+	sub := w.sub
+	w.mu.Unlock()
+	st := Stages{
+		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), AlarmID: s.Alarm.ID, Subscription: sub.Name,
+		Occurred: s.Alarm.Times.Occurred, Observed: s.Alarm.Times.Observed, Found: s.Found, Outbox: s.Outbox, Attempts: s.Attempt,
+	}
+	if s.Alarm.Last != correlate.Raised { // the alarm's own times are of its beginning; see lastTimes
+		st.Occurred, st.Observed = lastTimes(s.Alarm)
+	}
+	body, err := format.Native(format.Fault{
+		ID: st.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
+		Alarm: s.Alarm, Affected: sub.Filter.affected(s.Alarm), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
+		Timeline: format.Timeline{Occurred: st.Occurred, Observed: st.Observed, Found: st.Found, Outbox: st.Outbox, Sent: w.n.cfg.Now()},
+	})
+	var a answer
+	if err != nil {
+		a.outcome = delivery.Outcome{Verdict: delivery.Park, Err: err.Error()}
+	} else {
+		a = w.sender.post(w.n.requests, sub.Endpoints, request{id: st.NotificationID, contentType: format.NativeType, body: body, secret: sub.Secret})
+		if w.n.requests.Err() != nil && a.outcome.Verdict == delivery.Retry {
+			return // cut off by the end of Run: it is still owed, and tried first thing by the next
+		}
+	}
+	st.Sent, st.Answered = a.sent, a.answered
+	w.settle(s, st, a)
+}
+
+// lastTimes are when what a later revision tells happened and was seen. The engine keeps one pair of times per alarm,
+// those of its beginning; of a change or a clear only the moment of the decision is known.
+func lastTimes(a *correlate.Alarm) (occurred, observed time.Time) {
+	at := a.Times.Changed
+	if !a.Standing() && !a.Times.Cleared.IsZero() {
+		at = a.Times.Cleared
+	}
+	return at, at
+}
+
+func (w *worker) settle(s delivery.Start, st Stages, a answer) {
+	now := w.n.cfg.Now()
+	w.mu.Lock()
+	if w.ended {
+		w.mu.Unlock()
+		return
+	}
+	eff := w.machine.Result(s.Alarm.ID, a.outcome, now)
+	writes := w.writes(eff)
+	if eff.Paused {
+		w.sub.Paused = a.outcome.Err
+		writes = append(writes, w.record())
+		w.n.log.Warn("a consumer asked for no more: its subscription is paused", "subscription", w.sub.Name)
+	}
+	if len(writes) > 0 {
+		w.n.box.put(writes...)
+	}
+	name := w.sub.Name
+	w.pump(now)
+	w.mu.Unlock()
+
+	w.n.released(eff.Remove)
+	w.n.metrics.attempt(name, a.outcome.Verdict)
+	switch {
+	case a.outcome.Verdict == delivery.Settled:
+		w.n.profile.add(st)
+		w.n.metrics.stages(st)
+	case eff.Parked > 0:
+		w.n.log.Warn("a delivery is parked", "subscription", name, "notification", st.NotificationID, "attempts", s.Attempt, "error", a.outcome.Err)
+	case s.Attempt == 1:
+		w.n.log.Info("a delivery failed and will be retried", "subscription", name, "notification", st.NotificationID, "error", a.outcome.Err)
+	}
+}
+
+// judge reports a subscription that has failed for long or is paused, once, and its recovery. Under mu.
+func (w *worker) judge(now time.Time) {
+	var problem string
+	switch f := w.machine.FailingSince(); {
+	case w.sub.Paused != "":
+		problem = "paused: " + w.sub.Paused
+	case !f.IsZero() && now.Sub(f) >= failingLong:
+		problem = fmt.Sprintf("no delivery has succeeded since %s", f.UTC().Format(time.RFC3339))
+	case !f.IsZero() && w.reported != "":
+		return // failed again a while after: what stands stands
+	}
+	if (problem == "") == (w.reported == "") {
+		return
+	}
+	w.reported = problem
+	w.n.report(resourceOf(w.sub.Name), correlate.CondSubscription, problem)
+}
+
+// record is the subscription as the outbox keeps it. Under mu.
+func (w *worker) record() write {
+	r := subscriptionRecord{Subscription: w.sub}
+	if w.sub.Origin == OriginFile {
+		r.Subscription = Subscription{ID: w.sub.ID, Version: w.sub.Version, Name: w.sub.Name, Origin: OriginFile, Paused: w.sub.Paused, Created: w.sub.Created}
+		r.Digest = digest(w.sub)
+	} else {
+		r.Keys = w.sub.Secret.keys
+	}
+	return write{place{shelfSubscriptions, w.id}, r}
+}
+
+func (w *worker) contents() []write {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	records, _ := w.machine.Records()
+	out := []write{w.record()}
+	for _, r := range records {
+		out = append(out, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
+	}
+	return out
+}
+
+// end stops the worker and returns the alarms that it held something of.
+func (w *worker) end() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	close(w.stop)
+	w.sender.close()
+	if w.reported != "" {
+		w.reported = ""
+		w.n.report(resourceOf(w.sub.Name), correlate.CondSubscription, "")
+	}
+	records, _ := w.machine.Records()
+	ids := make([]string, 0, len(records))
+	for _, r := range records {
+		ids = append(ids, r.AlarmID)
+	}
+	return ids
+}
