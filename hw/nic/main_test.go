@@ -66,13 +66,14 @@ type ledger struct {
 	deltas    []correlate.Delta
 	health    []hw.Health
 	changed   chan struct{}
-	block     chan struct{} // when set, Emit waits for it
+	block     chan struct{} // when set, Emit waits for it,
+	blocked   chan struct{} // and says so here
 }
 
 func newLedger() *ledger {
 	return &ledger{
 		resources: map[correlate.ID]correlate.Resource{}, status: map[string]correlate.Status{},
-		gone: map[correlate.ID]correlate.GoneReason{}, changed: make(chan struct{}, 1),
+		gone: map[correlate.ID]correlate.GoneReason{}, changed: make(chan struct{}, 1), blocked: make(chan struct{}, 1),
 	}
 }
 
@@ -81,6 +82,10 @@ func (l *ledger) Emit(ctx context.Context, d correlate.Delta) error {
 	block := l.block
 	l.mu.Unlock()
 	if block != nil {
+		select {
+		case l.blocked <- struct{}{}:
+		default:
+		}
 		select {
 		case <-block:
 		case <-ctx.Done():

@@ -132,10 +132,13 @@ func (t *table) remove(index int, moved bool, now time.Time) {
 			})
 		case l.kind == kindVF && exists(l.device.path):
 			g.Reason, g.Text = correlate.GoneOrderly, shown(l.name)+" gave its function to another driver"
-		case moved && !t.used(index):
-			g.Reason, g.Text = correlate.GoneOrderly, shown(l.name)+" moved to another network namespace"
 		case moved:
 			g.Text = shown(l.name) + " moved to another network namespace"
+			if l.hardware() && !t.used(index) || !l.hardware() && !t.missed(&l) {
+				g.Reason = correlate.GoneOrderly
+			}
+		case !l.hardware() && !t.missed(&l): // software doesn't break off; somebody removed it
+			g.Reason, g.Text = correlate.GoneOrderly, shown(l.name)+" was removed"
 		default:
 			g.Text = shown(l.name) + " vanished"
 		}
@@ -241,6 +244,21 @@ func (t *table) used(index int) bool {
 	for _, o := range t.links {
 		if o.parent == index {
 			return true
+		}
+	}
+	return false
+}
+
+// missed reports whether a link in software was asked for by name or needed by another.
+func (t *table) missed(l *link) bool {
+	if match(t.include, l.name) {
+		return true
+	}
+	for _, s := range t.stated {
+		for _, n := range s.resource.Needs {
+			if slices.Contains(n.Of, l.id()) {
+				return true
+			}
 		}
 	}
 	return false
