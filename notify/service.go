@@ -363,3 +363,9 @@ func (n *Notifier) Retry(_ context.Context, id string) error {
 
 // Profile is the stages of the last settled notifications, oldest first.
 func (n *Notifier) Profile() []Stages { return n.profile.list() }
+
+// Durable reports whether what is owed survives a crash; when not, why.
+func (n *Notifier) Durable() (bool, string) {
+	problem := n.box.problem()
+	return problem == "", problem
+}
