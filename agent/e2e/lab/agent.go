@@ -77,7 +77,7 @@ func (a *Agent) Ready(timeout time.Duration) error {
 		}
 		select {
 		case <-a.proc.Exited():
-			return fmt.Errorf("host %s: the agent ended (%w): %s", a.host.Name, a.proc.Wait(0), a.proc.Log())
+			return fmt.Errorf("host %s: the agent ended (%w): %s", a.host.Name, a.proc.err, a.proc.Log())
 		case <-time.After(5 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {

@@ -162,26 +162,13 @@ type Process struct {
 	Name string
 
 	cmd    *exec.Cmd
+	log    Buffer
 	exited chan struct{}
-
-	mu  sync.Mutex
-	log strings.Builder
-	err error
-}
-
-// Write collects what the process says; it makes Process an io.Writer for its own output.
-func (p *Process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.Write(b)
+	err    error // of Wait; set before exited is closed
 }
 
 // Log is everything that the process has written so far, standard output and error together.
-func (p *Process) Log() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
-}
+func (p *Process) Log() string { return p.log.String() }
 
 // Start runs a command inside the host. It ends with the host at the latest.
 func (h *Host) Start(name string, args ...string) (*Process, error) {
@@ -197,7 +184,7 @@ func (h *Host) StartWith(env []string, stdout io.Writer, name string, args ...st
 	p := &Process{Name: filepath.Base(name), exited: make(chan struct{})}
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Env = env
-	p.cmd.Stdout, p.cmd.Stderr = io.Writer(p), p
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if stdout != nil {
 		p.cmd.Stdout = stdout
 	}
@@ -207,10 +194,7 @@ func (h *Host) StartWith(env []string, stdout io.Writer, name string, args ...st
 		return nil, fmt.Errorf("host %s: start %s: %w", h.Name, p.Name, err)
 	}
 	go func() {
-		err := p.cmd.Wait()
-		p.mu.Lock()
-		p.err = err
-		p.mu.Unlock()
+		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
 	return p, nil
@@ -246,8 +230,6 @@ func (p *Process) Signal(sig os.Signal) error {
 func (p *Process) Wait(timeout time.Duration) error {
 	select {
 	case <-p.exited:
-		p.mu.Lock()
-		defer p.mu.Unlock()
 		return p.err
 	case <-time.After(timeout):
 		return fmt.Errorf("%s has not ended after %v", p.Name, timeout)
@@ -270,8 +252,27 @@ func (p *Process) Stop(timeout time.Duration) error {
 	}
 	select {
 	case <-p.exited:
-		return p.Wait(0)
+		return p.err
 	case <-time.After(timeout):
 		return errors.Join(fmt.Errorf("%s did not stop in %v and was killed", p.Name, timeout), p.Kill())
 	}
+}
+
+// Buffer collects what a process writes, to be read at any time.
+type Buffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// String is what has been written so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -105,7 +105,7 @@ func (l *Lab) serve(ln net.Listener, secret []byte) (*Receiver, error) {
 	}
 	r.server = &http.Server{
 		Handler: http.HandlerFunc(r.serve), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: log.New(io.Discard, "", 0), // broken connections are made on purpose
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), // broken connections are made on purpose
 	}
 	go func() { _ = r.server.Serve(ln) }() // ends with Close
 	l.onClose(r.Close)

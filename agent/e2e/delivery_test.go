@@ -1,0 +1,309 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
+)
+
+func TestADeliveryOutlivesKillMinusNine(t *testing.T) {
+	a := consume(t, "a", projectA)
+	ag := start(t, a)
+	must(t, a.Close()) // the consumer is down
+	must(t, w.uplink0.Pull())
+	owed := ag.owed("that failed once", func(d delivery) bool { return d.Condition == "carrier" && d.Attempts > 0 })
+	must(t, ag.Kill())
+
+	again, err := w.consumers.Receiver(strings.TrimSuffix(strings.TrimPrefix(a.URL, "http://"), "/"), a.key)
+	must(t, err)
+	a.Receiver = again
+	t.Cleanup(func() { _ = again.Close() })
+	must(t, ag.Start())
+	n := a.hears(t, "raised", "carrier")
+	if n.ID != owed.ID {
+		t.Errorf("notification %s arrives, %s was owed", n.ID, owed.ID)
+	}
+	affects(t, n, vmA1, vmA2)
+	must(t, w.uplink0.Plug())
+	if c := a.hears(t, "cleared", "carrier"); c.Data.Alarm.ID != n.Data.Alarm.ID {
+		t.Errorf("another alarm was cleared: %s", c)
+	}
+	a.heard(t, 2)
+}
+
+func TestARestartWithoutChangeTellsNothing(t *testing.T) {
+	for name, end := range map[string]func(*agent) error{
+		"stopped": func(a *agent) error { return a.Stop() },
+		"killed":  func(a *agent) error { return a.Kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := consume(t, "a", projectA)
+			ag := start(t, a)
+			must(t, w.uplink0.Pull())
+			raised := a.hears(t, "raised", "carrier")
+			eventually(t, "the delivery to be settled", func() bool { return len(ag.deliveries()) == 0 }, ag.Log)
+			before := ag.alarms()
+			must(t, end(ag))
+			must(t, ag.Start())
+			ag.knows(tinyVMs...)
+			// The same fault again would be told before the next one.
+			must(t, w.libvirt.KillQEMU(vmA3.Name))
+			a.hears(t, "raised", "crash")
+			a.heard(t, 2)
+			if after := ag.alarms(); !slices.ContainsFunc(after, func(s standing) bool { return s.ID == raised.Data.Alarm.ID }) {
+				t.Errorf("alarm %s does not stand any more: before %+v, after %+v", raised.Data.Alarm.ID, before, after)
+			}
+			must(t, w.uplink0.Plug())
+			if c := a.hears(t, "cleared", "carrier"); c.Data.Alarm.ID != raised.Data.Alarm.ID {
+				t.Errorf("another alarm was cleared: %s", c)
+			}
+		})
+	}
+}
+
+func TestAFaultThatEndsWhileTheAgentIsDownIsCleared(t *testing.T) {
+	a := consume(t, "a", projectA)
+	ag := start(t, a)
+	must(t, w.uplink0.Pull())
+	raised := a.hears(t, "raised", "carrier")
+	eventually(t, "the delivery to be settled", func() bool { return len(ag.deliveries()) == 0 }, ag.Log)
+	must(t, ag.Kill())
+	must(t, w.uplink0.Plug())
+	must(t, ag.Start())
+	if c := a.hears(t, "cleared", "carrier"); c.Data.Alarm.ID != raised.Data.Alarm.ID {
+		t.Errorf("another alarm was cleared: %s", c)
+	}
+	a.heard(t, 2)
+}
+
+// hold makes a consumer keep each notification waiting until the test ends.
+func hold(t *testing.T, c *consumer) {
+	t.Helper()
+	release := make(chan struct{})
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	c.Respond(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+}
+
+func TestASlowOrDeadConsumerDelaysNobody(t *testing.T) {
+	slow, dead, a := consume(t, "slow", projectA), consume(t, "dead", projectA), consume(t, "a", projectA)
+	hold(t, slow)
+	dead.endpoint = "http://10.0.0.99:9/" // nobody answers there, not even with a refusal
+	ag := start(t, slow, dead, a)
+	for range 3 {
+		a.Forget()
+		must(t, w.uplink0.Pull())
+		a.hears(t, "raised", "carrier")
+		must(t, w.uplink0.Plug())
+		a.hears(t, "cleared", "carrier")
+	}
+	slow.hears(t, "raised", "carrier") // it got its own at once, and still keeps us waiting
+	ag.owed("to the dead consumer, tried and kept", func(d delivery) bool { return d.State == "pending" && d.Attempts > 0 && d.LastError != "" })
+}
+
+// Each misbehaviour is bounded, and visible to the operator; the consumer beside it hears all the same.
+func TestAMisbehavingConsumer(t *testing.T) {
+	var first sync.Once
+	cases := []struct {
+		name    string
+		respond func(*consumer) http.HandlerFunc
+		check   func(t *testing.T, ag *agent, bad *consumer)
+	}{
+		{
+			name: "redirects",
+			respond: func(*consumer) http.HandlerFunc {
+				return func(rw http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/elsewhere" {
+						t.Error("the redirect was followed")
+					}
+					http.Redirect(rw, r, "/elsewhere", http.StatusTemporaryRedirect)
+				}
+			},
+			check: func(_ *testing.T, ag *agent, _ *consumer) {
+				ag.owed("that names the redirect", func(d delivery) bool {
+					return strings.Contains(d.LastError, "307") || strings.Contains(d.LastError, "redirect")
+				})
+			},
+		},
+		{
+			name: "refuses",
+			respond: func(*consumer) http.HandlerFunc {
+				return func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusForbidden) }
+			},
+			check: func(t *testing.T, ag *agent, bad *consumer) {
+				parked := ag.owed("that is parked", func(d delivery) bool { return d.State == "parked" && strings.Contains(d.LastError, "403") })
+				bad.Respond(nil)
+				ag.post("/v1/deliveries/"+parked.ID+"/retry", nil, http.StatusOK)
+				eventually(t, "the retried delivery to be taken", func() bool { return len(ag.deliveries()) == 0 },
+					func() string { return fmt.Sprintf("%+v", ag.deliveries()) })
+			},
+		},
+		{
+			name: "sends a gigabyte",
+			respond: func(*consumer) http.HandlerFunc {
+				return func(rw http.ResponseWriter, r *http.Request) {
+					chunk := make([]byte, 1<<20)
+					for range 1 << 10 {
+						if _, err := rw.Write(chunk); err != nil {
+							return // cut off, as it should be
+						}
+					}
+					t.Error("the agent read a whole gigabyte")
+				}
+			},
+			check: func(t *testing.T, ag *agent, _ *consumer) {
+				status, err := w.host.Run("grep", "VmHWM", fmt.Sprintf("/proc/%s/status", strings.TrimSpace(agentPID(t))))
+				must(t, err)
+				var kB int
+				if _, err := fmt.Sscanf(status, "VmHWM: %d kB", &kB); err != nil || kB > 200<<10 {
+					t.Errorf("the agent's memory went up to %s (%v)", status, err)
+				}
+				_ = ag
+			},
+		},
+		{
+			name: "closes early, once",
+			respond: func(*consumer) http.HandlerFunc {
+				return func(rw http.ResponseWriter, _ *http.Request) {
+					first.Do(func() {
+						conn, _, err := http.NewResponseController(rw).Hijack()
+						if err == nil {
+							_ = conn.Close()
+						}
+					})
+				}
+			},
+			check: func(t *testing.T, _ *agent, bad *consumer) {
+				eventually(t, "the notification to be sent again", func() bool { return len(bad.All()) >= 2 }, func() string { return fmt.Sprint(bad.All()) })
+				if got := bad.All(); got[0].ID != got[1].ID {
+					t.Errorf("sent again under another id: %s, then %s", got[0].ID, got[1].ID)
+				}
+			},
+		},
+		{
+			name: "is overloaded and says for how long",
+			respond: func(c *consumer) http.HandlerFunc {
+				return func(rw http.ResponseWriter, _ *http.Request) {
+					if len(c.All()) == 1 {
+						rw.Header().Set("Retry-After", "1")
+						rw.WriteHeader(http.StatusServiceUnavailable)
+					}
+				}
+			},
+			check: func(t *testing.T, _ *agent, bad *consumer) {
+				eventually(t, "the notification to be sent again", func() bool { return len(bad.All()) >= 2 }, func() string { return fmt.Sprint(bad.All()) })
+				got := bad.All()
+				if wait := got[1].Arrived.Sub(got[0].Arrived); wait < time.Second || got[0].ID != got[1].ID {
+					t.Errorf("sent again after %v (Retry-After: 1), as %s and %s", wait, got[0].ID, got[1].ID)
+				}
+			},
+		},
+		{
+			name: "is gone for good",
+			respond: func(*consumer) http.HandlerFunc {
+				return func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusGone) }
+			},
+			check: func(t *testing.T, ag *agent, bad *consumer) {
+				var page struct {
+					Subscriptions []struct {
+						Name   string `json:"name"`
+						Paused string `json:"paused"`
+					} `json:"subscriptions"`
+				}
+				eventually(t, "the subscription to be paused", func() bool {
+					ag.get("/v1/subscriptions", &page)
+					for _, s := range page.Subscriptions {
+						if s.Name == bad.name {
+							return s.Paused != ""
+						}
+					}
+					return false
+				}, func() string { return fmt.Sprintf("%+v", page) })
+				eventually(t, "an alarm about it", func() bool {
+					return slices.ContainsFunc(ag.alarms(), func(s standing) bool { return s.Condition == "subscription-failed" })
+				}, func() string { return fmt.Sprintf("%+v", ag.alarms()) })
+			},
+		},
+		{
+			name: "speaks no TLS",
+			respond: func(c *consumer) http.HandlerFunc {
+				c.endpoint = strings.Replace(c.URL, "http:", "https:", 1)
+				return nil
+			},
+			check: func(_ *testing.T, ag *agent, _ *consumer) {
+				ag.owed("that failed in TLS", func(d delivery) bool {
+					return strings.Contains(strings.ToLower(d.LastError), "tls") || strings.Contains(d.LastError, "HTTPS")
+				})
+			},
+		},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			bad, good := consume(t, "bad", projectA), consume(t, "good", projectA)
+			bad.Respond(c.respond(bad))
+			ag := start(t, bad, good)
+			must(t, w.uplink0.Pull())
+			affects(t, good.hears(t, "raised", "carrier"), vmA1, vmA2)
+			c.check(t, ag, bad)
+		})
+	}
+}
+
+// agentPID is the agent's process id as its host counts.
+func agentPID(t *testing.T) string {
+	t.Helper()
+	out, err := w.host.Run("pgrep", "-x", "paramedic")
+	must(t, err)
+	return out
+}
+
+func TestASubscriptionAnswersWithWhatStandsAndThenTells(t *testing.T) {
+	ag := start(t)
+	must(t, w.uplink0.Pull())
+	eventually(t, "the alarm", func() bool {
+		return slices.ContainsFunc(ag.alarms(), func(s standing) bool { return s.Condition == "carrier" && s.Under == "" })
+	}, func() string { return fmt.Sprintf("%+v", ag.alarms()) })
+
+	// The ready consumer proves that it wants this, by the signed challenge.
+	must(t, w.consumers.WriteFile(lab.Dir+"/secret", secretOf("x"), 0o600))
+	var out lab.Buffer
+	receive, err := w.consumers.StartWith(nil, &out, w.bin, "receive", "-o", "json", "--listen", consumerAddr+":8099", "--secret-file", lab.Dir+"/secret")
+	must(t, err)
+	t.Cleanup(func() { _ = receive.Kill() })
+	eventually(t, "paramedic receive to listen", func() bool { return strings.Contains(receive.Log(), "listening") }, receive.Log)
+
+	body := map[string]any{
+		"name": "x", "endpoints": []string{"http://" + consumerAddr + ":8099/"}, "secret": secretOf("x"), "role": "consumer",
+		"filter": map[string]any{"projects": []string{projectA}},
+	}
+	answer := string(ag.post("/v1/subscriptions", body, http.StatusCreated))
+	for _, want := range []string{`"carrier"`, vmA1.UUID, vmA2.UUID} {
+		if !strings.Contains(answer, want) {
+			t.Errorf("the snapshot lacks %s: %s", want, answer)
+		}
+	}
+	if strings.Contains(answer, vmB1.UUID) || strings.Contains(answer, secretOf("x")) {
+		t.Errorf("the answer tells too much: %s", answer)
+	}
+	must(t, w.uplink0.Plug())
+	eventually(t, "the end of the fault to be told", func() bool { return strings.Contains(out.String(), "paramedic.fault.cleared") }, out.String)
+	if strings.Contains(out.String(), `"signature":"bad"`) {
+		t.Errorf("a signature is bad: %s", out.String())
+	}
+
+	// A callback that proves nothing is not subscribed.
+	body["name"], body["endpoints"] = "y", []string{"http://" + consumerAddr + ":1/"}
+	if answer, err := ag.Call(http.MethodPost, "/v1/subscriptions", body, http.StatusCreated); err == nil {
+		t.Errorf("a callback that nobody answers was subscribed: %s", answer)
+	}
+}
