@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/google/uuid"
+	"go.yaml.in/yaml/v4"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 )
@@ -67,15 +68,11 @@ var texts = map[string]struct {
 }
 
 func conditions() []string {
-	return []string{
-		string(correlate.CondCarrier), string(correlate.CondDisabled), string(correlate.CondGone),
-		string(correlate.CondLinkErrors), string(correlate.CondCrash), string(correlate.CondGuestPanic),
-		string(correlate.CondWatchdog), string(correlate.CondIOError), string(correlate.CondStopped),
-		string(correlate.CondReboot), string(correlate.CondGuestAgent), string(correlate.CondMemoryFailure),
-		string(correlate.CondBacking), string(correlate.CondUnreadable), string(correlate.CondHypervisorUnreachable),
-		string(correlate.CondSourceBlind), string(correlate.CondSourceFailed), string(correlate.CondOutbox),
-		string(correlate.CondSubscription),
+	var names []string
+	for _, r := range correlate.Rules() {
+		names = append(names, string(r.Condition))
 	}
+	return names
 }
 
 func kinds() []string {
@@ -268,6 +265,9 @@ func (p *parser) across(cfg *Config) {
 	for i := range cfg.Notify.Subscriptions {
 		s := &cfg.Notify.Subscriptions[i]
 		at := fmt.Sprintf("notify.subscriptions[%d]", i)
+		if n := p.at[at]; n == nil || n.Kind != yaml.MappingNode {
+			continue // said already
+		}
 		if first, again := names[s.Name]; again && s.Name != "" {
 			p.add(at+".name", fmt.Sprintf("subscription %q is given twice, first in line %d", s.Name, p.at[first].Line),
 				"give it another name")

@@ -28,7 +28,7 @@ type Config struct {
 
 // Node is this host.
 type Node struct {
-	// Name of this host in alarms and notifications. When empty: the host name.
+	// Name of this host in alarms and notifications. When empty: the host name. Read at start only.
 	Name string `yaml:"name" check:"name"`
 	// Zone is where the host stands: a rack, a room. Shown with it.
 	Zone string `yaml:"zone" check:"text"`
@@ -40,7 +40,7 @@ type Node struct {
 type Cluster struct {
 	// Label is part of every notification's source and of the ids of this file's subscriptions. To change it makes
 	// new subscriptions of all of them. Read at start only.
-	Label string `yaml:"label" check:"name" default:"default"`
+	Label string `yaml:"label" check:"name" required:"true" default:"default"`
 }
 
 // API is how operators and consumers reach this agent.
@@ -61,9 +61,9 @@ type NIC struct {
 	// Disabled turns the source off.
 	Disabled bool `yaml:"disabled"`
 	// Include adds links that are not watched by default, for instance a veth that is an uplink.
-	Include []string `yaml:"include" check:"glob"`
+	Include []string `yaml:"include" check:"glob" required:"true"`
 	// Exclude takes links out, those of include as well.
-	Exclude []string `yaml:"exclude" check:"glob"`
+	Exclude []string `yaml:"exclude" check:"glob" required:"true"`
 }
 
 // Virt is the hypervisor.
@@ -101,7 +101,7 @@ type MetadataPath struct {
 
 // Correlate refines the rules.
 type Correlate struct {
-	// Policies change severity or hold-down of what they match; the first that matches wins.
+	// Policies change severity or hold-down of what they match; of several, the first that sets one wins.
 	Policies []Policy `yaml:"policies"`
 }
 
@@ -128,7 +128,7 @@ type Notify struct {
 	// Dir holds what must survive a restart: standing alarms, deliveries, subscriptions. Read at start only.
 	Dir   string `yaml:"dir" check:"path" required:"true" default:"/var/lib/paramedic"`
 	Retry Retry  `yaml:"retry"`
-	// AllowCallbacks are the networks that notifications may be sent to. When empty: any.
+	// AllowCallbacks are the networks that notifications may be sent to. When empty: any. Read at start only.
 	AllowCallbacks []netip.Prefix `yaml:"allow_callbacks"`
 	// Subscriptions of this file; others come and go over the API.
 	Subscriptions []Subscription `yaml:"subscriptions"`
@@ -136,7 +136,7 @@ type Notify struct {
 
 // Retry bounds how long an undelivered notification is tried.
 type Retry struct {
-	// MaxAge after which a notification that nobody took is parked.
+	// MaxAge after which a notification that nobody took is parked. Read at start only.
 	MaxAge time.Duration `yaml:"max_age" min:"1s" max:"8760h" default:"24h"`
 }
 
@@ -184,8 +184,8 @@ type Filter struct {
 
 // Log is the agent's own log, on standard error.
 type Log struct {
-	// Level below which nothing is logged.
+	// Level is the least that is logged.
 	Level string `yaml:"level" check:"log-level" required:"true" default:"info"`
-	// Format of a line.
+	// Format of a line. Read at start only.
 	Format string `yaml:"format" check:"log-format" required:"true" default:"text"`
 }

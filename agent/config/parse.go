@@ -205,8 +205,11 @@ func (p *parser) syntax(err error) {
 	if le.ContextMsg != "" {
 		message = fmt.Sprintf("%s (%s that began at line %d)", message, le.ContextMsg, le.ContextMark.Line)
 	}
-	p.report(le.Mark.Line, le.Mark.Column, "this is not YAML: "+message,
-		"look at the indentation, at quotes and brackets that are not closed, and at a colon within a value (quote it)")
+	remedy := "look at the indentation, at quotes and brackets that are not closed, and at a colon within a value (quote it)"
+	if n := le.Mark.Line; n >= 1 && n <= len(p.lines) && strings.HasPrefix(strings.TrimLeft(p.lines[n-1], " "), "\t") {
+		remedy = "indent with spaces: YAML takes no tabs"
+	}
+	p.report(le.Mark.Line, le.Mark.Column, "this is not YAML: "+message, remedy)
 }
 
 // value puts node n into v. The tag is that of the struct field which v belongs to, with its checks.
@@ -267,7 +270,7 @@ func (p *parser) object(n *yaml.Node, v reflect.Value, path string, depth int) {
 		name := key.Value
 		for i := range t.NumField() {
 			if t.Field(i).Tag.Get("yaml") == name && name != "-" {
-				given[name] = true
+				given[name] = value.Tag != "!!null"
 				p.value(value, v.Field(i), join(path, name), t.Field(i).Tag, depth+1)
 				return
 			}
@@ -281,7 +284,7 @@ func (p *parser) object(n *yaml.Node, v reflect.Value, path string, depth int) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name := f.Tag.Get("yaml")
-		// A list's own "required" is about its elements (setScalar) unless the list is what a subscription calls.
+		// Of a list, "required" is about its elements; setText looks at those.
 		if f.Tag.Get("required") == "true" && f.Type.Kind() == reflect.String && v.Field(i).String() == "" && !given[name] {
 			p.report(n.Line, n.Column, fmt.Sprintf("%s is missing", join(path, name)), "write "+name+": …")
 		}
@@ -293,6 +296,10 @@ func (p *parser) dictionary(n *yaml.Node, v reflect.Value, path string, tag refl
 	p.pairs(n, path, func(key, value *yaml.Node) {
 		if wrong := check(tag.Get("keys"), key.Value); wrong != nil {
 			p.report(key.Line, key.Column, "key "+wrong.message, wrong.remedy)
+		}
+		if value.Tag == "!!null" {
+			p.report(value.Line, value.Column, fmt.Sprintf("%s is empty", quotePath(join(path, key.Value))), "write a value, or remove the line")
+			return
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
 		p.value(value, e, join(path, key.Value), tag, depth+1)

@@ -1,0 +1,350 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/tools/txtar"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+var update = flag.Bool("update", false, "write the golden files and docs/configuration.md anew")
+
+var compare = cmp.Options{
+	cmpopts.IgnoreFields(Subscription{}, "Secret"),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
+// Each archive holds a configuration and what is said of it.
+func TestEveryProblemIsToldWithItsPlaceAndRemedy(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil || len(archive.Files) != 2 {
+				t.Fatalf("want the files paramedic.yaml and problems: %v", err)
+			}
+			_, err = Parse("paramedic.yaml", archive.Files[0].Data)
+			var problems Errors
+			if !errors.As(err, &problems) {
+				t.Fatalf("Parse: %v, want problems", err)
+			}
+			got := problems.Error() + "\n"
+			if *update {
+				archive.Files[1].Data = []byte(got)
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(string(archive.Files[1].Data), got); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnEmptyFileIsTheDefault(t *testing.T) {
+	for _, data := range []string{"", "\n", "# nothing\n", "---\n", "{}", "hw:\nnotify: {subscriptions: }\n", "\ufeffnode:\n"} {
+		cfg, err := Parse("empty", []byte(data))
+		if err != nil {
+			t.Errorf("%q: %v", data, err)
+			continue
+		}
+		if diff := cmp.Diff(Default(), cfg, compare); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", data, diff)
+		}
+	}
+}
+
+func TestDefaultsPassTheirOwnChecks(t *testing.T) {
+	var visit func(reflect.Type, string)
+	visit = func(typ reflect.Type, path string) {
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			name := join(path, f.Tag.Get("yaml"))
+			for _, check := range []string{f.Tag.Get("check"), f.Tag.Get("keys")} {
+				_, isText := texts[check]
+				if _, isWord := words[check]; check != "" && !isText && !isWord {
+					t.Errorf("%s: there is no check %q", name, check)
+				}
+			}
+			if d := f.Tag.Get("default"); d != "" {
+				if wrong := setText(reflect.New(f.Type).Elem(), d, f.Tag); wrong != nil {
+					t.Errorf("%s: %v", name, wrong)
+				}
+			}
+			elem := f.Type
+			for elem.Kind() == reflect.Slice || elem.Kind() == reflect.Pointer {
+				elem = elem.Elem()
+			}
+			if elem.Kind() == reflect.Struct && elem != prefixType && f.Tag.Get("yaml") != "-" {
+				visit(elem, name)
+			}
+		}
+	}
+	visit(reflect.TypeFor[Config](), "")
+}
+
+func TestEveryKeyReachesItsField(t *testing.T) {
+	cfg, err := Parse("full", []byte(`
+node: {name: cmp-1, zone: 12, labels: {az: nova-1}}
+cluster: {label: prod}
+api: {socket: /tmp/api.sock}
+hw:
+  nic: {disabled: true, include: ["veth*", eth0], exclude: [docker0]}
+  virt:
+    disabled: true
+    uri: test:///default
+    socket: /run/x
+    timeout: 500ms
+    resync: 1m
+    owners:
+      uuids: {11111111-2222-3333-4444-555555555555: p1}
+      names: {"vnf-*": p2}
+      metadata: {namespace: "http://x", element: project}
+correlate:
+  policies: [{match: {resource: "nic/*", condition: carrier}, severity: major, hold_down: 0s}]
+notify:
+  dir: /tmp/n
+  retry: {max_age: 1h}
+  allow_callbacks: [10.0.0.0/8, "fd00::/8"]
+  subscriptions:
+  - name: a
+    endpoints: ["http://10.1.2.3:80/x", "https://vnfm.example/y"]
+    format: native
+    role: consumer
+    filter:
+      projects: [p1]
+      domains: [vm-1]
+      resource_types: [nic, domain]
+      conditions: [carrier]
+      min_severity: warning
+      kinds: [fault]
+      states: [at-risk, failed]
+      min_confidence: probable
+  - {name: b, endpoints: ["http://10.0.0.1/"]}
+log: {level: debug, format: json}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	zero := time.Duration(0)
+	want := &Config{
+		Node:    Node{Name: "cmp-1", Zone: "12", Labels: map[string]string{"az": "nova-1"}},
+		Cluster: Cluster{Label: "prod"},
+		API:     API{Socket: "/tmp/api.sock"},
+		HW: HW{
+			NIC: NIC{Disabled: true, Include: []string{"veth*", "eth0"}, Exclude: []string{"docker0"}},
+			Virt: Virt{
+				Disabled: true, URI: "test:///default", Socket: "/run/x", Timeout: 500 * time.Millisecond, Resync: time.Minute,
+				Owners: Owners{
+					UUIDs:    map[string]string{"11111111-2222-3333-4444-555555555555": "p1"},
+					Names:    map[string]string{"vnf-*": "p2"},
+					Metadata: MetadataPath{Namespace: "http://x", Element: "project"},
+				},
+			},
+		},
+		Correlate: Correlate{Policies: []Policy{{
+			Match: PolicyMatch{Resource: "nic/*", Condition: "carrier"}, Severity: "major", HoldDown: &zero,
+		}}},
+		Notify: Notify{
+			Dir: "/tmp/n", Retry: Retry{MaxAge: time.Hour},
+			AllowCallbacks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+			Subscriptions: []Subscription{
+				{
+					Name: "a", Endpoints: []string{"http://10.1.2.3:80/x", "https://vnfm.example/y"}, Format: "native", Role: "consumer",
+					Filter: Filter{
+						Projects: []string{"p1"}, Domains: []string{"vm-1"}, ResourceTypes: []string{"nic", "domain"},
+						Conditions: []string{"carrier"}, MinSeverity: "warning", Kinds: []string{"fault"},
+						States: []string{"at-risk", "failed"}, MinConfidence: "probable",
+					},
+				},
+				{Name: "b", Endpoints: []string{"http://10.0.0.1/"}, Format: "native", Role: "admin", Filter: Filter{MinConfidence: "confirmed"}},
+			},
+		},
+		Log: Log{Level: "debug", Format: "json"},
+	}
+	if diff := cmp.Diff(want, cfg, compare); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+
+	wantPolicies := []correlate.Policy{{
+		Resource: "nic/*", Condition: correlate.CondCarrier, Severity: correlate.SeverityMajor, HoldDown: &zero,
+	}}
+	if diff := cmp.Diff(wantPolicies, cfg.Policies()); diff != "" {
+		t.Errorf("policies (-want +got):\n%s", diff)
+	}
+	subs := cfg.Subscriptions()
+	wantFilter := notify.Filter{
+		Projects: []string{"p1"}, Domains: []string{"vm-1"}, ResourceTypes: []correlate.Kind{correlate.KindNIC, correlate.KindDomain},
+		Conditions: []correlate.Condition{correlate.CondCarrier}, MinSeverity: correlate.SeverityWarning, Kinds: []string{"fault"},
+		States: []correlate.State{correlate.StateAtRisk, correlate.StateFailed}, MinConfidence: correlate.ConfidenceProbable,
+	}
+	if diff := cmp.Diff(wantFilter, subs[0].Filter); diff != "" {
+		t.Errorf("filter (-want +got):\n%s", diff)
+	}
+	if subs[0].ID != notify.FileID("prod", "a") || subs[1].ID != notify.FileID("prod", "b") || subs[0].Origin != notify.OriginFile {
+		t.Errorf("subscriptions are not the file's: %+v", subs)
+	}
+}
+
+func TestLoadReadsSecretsAndSaysWhatIsWrongWithThem(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("creds", "", 0o600)
+	credentials := t.TempDir()
+	if err := os.WriteFile(filepath.Join(credentials, "cred"), []byte(notify.GenerateSecret()), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+	write("good", notify.GenerateSecret()+"\n", 0o600)
+	write("short", "whsec_c2hvcnQ=\n", 0o600)
+	write("open", notify.GenerateSecret(), 0o644)
+	write("big", strings.Repeat("x", 5000), 0o600)
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "paramedic.yaml")
+	load := func(names ...string) (*Config, Errors) {
+		t.Helper()
+		var b strings.Builder
+		b.WriteString("notify:\n  subscriptions:\n")
+		for _, name := range names {
+			b.WriteString("  - {name: " + name + ", endpoints: [\"http://h/\"], secret_file: " + name + "}\n")
+		}
+		write("paramedic.yaml", b.String(), 0o644)
+		cfg, err := Load(config)
+		var problems Errors
+		if err != nil && !errors.As(err, &problems) {
+			t.Fatal(err)
+		}
+		return cfg, problems
+	}
+	cfg, problems := load("good", "cred")
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	host, _ := os.Hostname()
+	if cfg.Node.Name != host {
+		t.Errorf("node %q, want the host name %q", cfg.Node.Name, host)
+	}
+	for _, s := range cfg.Subscriptions() {
+		if s.Secret.IsZero() {
+			t.Errorf("%s: no secret was read", s.Name)
+		}
+	}
+	_, problems = load("short", "open", "big", "folder", "absent", "good")
+	wants := []string{"bytes, want 24", "everybody may use it", "larger than", "not a regular file", "no such file"}
+	if len(problems) != len(wants) {
+		t.Fatalf("%d problems, want %d:\n%v", len(problems), len(wants), problems)
+	}
+	for i, want := range wants {
+		p := problems[i]
+		if !strings.Contains(p.Message, want) || p.Line != 3+i || p.Column == 0 || p.Remedy == "" || p.File != config {
+			t.Errorf("problem %d is not about %q in line %d with a remedy:\n%v", i, want, 3+i, p)
+		}
+	}
+}
+
+func TestAFileThatCannotBeReadIsSaidAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large")
+	if err := os.WriteFile(large, []byte(strings.Repeat("#", maxFile+1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		filepath.Join(dir, "absent"): "no such file", dir: "not a regular file", "/dev/zero": "not a regular file", large: "larger than",
+	} {
+		_, err := Load(file)
+		var problems Errors
+		if !errors.As(err, &problems) || len(problems) != 1 || problems[0].File != file ||
+			!strings.Contains(problems[0].Message, want) || problems[0].Remedy == "" {
+			t.Errorf("Load(%s) = %v, want one problem about %q", file, err, want)
+		}
+	}
+}
+
+func TestSecretsWrittenIntoTheFileAreNotRepeated(t *testing.T) {
+	for _, text := range []string{
+		"notify: {subscriptions: [{name: a, secret: whsec_HUSHHUSHHUSH, endpoints: []}]}",
+		"notify:\n  subscriptions:\n  - name: a\n    secret: HUSHHUSH and more\n    endpoints: []",
+		"notify: {subscriptions: [{name: a, endpoints: [\"http://user:HUSHHUSH@h/\"]}]}",
+		"notify: {subscriptions: [{name: a, endpoints: [\"gopher://user:HUSHHUSH@h/\"]}]}",
+		"api: {tokens: [{token: HUSHHUSH}]}",
+		"password: HUSHHUSH",
+		"node: {name: whsec_HUSH/HUSH}",
+		"node: {name: a: whsec_HUSHHUSH}",
+	} {
+		_, err := Parse("f", []byte(text))
+		if err == nil || strings.Contains(err.Error(), "HUSH") {
+			t.Errorf("%s:\n%v", text, err)
+		}
+	}
+}
+
+func TestManyProblemsAreCutShort(t *testing.T) {
+	_, err := Parse("f", []byte(strings.Repeat("? [x]\n: 1\n", 5000)))
+	var problems Errors
+	if !errors.As(err, &problems) || len(problems) != maxProblems+1 || !strings.Contains(problems[maxProblems].Message, "4900 more") {
+		t.Errorf("%d problems", len(problems))
+	}
+}
+
+// Whatever the bytes: no panic, problems have a place within the file and a text, and good files are read.
+func FuzzParse(f *testing.F) {
+	archives, _ := filepath.Glob("testdata/*.txtar")
+	for _, name := range append(archives, "../../packaging/paramedic.yaml") {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if archive := txtar.Parse(data); len(archive.Files) > 0 {
+			data = archive.Files[0].Data
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cfg, err := Parse("f", data)
+		if err == nil {
+			cfg.Policies()
+			for _, s := range cfg.Subscriptions() {
+				if err := s.Validate(); err != nil {
+					t.Errorf("a good file's subscription is refused: %v", err)
+				}
+			}
+			return
+		}
+		var problems Errors
+		if !errors.As(err, &problems) || len(problems) == 0 || cfg != nil {
+			t.Fatalf("%T with a config: %v", err, cfg != nil)
+		}
+		lines := strings.Count(string(data), "\n") + 1
+		for _, p := range problems {
+			if p.Message == "" || p.Line < 0 || p.Line > lines || strings.ContainsRune(p.String(), '\x1b') {
+				t.Errorf("%+v of %d lines", p, lines)
+			}
+		}
+	})
+}
