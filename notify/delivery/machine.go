@@ -76,7 +76,7 @@ type entry struct {
 	found time.Time
 
 	outbox time.Time // T06; zero while held
-	seq    uint64    // of the commit that the hold waits for; 0 before Hold and after it
+	hold   uint64    // which of Machine.held this pair waits in; 0 before Hold and after it
 	limit  time.Time // when the hold ends in any case
 	at     time.Time // earliest start
 	order  uint64
@@ -88,6 +88,14 @@ type entry struct {
 	sentClear bool
 }
 
+// hold is a pair that waits for a commit. It is over when the pair's own hold is another.
+type hold struct {
+	entry   *entry
+	id, seq uint64
+}
+
+func (h hold) over() bool { return h.entry.hold != h.id }
+
 // Machine is the state of one subscription's deliveries.
 type Machine struct {
 	cfg  Config
@@ -96,7 +104,8 @@ type Machine struct {
 	pairs    map[string]*entry
 	waiting  queue
 	fresh    []*entry // enqueued since the last Hold
-	held     []*entry // by seq
+	held     []hold   // by seq
+	holds    uint64
 	order    uint64
 	owed     int
 	parked   int
@@ -200,7 +209,7 @@ func (m *Machine) Enqueue(a *correlate.Alarm, found, now time.Time) Effects {
 		m.unpark(e)
 	}
 	e.alarm, e.Owed, e.found, e.Created = a, a.Revision, found, now
-	e.outbox, e.seq = time.Time{}, 0
+	e.outbox, e.hold = time.Time{}, 0
 	m.drop(e)
 	m.fresh = append(m.fresh, e)
 	eff.Save = append(eff.Save, e.Record)
@@ -210,31 +219,31 @@ func (m *Machine) Enqueue(a *correlate.Alarm, found, now time.Time) Effects {
 // Hold keeps everything enqueued since the last Hold back until commit seq is reported or limit has passed.
 func (m *Machine) Hold(seq uint64, limit time.Time) {
 	for _, e := range m.fresh {
-		if e.alarm == nil || !e.outbox.IsZero() || e.seq != 0 {
+		if e.alarm == nil || !e.outbox.IsZero() || e.hold != 0 {
 			continue
 		}
-		e.seq, e.limit = seq, limit
-		m.held = append(m.held, e)
+		m.holds++
+		e.hold, e.limit = m.holds, limit
+		m.held = append(m.held, hold{e, m.holds, seq})
 		if !e.flying {
 			m.push(e)
 		}
 	}
 	clear(m.fresh)
 	m.fresh = m.fresh[:0]
+	if len(m.held) > 2*m.owed+64 { // the commits don't come: forget holds that are over
+		m.held = slices.DeleteFunc(m.held, hold.over)
+	}
 }
 
 // Committed reports that everything up to commit seq is durable.
 func (m *Machine) Committed(seq uint64, now time.Time) {
 	n := 0
-	for _, e := range m.held {
-		if e.seq == 0 { // passed its limit, or was replaced by a later one, meanwhile
-			n++
+	for ; n < len(m.held) && m.held[n].seq <= seq; n++ {
+		e := m.held[n].entry
+		if m.held[n].over() { // its limit passed, or a newer revision came
 			continue
 		}
-		if e.seq > seq {
-			break
-		}
-		n++
 		m.release(e, now)
 		if e.index >= 0 {
 			e.at = e.due()
@@ -245,7 +254,7 @@ func (m *Machine) Committed(seq uint64, now time.Time) {
 }
 
 func (m *Machine) release(e *entry, now time.Time) {
-	e.seq = 0
+	e.hold = 0
 	if e.outbox.IsZero() {
 		e.outbox = now
 	}
@@ -450,7 +459,7 @@ func (m *Machine) unpark(e *entry) {
 
 // settle ends what is owed of a pair.
 func (m *Machine) settle(e *entry) {
-	e.alarm, e.Owed, e.Superseded, e.seq = nil, correlate.Revision{}, 0, 0
+	e.alarm, e.Owed, e.Superseded, e.hold = nil, correlate.Revision{}, 0, 0
 	m.owed--
 }
 
