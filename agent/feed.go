@@ -89,14 +89,10 @@ func (f *feed) addDelta(d *correlate.Delta) {
 	for _, e := range d.Events {
 		key := eventKey{e.Resource, e.Condition}
 		was, known := f.status[key]
-		if e.Status == correlate.StatusOK && !known { // well from the start is no news
-			f.status[key] = e.Status
-			continue
-		}
-		if known && was == e.Status {
-			continue
-		}
 		f.status[key] = e.Status
+		if known && was == e.Status || !known && e.Status != correlate.StatusFailed {
+			continue // restated; or not failed from the start, which is no news
+		}
 		f.events.add(e)
 	}
 	for _, g := range d.Gone {

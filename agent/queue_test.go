@@ -97,6 +97,7 @@ func TestAFullQueueMakesTheSourceWaitAndDropsForThoseWhoCannot(t *testing.T) {
 		if err := <-put; err != nil {
 			t.Errorf("put after space came: %v", err)
 		}
+		q.take()
 		q.offer(full)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -1,0 +1,237 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/paramedic-ha/paramedic/agent/config"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// scripted is a source whose Run is the test's.
+type scripted struct {
+	name string
+	run  func(ctx context.Context, sink hw.Sink) error
+}
+
+func (s scripted) Name() string                                { return s.name }
+func (s scripted) Run(ctx context.Context, sink hw.Sink) error { return s.run(ctx, sink) }
+
+func oneSource(name string, run func(context.Context, hw.Sink) error) []sourceSpec {
+	return []sourceSpec{{
+		name:    name,
+		options: func(c *config.Config) any { return c.HW.NIC },
+		build:   func(*config.Config, *slog.Logger) (hw.Source, error) { return scripted{name, run}, nil },
+	}}
+}
+
+func testConfig(t *testing.T) *config.Config {
+	t.Helper()
+	dir := t.TempDir()
+	c, err := config.Parse("test.yaml", []byte(
+		"node: {name: cmp-1}\napi: {socket: "+filepath.Join(dir, "api.sock")+"}\nnotify: {dir: "+filepath.Join(dir, "state")+"}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func start(t *testing.T, c *config.Config, specs []sourceSpec) *Agent {
+	t.Helper()
+	a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), sources: specs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, a) })
+	return a
+}
+
+func stop(t *testing.T, a *Agent) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := a.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitAlarm follows the feed until an alarm on the resource and condition has done what is wanted.
+func awaitAlarm(t *testing.T, a *Agent, id correlate.ID, c correlate.Condition, want correlate.Transition) *correlate.Alarm {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for seq := uint64(0); ; {
+		changes, next, _ := a.Changes(seq)
+		for _, ch := range changes {
+			seq = ch.Seq
+			if al := ch.Change.Alarm; al.Key.Resource == id && al.Key.Condition == c && al.Last == want {
+				return al
+			}
+		}
+		select {
+		case <-next:
+		case <-deadline:
+			t.Fatalf("no alarm %s %s %s in 20 s", id, c, want)
+		}
+	}
+}
+
+var carrierLost = correlate.Delta{
+	Full:   true,
+	Set:    []correlate.Resource{{ID: "nic/eth0"}},
+	Events: []correlate.Event{{Resource: "nic/eth0", Condition: correlate.CondCarrier, Status: correlate.StatusFailed}},
+}
+
+func TestASourceThatPanicsBecomesAnAlarmAboutOurselvesAndIsStartedAgain(t *testing.T) {
+	var runs atomic.Int32
+	a := start(t, testConfig(t), oneSource("nic", func(ctx context.Context, sink hw.Sink) error {
+		if runs.Add(1) < 3 {
+			panic("index out of range")
+		}
+		if err := sink.Emit(ctx, carrierLost); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	raised := awaitAlarm(t, a, "service/paramedic/nic", correlate.CondSourceFailed, correlate.Raised)
+	if !strings.Contains(raised.Text, "index out of range") {
+		t.Errorf("the alarm does not say what happened: %q", raised.Text)
+	}
+	awaitAlarm(t, a, "nic/eth0", correlate.CondCarrier, correlate.Raised) // the third run sees
+	status, err := a.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := status.Sources[0]; s.Restarts != 2 || s.Sight != "failed" {
+		t.Errorf("status %+v; want 2 restarts, and failed until it has run for a while", s)
+	}
+}
+
+func TestABlindSourceIsAnAlarmAndAnAbsentOneIsNot(t *testing.T) {
+	sights := make(chan hw.Health)
+	a := start(t, testConfig(t), oneSource("virt", func(ctx context.Context, sink hw.Sink) error {
+		for {
+			select {
+			case h := <-sights:
+				sink.Health(h)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}))
+	if err := a.Ready(); err == nil {
+		t.Error("ready although the source has neither stated its truth nor said why it can't")
+	}
+	sights <- hw.Health{Sight: hw.SightAbsent, Text: "no socket"}
+	sights <- hw.Health{Sight: hw.SightAbsent, Text: "no socket"} // taken only when the first was dealt with
+	if err := a.Ready(); err != nil {
+		t.Errorf("an absent source keeps the agent from being ready: %v", err)
+	}
+	sights <- hw.Health{Sight: hw.SightBlind, Text: "the kernel does not answer"}
+	al := awaitAlarm(t, a, "service/paramedic/virt", correlate.CondSourceBlind, correlate.Raised)
+	if al.Severity != correlate.SeverityWarning || al.Text != "the kernel does not answer" {
+		t.Errorf("alarm %s %q; want a warning that says why", al.Severity, al.Text)
+	}
+	sights <- hw.Health{}
+	awaitAlarm(t, a, "service/paramedic/virt", correlate.CondSourceBlind, correlate.Cleared)
+	for _, ch := range first(a.Changes(0)) {
+		if ch.Change.Alarm.Text == "no socket" {
+			t.Error("an absent source raised an alarm")
+		}
+	}
+}
+
+func first[A, B, C any](a A, _ B, _ C) A { return a }
+
+func TestARestartWithoutAChangeMakesNoRevision(t *testing.T) {
+	c := testConfig(t)
+	say := func(ctx context.Context, sink hw.Sink) error {
+		if err := sink.Emit(ctx, carrierLost); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	a := start(t, c, oneSource("nic", say))
+	before := awaitAlarm(t, a, "nic/eth0", correlate.CondCarrier, correlate.Raised)
+	stop(t, a)
+
+	b := start(t, c, oneSource("nic", say))
+	for b.Ready() != nil { // the full statement is taken soon; the test's own timeout bounds this
+		if err := b.Query(t.Context(), func(*correlate.Engine) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if changes := first(b.Changes(0)); len(changes) != 0 {
+		t.Errorf("the restart made %d revisions; the first is %+v", len(changes), changes[0].Change.Alarm)
+	}
+	var after []*correlate.Alarm
+	if err := b.Query(t.Context(), func(e *correlate.Engine) { after = e.Alarms() }); err != nil {
+		t.Fatal(err)
+	}
+	if len(after) != 1 || after[0].ID != before.ID || after[0].Revision != before.Revision {
+		t.Errorf("alarms after the restart: %+v; want the one of before, with its revision", after)
+	}
+	if term := b.notifier.Restored().Term; term != before.Revision.Term+2 {
+		t.Errorf("term %d after %d; want the next even one", term, before.Revision.Term)
+	}
+}
+
+func TestAReloadTakesAllOrNothing(t *testing.T) {
+	c := testConfig(t)
+	a := start(t, c, oneSource("nic", func(ctx context.Context, sink hw.Sink) error {
+		if err := sink.Emit(ctx, carrierLost); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	awaitAlarm(t, a, "nic/eth0", correlate.CondCarrier, correlate.Raised)
+
+	renamed := *c
+	renamed.Node.Name = "cmp-2"
+	renamed.Notify.Subscriptions = []config.Subscription{{Name: "vnfm", Endpoints: []string{"http://127.0.0.1:1/"}, Format: "native", Role: "admin"}}
+	if err := a.Reload(&renamed); !errors.Is(err, errRestart) || !strings.Contains(err.Error(), "node.name") {
+		t.Errorf("reload with another node name: %v; want to be told to restart, and why", err)
+	}
+	if n := len(a.notifier.Subscriptions()); n != 0 {
+		t.Errorf("the refused reload left %d subscriptions", n)
+	}
+
+	critical := *c
+	critical.Correlate.Policies = []config.Policy{{Match: config.PolicyMatch{Resource: "nic/*"}, Severity: "critical"}}
+	if err := a.Reload(&critical); err != nil {
+		t.Fatal(err)
+	}
+	if al := awaitAlarm(t, a, "nic/eth0", correlate.CondCarrier, correlate.Changed); al.Severity != correlate.SeverityCritical {
+		t.Errorf("severity %s after the policy said critical", al.Severity)
+	}
+}
+
+func TestAPartThatEndsByItselfIsTold(t *testing.T) {
+	a := start(t, testConfig(t), oneSource("nic", func(ctx context.Context, _ hw.Sink) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	boom := errors.New("boom")
+	a.mu.Lock()
+	a.background("a part", func(context.Context) error { return boom })
+	a.mu.Unlock()
+	if err := <-a.Failed(); !errors.Is(err, boom) {
+		t.Errorf("failed with %v, want %v", err, boom)
+	}
+}
