@@ -44,8 +44,9 @@ func decode(body []byte, v any) error {
 	if err := checkValue(d, reflect.TypeOf(v).Elem(), ""); err != nil {
 		return err
 	}
+	end := d.InputOffset()
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return badRequest("the body goes on after byte %d: send one JSON object and nothing behind it", d.InputOffset())
+		return badRequest("the body goes on after byte %d: send one JSON object and nothing behind it", end)
 	}
 	var wrong *json.UnmarshalTypeError
 	if err := json.Unmarshal(body, v); errors.As(err, &wrong) {

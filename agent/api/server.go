@@ -45,6 +45,8 @@ type Server struct {
 	http     *http.Server
 	watchers chan struct{} // holds one of each running watch
 	closing  chan struct{} // closed when the server shuts down: streams end
+
+	heartbeat, streamWrite, health time.Duration // the constants, but for tests
 }
 
 // New opens the socket; clients that connect wait until Run. Call Run or Close, or the socket stays.
@@ -56,6 +58,8 @@ func New(c Config) (*Server, error) {
 		log:      c.Log,
 		watchers: make(chan struct{}, maxWatchers),
 		closing:  make(chan struct{}),
+
+		heartbeat: heartbeat, streamWrite: streamWrite, health: healthTimeout,
 	}
 	var err error
 	if s.listener, err = listen(c.Socket, maxConnections); err != nil {

@@ -38,7 +38,7 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), s.health)
 	defer cancel()
 	if err := s.backend.Query(ctx, func(*correlate.Engine) {}); err != nil {
 		s.refuse(w, r, &refusal{

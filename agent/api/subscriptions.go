@@ -170,7 +170,7 @@ func (b SubscriptionChange) patch() (notify.SubscriptionPatch, error) {
 func parseSecret(text string) (notify.Secret, error) {
 	secret, err := notify.ParseSecret(text)
 	if err != nil {
-		return secret, badRequest("secret: %v", err)
+		return secret, badRequest("%v", err)
 	}
 	return secret, nil
 }

@@ -34,7 +34,7 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	stream := &eventStream{control: http.NewResponseController(w), w: w, term: s.backend.Notify().Restored().Term}
+	stream := &eventStream{control: http.NewResponseController(w), w: w, term: s.backend.Notify().Restored().Term, within: s.streamWrite}
 	// The server's read deadline would end the request's context while it runs.
 	if err := stream.control.SetReadDeadline(time.Time{}); err != nil {
 		s.refuse(w, r, fmt.Errorf("open the stream: %w", err))
@@ -49,22 +49,26 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 
 // follow writes what comes after the event named by term and after; zero both is "from now on".
 func (s *Server) follow(r *http.Request, stream *eventStream, term, after uint64) error {
-	changes, next, lost := s.backend.Changes(after)
-	switch {
-	case term == 0: // from now on
-		lost = false
+	var changes []SeqChange
+	var next <-chan struct{}
+	var lost bool
+	switch term {
+	case 0: // from now on
+		changes, next, _ = s.backend.Changes(0)
 		if n := len(changes); n > 0 {
 			after = changes[n-1].Seq
 		}
 		changes = nil
-	case term != stream.term: // numbers of another run: all that this one holds is new
+	case stream.term:
+		changes, next, lost = s.backend.Changes(after)
+	default: // a number of another run: all that this one holds is new
 		changes, next, _ = s.backend.Changes(0)
-		lost = true
+		lost, after = true, 0
 	}
 	if err := stream.comment("watching"); err != nil {
 		return err
 	}
-	beat := time.NewTicker(heartbeat)
+	beat := time.NewTicker(s.heartbeat)
 	defer beat.Stop()
 	for {
 		if lost {
@@ -99,6 +103,7 @@ type eventStream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	term    uint64
+	within  time.Duration // for the client to take an event
 }
 
 func (e *eventStream) alarm(c SeqChange) error {
@@ -116,7 +121,7 @@ func (e *eventStream) lost() error {
 func (e *eventStream) comment(text string) error { return e.write(": " + text + "\n\n") }
 
 func (e *eventStream) write(text string) error {
-	if err := e.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+	if err := e.control.SetWriteDeadline(time.Now().Add(e.within)); err != nil {
 		return fmt.Errorf("set the stream's deadline: %w", err)
 	}
 	if _, err := e.w.Write([]byte(text)); err != nil {

@@ -1,0 +1,396 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os/user"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// consumer is a callback that takes everything, or answers with status when that is set.
+func consumer(t *testing.T, status int) (endpoint string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+var signed = "whsec_" + base64.StdEncoding.EncodeToString([]byte("a key of more than 24 bytes, for tests"))
+
+func wish(endpoint string) map[string]any {
+	return map[string]any{"name": "vnfm-a", "endpoints": []string{endpoint}, "secret": signed, "verify": false}
+}
+
+// TestEveryOperationAnswersAsDescribed does everything that the API offers; client.do holds each answer against the
+// document.
+func TestEveryOperationAnswersAsDescribed(t *testing.T) {
+	h := newHost(t)
+	c := serve(t, h)
+	h.carrier("nic/eth0", correlate.StatusFailed)
+
+	status := get[Status](c, "GET", "/v1/status", nil, 200)
+	if status.Alarms["critical"] != 1 || status.Resources != 6 {
+		t.Errorf("status: %+v", status)
+	}
+
+	page := get[AlarmPage](c, "GET", "/v1/alarms", nil, 200)
+	if len(page.Alarms) != 1 || page.Next != "" {
+		t.Fatalf("alarms: %+v", page)
+	}
+	alarm := page.Alarms[0]
+	if alarm.Resource != "nic/eth0" || alarm.Host != "cmp-1" || alarm.Condition != "carrier" || alarm.Severity != "critical" {
+		t.Errorf("alarm: %+v", alarm)
+	}
+	if len(alarm.Affected) != 1 || alarm.Affected[0].Resource != string(domain) || alarm.Affected[0].Project != project ||
+		!slices.Equal(alarm.Affected[0].Ports, []Port{{MAC: "52:54:00:00:00:01", PortID: "port-1"}}) {
+		t.Errorf("affected: %+v", alarm.Affected)
+	}
+	if alarm.Times.Observed == nil || alarm.Times.Observed.Location() != time.UTC || alarm.Times.Cleared != nil {
+		t.Errorf("times: %+v", alarm.Times)
+	}
+	if got := get[Alarm](c, "GET", "/v1/alarms/"+alarm.ID, nil, 200); got.ID != alarm.ID {
+		t.Errorf("got another alarm: %+v", got)
+	}
+
+	acked := get[Alarm](c, "POST", "/v1/alarms/"+alarm.ID+"/ack", AckRequest{Comment: "on my way"}, 200)
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if acked.Ack == nil || acked.Ack.By != me.Username || acked.Ack.Comment != "on my way" || acked.Ack.At == nil {
+		t.Errorf("acknowledgement: %+v", acked.Ack)
+	}
+
+	if events := get[EventList](c, "GET", "/v1/events?limit=1", nil, 200).Events; len(events) != 1 || events[0].Status != "failed" || events[0].Time == nil {
+		t.Errorf("events: %+v", events)
+	}
+	if all := get[ResourceList](c, "GET", "/v1/resources", nil, 200).Resources; len(all) != 6 {
+		t.Errorf("resources: %+v", all)
+	}
+	port := get[Resource](c, "GET", "/v1/resources/"+string(vnic), nil, 200)
+	if port.ID != string(vnic) || port.State != "failed" || port.OwnState != "ok" || port.Port == nil || port.Port.PortID != "port-1" {
+		t.Errorf("vnic: %+v", port)
+	}
+	around := get[ResourceList](c, "GET", "/v1/topology?root=bridge/br0", nil, 200).Resources
+	if len(around) != 5 || slices.ContainsFunc(around, func(r Resource) bool { return r.ID == "nic/mgmt0" }) {
+		t.Errorf("topology around the bridge: %+v", around)
+	}
+	if all := get[ResourceList](c, "GET", "/v1/topology", nil, 200).Resources; len(all) != 6 {
+		t.Errorf("topology: %+v", all)
+	}
+
+	res, body := c.send("POST", "/v1/subscriptions", wish(consumer(t, http.StatusNoContent)))
+	var made Subscribed
+	if err := json.Unmarshal(body, &made); err != nil || res.StatusCode != 201 {
+		t.Fatalf("subscribe: %d %s", res.StatusCode, body)
+	}
+	path := "/v1/subscriptions/" + made.Subscription.ID
+	if res.Header.Get("Location") != path || len(made.Snapshot) != 1 || made.Snapshot[0].ID != alarm.ID {
+		t.Errorf("subscribed at %s: %s", res.Header.Get("Location"), body)
+	}
+	if made.Subscription.Role != "admin" || made.Subscription.Format != "native" || made.Subscription.Origin != "api" {
+		t.Errorf("defaults: %+v", made.Subscription)
+	}
+	if list := get[SubscriptionList](c, "GET", "/v1/subscriptions", nil, 200).Subscriptions; len(list) != 1 {
+		t.Errorf("subscriptions: %+v", list)
+	}
+	if stages := get[Stages](c, "POST", path+"/test", nil, 200); stages.Subscription != made.Subscription.Name || stages.T09 == nil {
+		t.Errorf("test: %+v", stages)
+	}
+	changed := get[Subscription](c, "PATCH", path, map[string]any{
+		"name": "vnfm-b", "filter": map[string]any{"min_severity": "major", "states": []string{"failed"}},
+	}, 200)
+	if changed.Name != "vnfm-b" || changed.Filter.MinSeverity != "major" || !slices.Equal(changed.Filter.States, []string{"failed"}) {
+		t.Errorf("changed: %+v", changed)
+	}
+	if got := get[Subscription](c, "GET", path, nil, 200); got.Name != "vnfm-b" {
+		t.Errorf("kept: %+v", got)
+	}
+
+	h.carrier("nic/eth0", correlate.StatusOK)
+	if cleared := get[AlarmPage](c, "GET", "/v1/alarms?state=cleared", nil, 200).Alarms; len(cleared) != 1 || cleared[0].ClearReason != "recovered" || cleared[0].Times.Cleared == nil {
+		t.Errorf("cleared: %+v", cleared)
+	}
+
+	// A consumer that refuses for good: its delivery is parked.
+	refusing := get[Subscribed](c, "POST", "/v1/subscriptions", wish2(consumer(t, http.StatusBadRequest)), 201).Subscription
+	h.carrier("nic/mgmt0", correlate.StatusFailed)
+	var parked []Delivery
+	eventually(t, "a parked delivery", func() bool {
+		parked = get[DeliveryList](c, "GET", "/v1/deliveries?state=parked", nil, 200).Deliveries
+		return len(parked) == 1
+	})
+	if parked[0].Subscription != refusing.Name || parked[0].Resource != "nic/mgmt0" || parked[0].LastError == "" {
+		t.Errorf("parked: %+v", parked)
+	}
+	c.send("POST", "/v1/deliveries/"+parked[0].ID+"/retry", nil)
+	c.problem("POST", "/v1/subscriptions/"+refusing.ID+"/test", nil, 502)
+	eventually(t, "a settled notification", func() bool {
+		return len(get[StageList](c, "GET", "/v1/profile", nil, 200).Stages) > 0
+	})
+
+	if res, body := c.send("DELETE", path, nil); res.StatusCode != 204 || len(body) != 0 {
+		t.Errorf("unsubscribe: %d %s", res.StatusCode, body)
+	}
+	c.problem("GET", path, nil, 404)
+
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/openapi.yaml"} {
+		if res, body := c.send("GET", path, nil); res.StatusCode != 200 || len(body) == 0 {
+			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+		}
+	}
+
+	for path, operations := range c.doc.Paths {
+		for method, op := range operations {
+			for status := range op.Responses {
+				if what := strings.ToUpper(method) + " " + path + " " + status; status < "300" && !c.seen[what] && path != "/v1/watch" {
+					t.Errorf("%s is described and was not tried here", what)
+				}
+			}
+		}
+	}
+}
+
+func wish2(endpoint string) map[string]any {
+	w := wish(endpoint)
+	w["name"] = "refusing"
+	return w
+}
+
+func TestSecretsAreNotReturned(t *testing.T) {
+	c := serve(t, newHost(t))
+	_, made := c.send("POST", "/v1/subscriptions", wish(consumer(t, http.StatusNoContent)))
+	_, list := c.send("GET", "/v1/subscriptions", nil)
+	// A secret that is refused is not quoted either.
+	_, refused := c.send("POST", "/v1/subscriptions", map[string]any{
+		"name": "x", "endpoints": []string{"http://127.0.0.1:1/"}, "secret": "whsec_c2hvcnQ=",
+	})
+	for _, body := range [][]byte{made, list, refused} {
+		if s := string(body); strings.Contains(s, signed) || strings.Contains(s, "c2hvcnQ=") || strings.Contains(s, "[secret]") {
+			t.Errorf("shows a secret: %s", s)
+		}
+	}
+}
+
+func TestAlarmsAreFilteredAndPaged(t *testing.T) {
+	h := newHost(t)
+	c := serve(t, h)
+	h.carrier("nic/mgmt0", correlate.StatusFailed) // +3 s
+	h.carrier("nic/eth0", correlate.StatusFailed)  // +4 s
+	h.carrier("nic/mgmt0", correlate.StatusOK)     // +5 s
+	for _, test := range []struct{ query, want string }{
+		{"", "nic/eth0"},
+		{"state=all", "nic/eth0 nic/mgmt0"},
+		{"state=cleared", "nic/mgmt0"},
+		{"state=all&min_severity=critical", "nic/eth0"},
+		{"state=all&resource=nic/mgmt0", "nic/mgmt0"},
+		{"state=all&resource=nic/*", "nic/eth0 nic/mgmt0"},
+		{"state=all&resource=bond/*", ""},
+		{"state=all&domain=instance-1", "nic/eth0"},
+		{"state=all&domain=" + domain.Name(), "nic/eth0"},
+		{"state=all&domain=" + string(domain), "nic/eth0"},
+		{"state=all&domain=instance-2", ""},
+		{"state=all&project=" + project, "nic/eth0"},
+		{"state=all&project=other", ""},
+		{"state=all&host=cmp-1", "nic/eth0 nic/mgmt0"},
+		{"state=all&host=cmp-2", ""},
+		{"state=all&since=2026-11-22T10:00:06Z", "nic/eth0"},
+		{"state=all&until=2026-11-22T10:00:03.5Z", "nic/mgmt0"},
+	} {
+		var got []string
+		for _, a := range get[AlarmPage](c, "GET", "/v1/alarms?"+test.query, nil, 200).Alarms {
+			got = append(got, a.Resource)
+		}
+		if s := strings.Join(got, " "); s != test.want {
+			t.Errorf("%s: got %q, want %q", test.query, s, test.want)
+		}
+	}
+
+	first := get[AlarmPage](c, "GET", "/v1/alarms?state=all&limit=1", nil, 200)
+	if len(first.Alarms) != 1 || first.Alarms[0].Resource != "nic/eth0" || first.Next == "" {
+		t.Fatalf("first page: %+v", first)
+	}
+	// What a page ended with may clear before the next page is asked for.
+	h.carrier("nic/eth0", correlate.StatusOK)
+	second := get[AlarmPage](c, "GET", "/v1/alarms?state=all&limit=1&after="+first.Next, nil, 200)
+	if len(second.Alarms) != 1 || second.Alarms[0].Resource != "nic/mgmt0" || second.Next != "" {
+		t.Errorf("second page: %+v", second)
+	}
+}
+
+func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
+	c := serve(t, newHost(t))
+	for _, test := range []struct {
+		method, path string
+		body         any
+		status       int
+		want         string // in the detail
+	}{
+		{"GET", "/v1/alarms?state=open", nil, 400, `state="open": want one of standing, cleared, all`},
+		{"GET", "/v1/alarms?severity=major", nil, 400, `"severity" is not known: the parameters are state, min_severity`},
+		{"GET", "/v1/alarms?state=all&state=all", nil, 400, `"state" stands 2 times`},
+		{"GET", "/v1/alarms?min_severity=bad", nil, 400, "want critical, major"},
+		{"GET", "/v1/alarms?since=yesterday", nil, 400, "want an RFC 3339 time"},
+		{"GET", "/v1/alarms?since=2026-11-22T10:00:00Z&until=2026-11-21T10:00:00Z", nil, 400, "swap them"},
+		{"GET", "/v1/alarms?limit=0", nil, 400, "from 1 to 1000"},
+		{"GET", "/v1/alarms?limit=99999999999999999999", nil, 400, "from 1 to 1000"},
+		{"GET", "/v1/alarms?after=x", nil, 400, `want the "next" of an earlier page`},
+		{"GET", "/v1/alarms?resource=[", nil, 400, "not a pattern"},
+		{"GET", "/v1/alarms?a=%zz", nil, 400, "can't be read"},
+		{"GET", "/v1/status?x=1", nil, 400, "there is none here"},
+		{"GET", "/v1/alarms/none", nil, 404, "/v1/alarms?state=all lists"},
+		{"POST", "/v1/alarms/none/ack", "{}", 404, "no such alarm"},
+		{"POST", "/v1/alarms/none/ack", `{"comment":"` + strings.Repeat("x", 1001) + `"}`, 400, "shorten it"},
+		{"GET", "/v1/events?limit=x", nil, 400, "want a number"},
+		{"GET", "/v1/resources/nic/eth9", nil, 404, "/v1/resources lists"},
+		{"GET", "/v1/resources/wheel/1", nil, 400, `unknown kind "wheel"`},
+		{"GET", "/v1/topology?root=eth0", nil, 400, "kind/name"},
+		{"GET", "/v1/topology?root=nic/eth9", nil, 404, "not known"},
+		{"GET", "/v1/watch?since=17", nil, 400, "2.17"},
+		{"GET", "/v1/deliveries?state=lost", nil, 400, "want one of pending, parked"},
+		{"POST", "/v1/deliveries/none/retry", nil, 404, ""},
+		{"GET", "/v1/subscriptions/none", nil, 404, "/v1/subscriptions lists"},
+		{"DELETE", "/v1/subscriptions/none", nil, 404, ""},
+		{"PATCH", "/v1/subscriptions/none", `{"paused":"tea"}`, 404, ""},
+		{"PATCH", "/v1/subscriptions/none", `{}`, 400, "changes nothing"},
+		{"POST", "/v1/subscriptions/none/test", nil, 404, ""},
+		{"POST", "/v1/subscriptions", "", 400, "ends at byte 0"},
+		{"POST", "/v1/subscriptions", `{"name":"a"`, 400, "send it whole"},
+		{"POST", "/v1/subscriptions", `[]`, 400, "the body: want an object, not a list"},
+		{"POST", "/v1/subscriptions", `null`, 400, "null says nothing"},
+		{"POST", "/v1/subscriptions", `{"name":"a"} {}`, 400, "goes on after byte 12"},
+		{"POST", "/v1/subscriptions", `{"Name":"a"}`, 400, `"Name" is not known here: the names are name, endpoints`},
+		{"POST", "/v1/subscriptions", `{"name":"a","name":"b"}`, 400, `"name" stands twice`},
+		{"POST", "/v1/subscriptions", `{"filter":{"severity":"major"}}`, 400, `"filter.severity" is not known here`},
+		{"POST", "/v1/subscriptions", `{"filter":{"projects":[1]}}`, 400, "filter.projects[0]: want a string, not a number"},
+		{"POST", "/v1/subscriptions", `{"filter":{"projects":[null]}}`, 400, "filter.projects[0]: null"},
+		{"POST", "/v1/subscriptions", `{"endpoints":"http://a/"}`, 400, "endpoints: want a list, not a string"},
+		{"POST", "/v1/subscriptions", `{"verify":"no"}`, 400, "verify: want true or false, not a string"},
+		{"POST", "/v1/subscriptions", `{"filter":{"min_severity":"bad"}}`, 400, "filter.min_severity"},
+		{"POST", "/v1/subscriptions", `{"filter":{"states":["ok"]}}`, 400, "filter.states[0]"},
+		{"POST", "/v1/subscriptions", `{"secret":"plain"}`, 400, "keygen"},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["ftp://a/"]}`, 422, "http or https"},
+		{"POST", "/v1/subscriptions", `{"name":"","endpoints":["http://a/"]}`, 422, "name"},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"aodh"}`, 422, "format"},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"role":"king"}`, 422, "role"},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"filter":{"kinds":["maintenance"]}}`, 422, "not yet built"},
+		{"POST", "/v1/subscriptions", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, "more than 1048576 bytes"},
+		{"GET", "/v2/alarms", nil, 404, "/v1/openapi.yaml"},
+		{"GET", "/", nil, 404, "/v1/openapi.yaml"},
+		{"POST", "/v1/events", `{}`, 501, "not yet built"},
+		{"PUT", "/v1/events", `{}`, 501, "not yet built"},
+		{"GET", "/v1/hosts", nil, 501, "not yet built"},
+		{"PUT", "/v1/hosts/cmp-1/state", `{}`, 501, "not yet built"},
+		{"POST", "/v1/maintenance", `{}`, 501, "not yet built"},
+	} {
+		p := c.problem(test.method, test.path, test.body, test.status)
+		path, _, _ := strings.Cut(test.path, "?")
+		if !strings.Contains(p.Detail, test.want) || p.Status != test.status || p.Instance != path {
+			t.Errorf("%s %s: %+v, want a detail with %q", test.method, test.path, p, test.want)
+		}
+	}
+}
+
+func TestAWrongMethodIsToldTheRightOnes(t *testing.T) {
+	c := serve(t, newHost(t))
+	for path, want := range map[string]string{
+		"/v1/alarms":             "GET, HEAD",
+		"/v1/alarms/x/ack":       "POST",
+		"/v1/subscriptions/x":    "DELETE, GET, HEAD, PATCH",
+		"/v1/resources/nic/eth0": "GET, HEAD",
+	} {
+		res, body := c.send("PUT", path, "{}")
+		if res.StatusCode != 405 || res.Header.Get("Allow") != want || !strings.Contains(string(body), want) {
+			t.Errorf("PUT %s: %d, Allow %q, %s", path, res.StatusCode, res.Header.Get("Allow"), body)
+		}
+	}
+	if res, body := c.send("HEAD", "/v1/alarms", nil); res.StatusCode != 200 || len(body) != 0 {
+		t.Errorf("HEAD: %d %s", res.StatusCode, body)
+	}
+}
+
+func TestABodyThatIsNotDeclaredJSONIsRefused(t *testing.T) {
+	c := serve(t, newHost(t))
+	for _, contentType := range []string{"", "text/plain", "application/merge-patch+json", "application/json;;"} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://localhost/v1/subscriptions", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", contentType)
+		if res, body := c.do(req); res.StatusCode != 415 || !strings.Contains(string(body), "application/json") {
+			t.Errorf("%q: %d %s", contentType, res.StatusCode, body)
+		}
+	}
+}
+
+func TestASubscriptionOfTheFileIsChangedThere(t *testing.T) {
+	h := newHost(t)
+	c := serve(t, h)
+	sub := notify.Subscription{
+		ID: notify.FileID("prod", "oncall"), Name: "oncall", Endpoints: []string{consumer(t, 204)}, Role: notify.RoleAdmin, Origin: notify.OriginFile,
+	}
+	if err := h.notifier.SetFile([]notify.Subscription{sub}); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []Problem{
+		c.problem("PATCH", "/v1/subscriptions/"+sub.ID, `{"name":"x"}`, 409),
+		c.problem("DELETE", "/v1/subscriptions/"+sub.ID, nil, 409),
+	} {
+		if !strings.Contains(p.Detail, "configuration file") {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+func TestACallbackThatDoesNotProveItselfIsNotSubscribed(t *testing.T) {
+	c := serve(t, newHost(t))
+	w := wish(consumer(t, http.StatusNoContent)) // answers, and echoes nothing
+	w["verify"] = true
+	if p := c.problem("POST", "/v1/subscriptions", w, 422); !strings.HasSuffix(p.Type, "#not-verified") {
+		t.Errorf("%+v", p)
+	}
+	if list := get[SubscriptionList](c, "GET", "/v1/subscriptions", nil, 200).Subscriptions; len(list) != 0 {
+		t.Errorf("subscribed all the same: %+v", list)
+	}
+}
+
+func TestReadyAndHealthySayWhyNot(t *testing.T) {
+	h := newHost(t)
+	c := serve(t, h)
+	c.server.health = time.Millisecond
+	h.set(func() { h.notReady = errors.New("still waiting for virt"); h.stuck = true })
+	if p := c.problem("GET", "/readyz", nil, 503); !strings.Contains(p.Detail, "virt") {
+		t.Errorf("%+v", p)
+	}
+	if p := c.problem("GET", "/healthz", nil, 503); !strings.Contains(p.Detail, "loop does not answer") {
+		t.Errorf("%+v", p)
+	}
+	h.set(func() { h.notReady, h.stuck = nil, false })
+	c.send("GET", "/readyz", nil)
+}
+
+func TestAnErrorOfTheBackendHasItsStatus(t *testing.T) {
+	for err, want := range map[error]int{
+		notify.ErrNotFound:       404,
+		correlate.ErrNoAlarm:     404,
+		notify.ErrFromFile:       409,
+		notify.ErrInvalid:        422,
+		notify.ErrVerification:   422,
+		context.DeadlineExceeded: 503,
+		errors.New("disk full"):  500,
+	} {
+		if got := asRefusal(err); got.status != want || got.detail == "" {
+			t.Errorf("%v: %+v, want status %d", err, got, want)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package api
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// fuzzBody feeds a decoder of bodies. What it takes must mean the same when it is written and read again, so nothing
+// was dropped on the way.
+func fuzzBody[T any](f *testing.F, use func(T), seeds ...string) {
+	for _, seed := range seeds {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var v, again T
+		if decode(body, &v) != nil {
+			return
+		}
+		use(v)
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatalf("took %q and can't write it: %v", body, err)
+		}
+		if err := json.Unmarshal(text, &again); err != nil || !reflect.DeepEqual(v, again) {
+			t.Fatalf("took %q, but %+v became %+v: %v", body, v, again, err)
+		}
+	})
+}
+
+func FuzzSubscriptionBody(f *testing.F) {
+	fuzzBody(f, func(b SubscriptionRequest) {
+		if sub, err := b.subscription(); err == nil {
+			_ = sub.Validate()
+			_ = fromSubscription(sub)
+		}
+	},
+		`{"name":"a","endpoints":["http://127.0.0.1:9000/failure"],"format":"native","secret":"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz","role":"admin","verify":false}`,
+		`{"name":"a","endpoints":["http://a/"],"filter":{"projects":["p"],"domains":["d"],"resource_types":["nic"],"conditions":["carrier"],"min_severity":"major","kinds":["fault"],"states":["failed","at-risk"],"min_confidence":"confirmed"}}`,
+		`{"name":"a","name":"b"}`, `{"name":null}`, `{"filter":{"x":1}}`, `[[[[`, `{"name":"a"}x`, "{\"name\":\"\xff\"}")
+}
+
+func FuzzSubscriptionChangeBody(f *testing.F) {
+	fuzzBody(f, func(b SubscriptionChange) { _, _ = b.patch() },
+		`{"name":"a","endpoints":[],"secret":"whsec_","paused":""}`, `{"filter":{"states":["ok"]}}`, `{}`)
+}
+
+func FuzzAckBody(f *testing.F) {
+	fuzzBody(f, func(AckRequest) {}, `{"comment":"on my way"}`, `{}`, `{"comment":1}`, ``)
+}
+
+func FuzzAlarmQuery(f *testing.F) {
+	f.Add("state=all&min_severity=major&resource=nic/*&domain=d&project=p&host=h&since=2026-11-22T10:00:00Z&limit=3")
+	f.Add("after=MTIzIGFi")
+	f.Add("resource=[a-")
+	alarm := &correlate.Alarm{ID: "a", Severity: correlate.SeverityMajor, Key: correlate.Key{Resource: "nic/eth0"}}
+	f.Fuzz(func(t *testing.T, raw string) {
+		q := newQuery(raw, "min_severity", "resource", "domain", "project", "host", "since", "until", "limit", "after")
+		wanted, limit, after := readSelection(q), q.number("limit", pageSize, maxPage), readPosition(q)
+		if q.err != nil {
+			return
+		}
+		wanted.match(alarm)
+		if limit < 1 || limit > maxPage {
+			t.Errorf("%q: limit %d", raw, limit)
+		}
+		if after != (position{}) && after.String() != q.text("after") {
+			t.Errorf("%q: the position reads back as %q", raw, after)
+		}
+	})
+}
+
+func FuzzEventID(f *testing.F) {
+	for _, seed := range []string{"", "2.17", "0.1", "2.", "-1.2", "2.17.3"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		term, seq, err := parseEventID(id)
+		if err == nil && (term == 0) != (id == "") || err != nil && (term != 0 || seq != 0) {
+			t.Errorf("%q: %d, %d, %v", id, term, seq, err)
+		}
+	})
+}
