@@ -125,6 +125,9 @@ func (p *parser) result(cfg *Config) (*Config, error) {
 
 // report adds a problem at a line and column.
 func (p *parser) report(line, column int, message, remedy string) {
+	if n := len(p.lines); line > n { // the YAML reader sets an end of line behind the last one
+		line, column = n, utf8.RuneCountInString(p.lines[n-1])+1
+	}
 	problem := Problem{File: p.file, Line: line, Column: column, Message: redact(message), Remedy: redact(remedy)}
 	if line >= 1 && line <= len(p.lines) {
 		problem.Excerpt = excerpt(p.lines[line-1], column)
@@ -152,10 +155,11 @@ func (p *parser) parse(data []byte) *Config {
 	cfg := Default()
 	p.at = make(map[string]*yaml.Node)
 	p.lines = strings.Split(string(data), "\n")
-	if i := badByte(data); i >= 0 {
+	if i := badText(data); i >= 0 {
 		line := bytes.Count(data[:i], []byte("\n"))
 		column := utf8.RuneCount(data[bytes.LastIndexByte(data[:i], '\n')+1:i]) + 1
-		p.report(line+1, column, fmt.Sprintf("byte 0x%02x does not belong into a text file", data[i]), "write the file in UTF-8")
+		p.report(line+1, column, fmt.Sprintf("byte 0x%02x does not belong into a text file", data[i]),
+			"write the file in UTF-8, with lines that end as Unix or Windows end them")
 		return cfg
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(data))
@@ -183,11 +187,15 @@ func (p *parser) parse(data []byte) *Config {
 	return cfg
 }
 
-// badByte is the first byte that the YAML reader would refuse without saying where, or -1.
-func badByte(data []byte) int {
+// badText finds the first character that the YAML reader would refuse without saying where, or would take for an end
+// of line that editors don't show as one (YAML 1.1, 4.2); -1 when there is none.
+func badText(data []byte) int {
 	for i := 0; i < len(data); {
 		r, n := utf8.DecodeRune(data[i:])
-		if r == utf8.RuneError && n == 1 || r < ' ' && r != '\n' && r != '\r' && r != '\t' || r == 0x7f {
+		switch {
+		case r == utf8.RuneError && n == 1, r < ' ' && r != '\n' && r != '\r' && r != '\t', r == 0x7f,
+			r == '\u0085', r == '\u2028', r == '\u2029',
+			r == '\r' && (i+1 == len(data) || data[i+1] != '\n'):
 			return i
 		}
 		i += n
