@@ -294,13 +294,13 @@ func (e *Engine) forget(n *node, reason string) {
 func (e *Engine) complete(source string) {
 	for _, n := range e.nodes {
 		for _, r := range n.records {
-			if !r.own || r.source != source || r.mentioned == e.pass || r.key.Condition == CondGone {
+			if !r.own || r.source != source || r.mentioned == e.pass {
 				continue
 			}
 			switch {
-			case n.present && r.def.Mode == Level:
+			case n.live() && r.def.Mode == Level:
 				r.end(e, ReasonRecovered)
-			case !n.present && !n.lost:
+			case n.present && r.def.Mode == Level, !n.present && !n.lost && r.key.Condition != CondGone:
 				r.end(e, ReasonGone)
 			}
 		}
@@ -312,11 +312,11 @@ func (e *Engine) complete(source string) {
 	if len(e.awaiting) > 0 {
 		return
 	}
-	for _, r := range e.alarms {
-		if r.frozen {
+	for _, n := range e.nodes { // now that all have spoken, judge everything
+		for _, r := range n.records {
 			r.frozen = false
-			e.seed(r.node)
 		}
+		e.seed(n)
 	}
 }
 
@@ -337,7 +337,7 @@ func (e *Engine) finish() Effects {
 		for _, n := range e.seeds {
 			n.refresh()
 		}
-		e.changed = append(e.changed, e.seeds...)
+		e.changed = append(append(e.changed, e.seeds...), e.loosened...)
 		e.propagate()
 		eff = e.revise(e.spread())
 		for _, n := range e.seeds {

@@ -35,6 +35,7 @@ type group struct {
 	cond    Condition
 	members []member
 	state   State // what this need makes of its holder
+	before  State // the same at the start of the pass; valid with the holder's touched
 }
 
 // member points to a needed node and to the edge back, so that an edge goes without a search.
@@ -140,7 +141,7 @@ func (e *Engine) set(source string, r Resource) {
 	}
 	n := e.node(r.ID)
 	n.source = source
-	old, was := n.res, n.present
+	old, was, known := n.res, n.present, n.present || n.lost
 	if was && old.Inactive == r.Inactive && old.Name == r.Name && old.Project == r.Project && old.Domain == r.Domain &&
 		samePort(old.Port, r.Port) && sameNeeds(old.Needs, r.Needs) {
 		n.res = r // facts never influence health
@@ -155,7 +156,7 @@ func (e *Engine) set(source string, r Resource) {
 	} else {
 		n.res = r
 	}
-	if r.Inactive && (!was || !old.Inactive) {
+	if known && r.Inactive && !old.Inactive {
 		for _, rec := range n.records {
 			if rec.own && rec.def.Mode == Level {
 				rec.end(e, ReasonGone) // unless an event of the same delta says that it still fails
@@ -163,7 +164,7 @@ func (e *Engine) set(source string, r Resource) {
 		}
 		e.loosen(n)
 	}
-	if !was {
+	if known && !was {
 		if rec := n.record(CondGone); rec != nil && rec.own {
 			rec.end(e, ReasonRecovered)
 		}

@@ -71,10 +71,34 @@ func (m NeedMode) combine(k, counted, failed, degraded int) State {
 
 // seed notes that a node's own state, needs or presence may have changed in this call.
 func (e *Engine) seed(n *node) {
-	if n.touched != e.pass {
-		n.touched, n.before = e.pass, n.state
+	if e.touch(n) {
 		e.seeds = append(e.seeds, n)
 	}
+}
+
+// touch keeps what n was at the start of the pass, and reports whether this was the first touch.
+func (e *Engine) touch(n *node) bool {
+	if n.touched == e.pass {
+		return false
+	}
+	n.touched, n.before = e.pass, n.state
+	for i := range n.groups {
+		n.groups[i].before = n.groups[i].state
+	}
+	return true
+}
+
+// moved reports whether anything derived of n differs from the start of the pass.
+func (n *node) moved() bool {
+	if n.state != n.before {
+		return true
+	}
+	for i := range n.groups {
+		if n.groups[i].state != n.groups[i].before {
+			return true
+		}
+	}
+	return false
 }
 
 // propagate derives health anew after the seeds changed. It leaves in e.touched all nodes that were looked at, with
@@ -83,8 +107,7 @@ func (e *Engine) propagate() {
 	region := append(e.touched[:0], e.seeds...)
 	for i := 0; i < len(region); i++ {
 		for _, ed := range region[i].up {
-			if h := ed.holder; h.touched != e.pass && h.state > h.own {
-				h.touched, h.before = e.pass, h.state
+			if h := ed.holder; h.state > h.own && e.touch(h) {
 				region = append(region, h)
 			}
 		}
@@ -108,8 +131,7 @@ func (e *Engine) propagate() {
 	for i := 0; i < len(work); i++ {
 		n := work[i]
 		n.queued = 0
-		if n.touched != e.pass {
-			n.touched, n.before = e.pass, n.state
+		if e.touch(n) {
 			region = append(region, n)
 		}
 		if s := n.eval(); s > n.state {
@@ -122,7 +144,7 @@ func (e *Engine) propagate() {
 	e.touched, e.work = region, work[:0]
 
 	for _, n := range region {
-		if n.state != n.before {
+		if n.moved() {
 			e.mark(n)
 		}
 		e.holdGroups(n)
@@ -140,12 +162,17 @@ func (e *Engine) holdGroups(n *node) {
 		if r == nil && g.state != StateFailed {
 			continue
 		}
-		failed := g.state == StateFailed
+		failed, partial := false, false
 		for j := range n.groups { // another group may hold the same condition
-			o := &n.groups[j]
-			failed = failed || o.mode == KOfN && o.cond == g.cond && o.state == StateFailed
+			if o := &n.groups[j]; o.mode == KOfN && o.cond == g.cond {
+				failed = failed || o.state == StateFailed
+				partial = partial || e.partial(o)
+			}
 		}
-		if r != nil && r.group == failed {
+		if partial { // as it was told, until all have spoken
+			failed = r != nil && r.frozen
+		}
+		if r == nil && !failed || r != nil && r.group == failed {
 			continue
 		}
 		if r == nil {
@@ -154,7 +181,24 @@ func (e *Engine) holdGroups(n *node) {
 		r.group = failed
 		if failed && r.alarm == nil && !r.own {
 			r.source, r.occurred, r.observed = n.source, e.cause.occurred, e.cause.observed
+			if r.observed.IsZero() {
+				r.occurred, r.observed = e.now, e.now
+			}
 		}
 		e.mark(n)
 	}
+}
+
+// partial reports whether a group can't be judged yet, because a source that has not spoken since the start may still
+// state a member of it.
+func (e *Engine) partial(g *group) bool {
+	if len(e.awaiting) == 0 {
+		return false
+	}
+	for _, m := range g.members {
+		if !m.node.present && !m.node.lost {
+			return true
+		}
+	}
+	return false
 }

@@ -19,7 +19,7 @@ type record struct {
 	frozen bool
 	asked  Severity // of the event
 
-	source             string
+	source             string // who said so first, and must restate it
 	text               string
 	evidence           map[string]string
 	occurred, observed time.Time
@@ -127,13 +127,13 @@ func (e *Engine) observe(ev *Event) {
 
 // fail takes the source's word that the condition holds. Saying it again changes nothing.
 func (e *Engine) fail(r *record, ev *Event) {
-	r.source, r.text, r.evidence = ev.Source, ev.Text, ev.Evidence
+	r.text, r.evidence = ev.Text, ev.Evidence
 	if r.asked != ev.Severity {
 		r.asked = ev.Severity
 		e.seed(r.node)
 	}
 	if !r.own {
-		r.own, r.reason = true, ""
+		r.own, r.reason, r.source = true, "", ev.Source
 		if r.alarm == nil {
 			r.observed = ev.Observed
 			if r.observed.IsZero() {

@@ -77,9 +77,9 @@ func (e *Engine) revise(dirty []*record) Effects {
 		case r.stands():
 			if r.alarm == nil || r.differs() {
 				tell = append(tell, r)
-			} else if r.alarm.Lost != r.node.lost {
+			} else if r.alarm.Lost != r.node.lost || r.alarm.Source != r.source { // nothing to tell, but the next run must know
 				a := *r.alarm
-				a.Lost = r.node.lost
+				a.Lost, a.Source = r.node.lost, r.source
 				r.alarm = &a
 				e.saved = append(e.saved, r)
 			}
