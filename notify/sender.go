@@ -146,7 +146,7 @@ func (s *sender) attempt(ctx context.Context, endpoint string, r request) (answe
 
 func (s *sender) once(ctx context.Context, endpoint string, r request) (a answer, old bool, err error) {
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
-		old = i.Reused || s.warm.wasWarm(i.Conn)
+		old = i.Reused || wasWarm(i.Conn)
 	}}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, endpoint, bytes.NewReader(r.body))
 	if err != nil {

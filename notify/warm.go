@@ -3,33 +3,128 @@ package notify
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"sync"
+	"syscall"
+	"time"
 )
 
-// warmer dials for one subscription, and keeps a connection ready so that a fault does not pay for TCP and TLS set-up.
+// warmPause is the least time between two dials that keep an endpoint warm; it doubles to warmPauseMax while they fail.
+const (
+	warmPause    = 5 * time.Second
+	warmPauseMax = time.Minute
+)
+
+// warmer dials for one subscription, and keeps one connection per endpoint ready while no other is open to it, so that
+// a fault does not pay for TCP and TLS set-up. Safe for concurrent use.
 type warmer struct {
 	dial   dialFunc
 	config *tls.Config
+
 	mu     sync.Mutex
+	open   map[string]int   // connections by address, warm ones included
+	warm   map[string]*line // by address: dialled, and not used yet
+	closed bool
 }
 
-func newWarmer(dial dialFunc, config *tls.Config) *warmer { return &warmer{dial: dial, config: config} }
-
-func (w *warmer) dialPlain(ctx context.Context, network, address string) (net.Conn, error) {
-	return w.dial(ctx, network, address)
+func newWarmer(dial dialFunc, config *tls.Config) *warmer {
+	return &warmer{dial: dial, config: config, open: map[string]int{}, warm: map[string]*line{}}
 }
 
-func (w *warmer) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
-	raw, err := w.dial(ctx, network, address)
+// line is a connection that tells the warmer when it closes.
+type line struct {
+	net.Conn
+	w       *warmer
+	address string
+	raw     net.Conn // below TLS
+	kept    bool     // was warm
+	once    sync.Once
+}
+
+func (l *line) Close() error {
+	l.once.Do(func() {
+		l.w.mu.Lock()
+		if l.w.open[l.address]--; l.w.open[l.address] <= 0 {
+			delete(l.w.open, l.address)
+		}
+		if l.w.warm[l.address] == l {
+			delete(l.w.warm, l.address)
+		}
+		l.w.mu.Unlock()
+	})
+	return l.Conn.Close()
+}
+
+// alive reports whether a connection on which nothing was sent yet is as silent as it should be: what can be read from
+// it is its end, or an error.
+func (l *line) alive() bool {
+	sc, ok := l.raw.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	silent := false
+	if err := rc.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		silent = errors.Is(err, syscall.EAGAIN)
+	}); err != nil {
+		return false
+	}
+	return silent
+}
+
+func (w *warmer) dialPlain(ctx context.Context, _, address string) (net.Conn, error) {
+	return w.take(ctx, address, false)
+}
+
+func (w *warmer) dialTLS(ctx context.Context, _, address string) (net.Conn, error) {
+	return w.take(ctx, address, true)
+}
+
+// take hands out the warm connection, or dials.
+func (w *warmer) take(ctx context.Context, address string, secure bool) (net.Conn, error) {
+	w.mu.Lock()
+	l := w.warm[address]
+	delete(w.warm, address)
+	w.mu.Unlock()
+	if l != nil {
+		if l.alive() {
+			return l, nil
+		}
+		_ = l.Close()
+	}
+	return w.connect(ctx, address, secure)
+}
+
+func (w *warmer) connect(ctx context.Context, address string, secure bool) (*line, error) {
+	raw, err := w.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
+	l := &line{Conn: raw, raw: raw, w: w, address: address}
+	if secure {
+		if l.Conn, err = w.secure(ctx, raw, address); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
+	}
+	w.mu.Lock()
+	w.open[address]++
+	w.mu.Unlock()
+	return l, nil
+}
+
+func (w *warmer) secure(ctx context.Context, raw net.Conn, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		_ = raw.Close()
-		return nil, err
+		return nil, fmt.Errorf("address %s: %w", address, err)
 	}
 	config := w.config.Clone()
 	if config == nil {
@@ -39,22 +134,106 @@ func (w *warmer) dialTLS(ctx context.Context, network, address string) (net.Conn
 		config.ServerName = host
 	}
 	c := tls.Client(raw, config)
-	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, tlsTimeout, fmt.Errorf("not within %v", tlsTimeout))
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
-		return nil, fmt.Errorf("tls handshake: %w", err)
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, fmt.Errorf("tls handshake with %s: %w", address, err)
 	}
 	return c, nil
 }
 
-func (w *warmer) wasWarm(net.Conn) bool { return false }
-func (w *warmer) drop()                 {}
-func (w *warmer) close()                {}
-
-func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, _ func() []string) {
-	select {
-	case <-ctx.Done():
-	case <-stop:
+// drop closes what is warm.
+func (w *warmer) drop() {
+	w.mu.Lock()
+	var all []*line
+	for _, l := range w.warm {
+		all = append(all, l)
 	}
+	w.mu.Unlock()
+	for _, l := range all {
+		_ = l.Close()
+	}
+}
+
+func (w *warmer) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.drop()
+}
+
+func wasWarm(c net.Conn) bool {
+	l, ok := c.(*line)
+	return ok && l.kept
+}
+
+// keep keeps endpoints warm until ctx or stop ends. It looks every warmPause, because the
+// end of an idle connection shows only when it is looked at.
+func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, endpoints func() []string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pause := time.Duration(0)
+	for {
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-stop:
+		case <-timer.C:
+			failed := false
+			for _, e := range endpoints() {
+				if err := w.ensure(ctx, e); err != nil {
+					failed = true
+				}
+			}
+			if failed {
+				pause = min(max(2*pause, warmPause), warmPauseMax)
+			} else {
+				pause = warmPause
+			}
+			continue
+		}
+		timer.Stop()
+		return
+	}
+}
+
+// ensure has one live connection open to an endpoint.
+func (w *warmer) ensure(ctx context.Context, endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return err
+	}
+	port := u.Port()
+	if port == "" {
+		if port = "80"; u.Scheme == "https" {
+			port = "443"
+		}
+	}
+	address := net.JoinHostPort(u.Hostname(), port)
+	w.mu.Lock()
+	l, n, closed := w.warm[address], w.open[address], w.closed
+	w.mu.Unlock()
+	if closed || n > 0 && (l == nil || l.alive()) {
+		return nil
+	}
+	if l != nil {
+		_ = l.Close()
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout+tlsTimeout)
+	defer cancel()
+	if l, err = w.connect(ctx, address, u.Scheme == "https"); err != nil {
+		return err
+	}
+	l.kept = true
+	w.mu.Lock()
+	if w.closed || w.warm[address] != nil {
+		w.mu.Unlock()
+		return l.Close()
+	}
+	w.warm[address] = l
+	w.mu.Unlock()
+	return nil
 }
