@@ -25,10 +25,12 @@ import (
 // relistEvery is how often everything is listed anyway, as a repair and for the error counters.
 const relistEvery = 30 * time.Second
 
-// resyncsBurst resyncs come at once; then one each resyncEvery, with the source blind in between.
+// resyncsBurst resyncs come at once; then one each resyncEvery, and the source calls itself blind until a subscription
+// has lasted for calm.
 const (
 	resyncEvery  = 100 * time.Millisecond
 	resyncsBurst = 5
+	calm         = time.Second
 )
 
 // Config says what to watch.
@@ -139,6 +141,7 @@ type watch struct {
 	wanted    []asked
 	questions chan asked
 	answers   chan answered
+	storm     bool // resyncs had to wait for each other
 }
 
 func (w *watch) run(ctx context.Context) error {
@@ -146,6 +149,7 @@ func (w *watch) run(ctx context.Context) error {
 	var said string
 	for {
 		if limit.Tokens() < 1 {
+			w.storm = true
 			w.sink.Health(hw.Health{Sight: hw.SightBlind, Text: "link changes come faster than they can be taken in"})
 		}
 		if err := limit.Wait(ctx); err != nil {
@@ -186,15 +190,19 @@ func (w *watch) follow(ctx context.Context) error {
 			Text:  "the receive buffer for link changes is limited by net.core.rmem_max: give the agent CAP_NET_ADMIN",
 		}
 	}
-	w.sink.Health(health)
-	return w.watch(ctx, f)
+	return w.watch(ctx, f, health)
 }
 
-func (w *watch) watch(ctx context.Context, f *feed) error {
+// watch follows a feed. health is how well it sees.
+func (w *watch) watch(ctx context.Context, f *feed, health hw.Health) error {
 	relist := time.NewTicker(w.relist)
 	defer relist.Stop()
-	settled := time.NewTimer(w.relist)
-	defer settled.Stop()
+	wake := time.NewTimer(calm)
+	defer wake.Stop()
+	calmAt := time.Now().Add(calm)
+	if !w.storm {
+		w.sink.Health(health)
+	}
 	for {
 		var questions chan asked
 		var question asked
@@ -215,7 +223,7 @@ func (w *watch) watch(ctx context.Context, f *feed) error {
 			if err := w.list(ctx, false); err != nil {
 				return err
 			}
-		case <-settled.C:
+		case <-wake.C:
 		case questions <- question:
 			w.wanted = w.wanted[1:]
 			continue
@@ -223,8 +231,16 @@ func (w *watch) watch(ctx context.Context, f *feed) error {
 			w.answer(a)
 		}
 		now := time.Now()
-		if next := w.table.expire(now); !next.IsZero() {
-			settled.Reset(time.Until(next))
+		next := w.table.expire(now)
+		if w.storm && !now.Before(calmAt) {
+			w.storm = false
+			w.sink.Health(health)
+		}
+		if w.storm && (next.IsZero() || calmAt.Before(next)) {
+			next = calmAt
+		}
+		if !next.IsZero() {
+			wake.Reset(next.Sub(now))
 		}
 		if err := w.tell(ctx, false, now); err != nil {
 			return err

@@ -113,7 +113,7 @@ func TestClosedSubscriptionIsMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- w.watch(ctx, f) }()
+	go func() { ended <- w.watch(ctx, f, hw.Health{}) }()
 	f.socket.Close()
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "receive link changes") {
 		t.Errorf("ended with %v", err)

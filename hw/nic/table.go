@@ -130,7 +130,7 @@ func (t *table) remove(index int, moved bool, now time.Time) {
 				Resource: id, Condition: correlate.CondBacking, Status: correlate.StatusFailed,
 				Text: g.Text, Occurred: now, Observed: now,
 			})
-		case l.kind == kindVF && exists(l.device.path):
+		case l.kind == kindVF && !t.used(index) && exists(l.device.path):
 			g.Reason, g.Text = correlate.GoneOrderly, shown(l.name)+" gave its function to another driver"
 		case moved:
 			g.Text = shown(l.name) + " moved to another network namespace"
@@ -189,6 +189,7 @@ func (t *table) relist(l listing, now time.Time) {
 		t.apply(from, true, now)
 		t.count(from, now)
 	}
+	t.shape = true // what sysfs says of functions has no messages
 }
 
 // expire applies the holds whose time is over, and says when the next one is (zero: none).
