@@ -112,10 +112,7 @@ func (l *ledger) Emit(ctx context.Context, d correlate.Delta) error {
 			l.status[key] = e.Status
 		}
 	}
-	select {
-	case l.changed <- struct{}{}:
-	default:
-	}
+	l.signal()
 	return nil
 }
 
@@ -123,6 +120,14 @@ func (l *ledger) Health(h hw.Health) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.health = append(l.health, h)
+	l.signal()
+}
+
+func (l *ledger) signal() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
 }
 
 // await waits until ok holds; what says what for.
