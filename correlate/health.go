@@ -179,6 +179,10 @@ func (e *Engine) holdGroups(n *node) {
 			r = e.newRecord(n, g.cond)
 		}
 		r.group = failed
+		if r.pending { // the group proves what its own report would have had to prove by lasting
+			e.mature(r)
+			n.refresh()
+		}
 		if failed && r.alarm == nil && !r.own {
 			r.source, r.occurred, r.observed = n.source, e.cause.occurred, e.cause.observed
 			if r.observed.IsZero() {
@@ -190,14 +194,29 @@ func (e *Engine) holdGroups(n *node) {
 }
 
 // partial reports whether a group can't be judged yet, because a source that has not spoken since the start may still
-// state a member of it.
+// state something that it hangs on.
 func (e *Engine) partial(g *group) bool {
 	if len(e.awaiting) == 0 {
 		return false
 	}
+	e.walk++
+	return e.incomplete(g)
+}
+
+func (e *Engine) incomplete(g *group) bool {
 	for _, m := range g.members {
-		if !m.node.present && !m.node.lost {
+		n := m.node
+		if !n.present && !n.lost {
 			return true
+		}
+		if n.closed == e.walk {
+			continue
+		}
+		n.closed = e.walk
+		for i := range n.groups {
+			if e.incomplete(&n.groups[i]) {
+				return true
+			}
 		}
 	}
 	return false

@@ -190,12 +190,18 @@ func (e *Engine) expire() {
 			r.end(e, ReasonHeld)
 			continue
 		}
-		r.pending = false
+		e.mature(r)
 		e.causedBy(r)
 		e.seed(r.node)
-		if r.def.Mode == Impulse {
-			e.schedule(r, e.now.Add(r.def.Hold))
-		}
+	}
+}
+
+// mature ends a hold-down: the condition is believed.
+func (e *Engine) mature(r *record) {
+	r.pending = false
+	e.unschedule(r)
+	if r.def.Mode == Impulse {
+		e.schedule(r, e.now.Add(r.def.Hold))
 	}
 }
 
