@@ -27,8 +27,8 @@ func consumer(t *testing.T, status int) (endpoint string) {
 
 var signed = "whsec_" + base64.StdEncoding.EncodeToString([]byte("a key of more than 24 bytes, for tests"))
 
-func wish(endpoint string) map[string]any {
-	return map[string]any{"name": "vnfm-a", "endpoints": []string{endpoint}, "secret": signed, "verify": false}
+func wish(name, endpoint string, verify bool) SubscriptionRequest {
+	return SubscriptionRequest{Name: name, Endpoints: []string{endpoint}, Secret: signed, Verify: &verify, Filter: &Filter{Kinds: []string{"fault"}}}
 }
 
 // TestEveryOperationAnswersAsDescribed does everything that the API offers; client.do holds each answer against the
@@ -89,9 +89,9 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		t.Errorf("topology: %+v", all)
 	}
 
-	res, body := c.send("POST", "/v1/subscriptions", wish(consumer(t, http.StatusNoContent)))
+	res, body := c.send("POST", "/v1/subscriptions", wish("vnfm-a", consumer(t, http.StatusNoContent), false))
 	var made Subscribed
-	if err := json.Unmarshal(body, &made); err != nil || res.StatusCode != 201 {
+	if err := json.Unmarshal(body, &made); err != nil || res.StatusCode != http.StatusCreated {
 		t.Fatalf("subscribe: %d %s", res.StatusCode, body)
 	}
 	path := "/v1/subscriptions/" + made.Subscription.ID
@@ -123,7 +123,7 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 	}
 
 	// A consumer that refuses for good: its delivery is parked.
-	refusing := get[Subscribed](c, "POST", "/v1/subscriptions", wish2(consumer(t, http.StatusBadRequest)), 201).Subscription
+	refusing := get[Subscribed](c, "POST", "/v1/subscriptions", wish("refusing", consumer(t, http.StatusBadRequest), false), 201).Subscription
 	h.carrier("nic/mgmt0", correlate.StatusFailed)
 	var parked []Delivery
 	eventually(t, "a parked delivery", func() bool {
@@ -139,13 +139,13 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		return len(get[StageList](c, "GET", "/v1/profile", nil, 200).Stages) > 0
 	})
 
-	if res, body := c.send("DELETE", path, nil); res.StatusCode != 204 || len(body) != 0 {
+	if res, body := c.send("DELETE", path, nil); res.StatusCode != http.StatusNoContent || len(body) != 0 {
 		t.Errorf("unsubscribe: %d %s", res.StatusCode, body)
 	}
 	c.problem("GET", path, nil, 404)
 
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/openapi.yaml"} {
-		if res, body := c.send("GET", path, nil); res.StatusCode != 200 || len(body) == 0 {
+		if res, body := c.send("GET", path, nil); res.StatusCode != http.StatusOK || len(body) == 0 {
 			t.Errorf("%s: %d %s", path, res.StatusCode, body)
 		}
 	}
@@ -161,15 +161,9 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 	}
 }
 
-func wish2(endpoint string) map[string]any {
-	w := wish(endpoint)
-	w["name"] = "refusing"
-	return w
-}
-
 func TestSecretsAreNotReturned(t *testing.T) {
 	c := serve(t, newHost(t))
-	_, made := c.send("POST", "/v1/subscriptions", wish(consumer(t, http.StatusNoContent)))
+	_, made := c.send("POST", "/v1/subscriptions", wish("vnfm-a", consumer(t, http.StatusNoContent), false))
 	_, list := c.send("GET", "/v1/subscriptions", nil)
 	// A secret that is refused is not quoted either.
 	_, refused := c.send("POST", "/v1/subscriptions", map[string]any{
@@ -310,11 +304,11 @@ func TestAWrongMethodIsToldTheRightOnes(t *testing.T) {
 		"/v1/resources/nic/eth0": "GET, HEAD",
 	} {
 		res, body := c.send("PUT", path, "{}")
-		if res.StatusCode != 405 || res.Header.Get("Allow") != want || !strings.Contains(string(body), want) {
+		if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != want || !strings.Contains(string(body), want) {
 			t.Errorf("PUT %s: %d, Allow %q, %s", path, res.StatusCode, res.Header.Get("Allow"), body)
 		}
 	}
-	if res, body := c.send("HEAD", "/v1/alarms", nil); res.StatusCode != 200 || len(body) != 0 {
+	if res, body := c.send("HEAD", "/v1/alarms", nil); res.StatusCode != http.StatusOK || len(body) != 0 {
 		t.Errorf("HEAD: %d %s", res.StatusCode, body)
 	}
 }
@@ -322,12 +316,12 @@ func TestAWrongMethodIsToldTheRightOnes(t *testing.T) {
 func TestABodyThatIsNotDeclaredJSONIsRefused(t *testing.T) {
 	c := serve(t, newHost(t))
 	for _, contentType := range []string{"", "text/plain", "application/merge-patch+json", "application/json;;"} {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://localhost/v1/subscriptions", strings.NewReader("{}"))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/v1/subscriptions", strings.NewReader("{}"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", contentType)
-		if res, body := c.do(req); res.StatusCode != 415 || !strings.Contains(string(body), "application/json") {
+		if res, body := c.do(req); res.StatusCode != http.StatusUnsupportedMediaType || !strings.Contains(string(body), "application/json") {
 			t.Errorf("%q: %d %s", contentType, res.StatusCode, body)
 		}
 	}
@@ -354,9 +348,8 @@ func TestASubscriptionOfTheFileIsChangedThere(t *testing.T) {
 
 func TestACallbackThatDoesNotProveItselfIsNotSubscribed(t *testing.T) {
 	c := serve(t, newHost(t))
-	w := wish(consumer(t, http.StatusNoContent)) // answers, and echoes nothing
-	w["verify"] = true
-	if p := c.problem("POST", "/v1/subscriptions", w, 422); !strings.HasSuffix(p.Type, "#not-verified") {
+	silent := wish("silent", consumer(t, http.StatusNoContent), true) // answers, and echoes nothing
+	if p := c.problem("POST", "/v1/subscriptions", silent, 422); !strings.HasSuffix(p.Type, "#not-verified") {
 		t.Errorf("%+v", p)
 	}
 	if list := get[SubscriptionList](c, "GET", "/v1/subscriptions", nil, 200).Subscriptions; len(list) != 0 {

@@ -123,12 +123,6 @@ func (h *host) carrier(link correlate.ID, status correlate.Status) {
 	}}})
 }
 
-func (h *host) standing() []*correlate.Alarm {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.engine.Alarms()
-}
-
 // forget drops all changes that are held.
 func (h *host) forget() {
 	h.mu.Lock()

@@ -105,7 +105,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return fmt.Errorf("close the API: %w", err)
 		}
 	}
-	<-served
+	_ = <-served // http.ErrServerClosed, by now
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -69,7 +70,7 @@ func removeStale(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("there is a %s that is no socket: remove it or choose another api.socket", info.Mode().Type())
 	}
-	conn, err := net.DialTimeout("unix", path, dialTimeout)
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).Dial("unix", path) //nolint:noctx // it has its own deadline
 	switch {
 	case err == nil:
 		conn.Close()
@@ -129,6 +130,15 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, peerKey{}, c)
 	}
 	return ctx
+}
+
+// caller is peerName for the log.
+func caller(r *http.Request) string {
+	name, err := peerName(r.Context())
+	if err != nil {
+		return "unknown"
+	}
+	return name
 }
 
 // peerName is the user at the other end of the request's connection, as the kernel saw it at connect (SO_PEERCRED,

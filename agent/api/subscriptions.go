@@ -51,7 +51,7 @@ func (s *Server) postSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("subscribed", "subscription", sub.ID, "name", sub.Name)
+	s.log.Info("subscribed", "subscription", sub.ID, "name", sub.Name, "verified", verify, "by", caller(r))
 	w.Header().Set("Location", "/v1/subscriptions/"+url.PathEscape(sub.ID))
 	s.answer(w, r, http.StatusCreated, Subscribed{Subscription: fromSubscription(sub), Snapshot: each(snapshot, fromAlarm)})
 }
@@ -72,7 +72,7 @@ func (s *Server) patchSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("subscription changed", "subscription", sub.ID, "name", sub.Name)
+	s.log.Info("subscription changed", "subscription", sub.ID, "name", sub.Name, "by", caller(r))
 	s.answer(w, r, http.StatusOK, fromSubscription(sub))
 }
 
@@ -82,7 +82,7 @@ func (s *Server) deleteSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("unsubscribed", "subscription", id)
+	s.log.Info("unsubscribed", "subscription", id, "by", caller(r))
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -110,10 +110,12 @@ func (s *Server) getDeliveries(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) postRetry(w http.ResponseWriter, r *http.Request) {
-	if err := s.backend.Notify().Retry(r.Context(), r.PathValue("id")); err != nil {
+	id := r.PathValue("id")
+	if err := s.backend.Notify().Retry(r.Context(), id); err != nil {
 		s.refuse(w, r, err)
 		return
 	}
+	s.log.Info("delivery retried", "delivery", id, "by", caller(r))
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -26,7 +26,7 @@ type Status struct {
 // SourceStatus is how one source does.
 type SourceStatus struct {
 	Name     string      `json:"name"`
-	Sight    string      `json:"sight"` // clear, degraded, absent or blind
+	Sight    string      `json:"sight"` // clear, degraded, absent, blind, or failed between restarts
 	Text     string      `json:"text"`
 	Restarts int         `json:"restarts"`
 	Queue    QueueStatus `json:"queue"`
@@ -183,15 +183,15 @@ type Subscription struct {
 	Created   *time.Time `json:"created"`
 }
 
-// Filter says what a consumer wants; empty passes all.
+// Filter says what a consumer wants; empty passes all. A nil list is left out, which requests may; answers have them all.
 type Filter struct {
-	Projects      []string `json:"projects"`
-	Domains       []string `json:"domains"`
-	ResourceTypes []string `json:"resource_types"`
-	Conditions    []string `json:"conditions"`
+	Projects      []string `json:"projects,omitzero"`
+	Domains       []string `json:"domains,omitzero"`
+	ResourceTypes []string `json:"resource_types,omitzero"`
+	Conditions    []string `json:"conditions,omitzero"`
 	MinSeverity   string   `json:"min_severity"`
-	Kinds         []string `json:"kinds"`
-	States        []string `json:"states"`
+	Kinds         []string `json:"kinds,omitzero"`
+	States        []string `json:"states,omitzero"`
 	MinConfidence string   `json:"min_confidence"`
 }
 

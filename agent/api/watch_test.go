@@ -32,7 +32,7 @@ func (c *client) watch(since, lastEventID string) *stream {
 	if since != "" {
 		path += "?since=" + since
 	}
-	req, err := http.NewRequestWithContext(c.t.Context(), "GET", "http://localhost"+path, nil)
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://localhost"+path, nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func (c *client) watch(since, lastEventID string) *stream {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { res.Body.Close() })
-	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" {
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
 		c.t.Fatalf("watch: %d %s", res.StatusCode, res.Header.Get("Content-Type"))
 	}
 	s := &stream{c: c, body: res.Body, lines: bufio.NewReader(res.Body)}
