@@ -1,7 +1,9 @@
 package nic
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -33,8 +35,8 @@ type function struct {
 
 var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
-// readDevice finds the device of a link. A link without one gives the zero value.
-func readDevice(root hw.Root, from netlink.Link) device {
+// readDevice finds the device of a link. A link without one gives the zero value; what can't be read stays as in prev.
+func readDevice(root hw.Root, from netlink.Link, prev device) device {
 	a := from.Attrs()
 	if from.Type() != "device" {
 		return device{}
@@ -44,11 +46,13 @@ func readDevice(root hw.Root, from netlink.Link) device {
 		dir = root.SysPath("bus", filepath.Base(a.ParentDevBus), "devices", filepath.Base(a.ParentDev))
 	}
 	path, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		// The kernel named a device that sysfs doesn't show (no sysfs mounted): still hardware.
-		if a.ParentDev == "" {
-			return device{}
-		}
+	switch {
+	case err == nil:
+	case prev.path != "":
+		return prev
+	case a.ParentDev == "":
+		return device{}
+	default: // the kernel named a device that sysfs doesn't show (no sysfs mounted): still hardware
 		path = dir
 	}
 	d := device{path: path, driver: linkBase(filepath.Join(path, "driver"))}
@@ -59,8 +63,12 @@ func readDevice(root hw.Root, from netlink.Link) device {
 		}
 	}
 	d.physfn = linkBase(filepath.Join(path, "physfn"))
-	if n, err := hw.ReadIntAttr(filepath.Join(path, "sriov_numvfs")); err == nil {
+	n, err := hw.ReadIntAttr(filepath.Join(path, "sriov_numvfs"))
+	switch {
+	case err == nil:
 		d.numVFs = int(n)
+	case !errors.Is(err, fs.ErrNotExist): // without the file it is no SR-IOV device
+		d.numVFs = prev.numVFs
 	}
 	return d
 }

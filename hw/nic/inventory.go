@@ -73,8 +73,20 @@ func (t *table) functions(counted map[int]bool, next map[correlate.ID]statement,
 			continue
 		}
 		functions, err := pf.device.functions()
-		if err != nil {
-			continue // its facts say how many there are; the next relist tries again
+		if err != nil { // they stay as they were; the next list tries again
+			for id, s := range t.stated {
+				if f := s.resource.Facts; f["vf"] == "" || f["pf_pci"] != pf.device.pci || linked[f["pci"]] {
+					continue
+				}
+				next[id] = s
+				if d.Full {
+					d.Set = append(d.Set, s.resource)
+					d.Events = append(d.Events, correlate.Event{
+						Resource: id, Condition: correlate.CondDisabled, Text: err.Error(), Occurred: now, Observed: now,
+					})
+				}
+			}
+			continue
 		}
 		disabled := strings.Split(pf.vfs, ",")
 		for _, vf := range functions {

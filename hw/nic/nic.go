@@ -314,6 +314,9 @@ func (w *watch) emit(ctx context.Context, d correlate.Delta) error {
 	return w.sink.Emit(ctx, d)
 }
 
+// wantedAtMost links wait to be asked for. Further ones are left to the next list.
+const wantedAtMost = 4096
+
 // want notes that the details of a link may have changed.
 func (w *watch) want(index int) {
 	l := w.table.links[index]
@@ -326,7 +329,9 @@ func (w *watch) want(index int) {
 			return
 		}
 	}
-	w.wanted = append(w.wanted, q)
+	if len(w.wanted) < wantedAtMost {
+		w.wanted = append(w.wanted, q)
+	}
 }
 
 func (w *watch) answer(a answered) {

@@ -68,7 +68,7 @@ func (t *table) apply(from netlink.Link, inDump bool, now time.Time) {
 	prev, known := t.links[index]
 	dev := prev.device
 	if !known || inDump {
-		dev = readDevice(t.root, from)
+		dev = readDevice(t.root, from, prev.device)
 	}
 	l := newLink(from, dev)
 	if known && !inDump {
@@ -94,6 +94,13 @@ func (t *table) apply(from netlink.Link, inDump bool, now time.Time) {
 		}
 	}
 	delete(t.ghosts, l.id())
+	if !known && l.hasPorts() { // who waited for it has a moment to become its port again
+		for other, h := range t.held {
+			if h.master == l.id() && h.until.IsZero() {
+				t.held[other] = hold{h.master, now.Add(settle)}
+			}
+		}
+	}
 	t.links[index] = l
 	t.dirty[index] = true
 	if !known || prev.structure() != l.structure() {
@@ -108,8 +115,8 @@ func (t *table) remove(index int, moved bool, now time.Time) {
 		return
 	}
 	id := l.id()
-	for other := range t.links { // its ports wait for a new master; it failed them
-		if t.masterID(other) == id {
+	for other, port := range t.links { // who needs it waits for a new master; it failed them
+		if t.masterID(other) == id && !t.uplink(&port) {
 			t.held[other] = hold{master: id}
 		}
 	}

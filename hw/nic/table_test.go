@@ -217,6 +217,25 @@ func TestVirtualFunctionsFromFixture(t *testing.T) {
 			t.Errorf("delta %+v", d)
 		}
 	})
+	t.Run("functions that can't be read stay as they were", func(t *testing.T) {
+		dir := table.links[2].device.path
+		if err := os.Rename(dir, dir+".away"); err != nil {
+			t.Fatal(err)
+		}
+		apply(t, table, pf)
+		d := table.delta(true, clock())
+		if err := os.Rename(dir+".away", dir); err != nil {
+			t.Fatal(err)
+		}
+		if len(d.Gone) != 0 || !slices.ContainsFunc(d.Set, func(r correlate.Resource) bool { return r.ID == "nic/0000:3b:02.1" }) {
+			t.Errorf("delta %+v", d)
+		}
+		for _, e := range d.Events {
+			if e.Resource == "nic/0000:3b:02.1" && e.Status != correlate.StatusUnknown {
+				t.Errorf("event %+v", e)
+			}
+		}
+	})
 	t.Run("a function that goes to a domain stays as a resource", func(t *testing.T) {
 		table.remove(3, false, clock())
 		d := table.delta(false, clock())
