@@ -9,11 +9,12 @@ import (
 
 // Problem is one thing that is wrong with the configuration, and what to do about it.
 type Problem struct {
-	File         string
-	Line, Column int    // from 1, the column in characters; 0 when it is about the file as a whole
-	Excerpt      string // the line, a newline, and a caret below the place
-	Message      string
-	Remedy       string
+	File    string `json:"file"`
+	Line    int    `json:"line"`    // from 1; 0 when it is about the file as a whole
+	Column  int    `json:"column"`  // from 1, in characters
+	Excerpt string `json:"excerpt"` // the line, a newline, and a caret below the place
+	Message string `json:"message"`
+	Remedy  string `json:"remedy"`
 }
 
 // Error is the problem's first line, as a compiler would say it.

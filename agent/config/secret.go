@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,8 +19,8 @@ func (p *parser) loadSecrets(cfg *Config, credentials string) {
 		file := secretPath(s.SecretFile, credentials, filepath.Dir(p.file))
 		secret, problem := ReadSecret(file)
 		if problem != nil {
-			if problem.Remedy == "" || s.SecretFile == filepath.Base(s.SecretFile) && credentials == "" {
-				problem.Remedy = "a name without / is a systemd credential, or a file beside the configuration: put it there"
+			if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) && !filepath.IsAbs(s.SecretFile) {
+				problem.Remedy = "put it there, or make it a systemd credential (LoadCredential=); \"paramedic keygen --file\" makes one"
 			}
 			p.add(fmt.Sprintf("notify.subscriptions[%d].secret_file", i), "secret file "+file+": "+problem.Message, problem.Remedy)
 			continue

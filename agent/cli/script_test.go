@@ -1,0 +1,143 @@
+package cli_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/paramedic-ha/paramedic/agent"
+	"github.com/paramedic-ha/paramedic/agent/cli"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"paramedic": func() {
+			os.Exit(cli.Main(os.Args[1:], cli.Process{
+				Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: "v0.0.0-test",
+				NewAgent: func(o cli.AgentOptions) (cli.Agent, error) {
+					return agent.New(agent.Options{Config: o.Config, Version: o.Version, Log: o.Log, Beat: o.Beat, BeatGap: o.BeatGap})
+				},
+			}))
+		},
+	})
+}
+
+// The command line as a user types it, with the real agent where one is needed.
+func TestCommandLine(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("NO_COLOR", "1")
+			env.Setenv("PARAMEDIC_SERVER", "unix://"+env.WorkDir+"/api.sock")
+			env.Setenv("CREDENTIALS_DIRECTORY", "")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"waitfor":  waitFor,
+			"freeport": freePort,
+			"post":     post,
+			"status":   status,
+			"expand":   expand,
+		},
+	})
+}
+
+const patience = 20 * time.Second
+
+// until polls a condition: a process in the background offers nothing to wait for.
+func until(ts *testscript.TestScript, what string, done func() bool) {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for !done() {
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			ts.Fatalf("gave up waiting for %s", what)
+		}
+	}
+}
+
+// waitfor FILE: until a socket or file is there.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	until(ts, args[0], func() bool {
+		_, err := os.Stat(ts.MkAbs(args[0]))
+		return err == nil
+	})
+}
+
+// freeport NAME: sets $NAME to 127.0.0.1:port.
+func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Check(l.Close())
+}
+
+// post URL FILE [SECRETFILE]: sends a notification, signed when a secret is given; prints status and body.
+func post(ts *testscript.TestScript, _ bool, args []string) {
+	body := ts.ReadFile(args[1])
+	request, err := http.NewRequest(http.MethodPost, args[0], nil)
+	ts.Check(err)
+	if len(args) > 2 {
+		secret, err := notify.ParseSecret(ts.ReadFile(args[2]))
+		ts.Check(err)
+		now := time.Now()
+		request.Header.Set(notify.HeaderID, "id-1")
+		request.Header.Set(notify.HeaderTimestamp, strconv.FormatInt(now.Unix(), 10))
+		request.Header.Set(notify.HeaderSignature, notify.Sign("id-1", now, []byte(body), secret))
+	}
+	until(ts, args[0], func() bool {
+		request.Body = io.NopCloser(strings.NewReader(body))
+		response, err := http.DefaultClient.Do(request)
+		var refused *net.OpError
+		if errors.As(err, &refused) && refused.Op == "dial" {
+			return false
+		}
+		ts.Check(err)
+		defer response.Body.Close()
+		answer, err := io.ReadAll(response.Body)
+		ts.Check(err)
+		_, err = ts.Stdout().Write([]byte(response.Status + "\n" + string(bytes.TrimSpace(answer)) + "\n"))
+		ts.Check(err)
+		return true
+	})
+}
+
+// status CODE COMMAND…: the command must end with exactly this exit status.
+func status(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	var exit interface{ ExitCode() int }
+	switch {
+	case errors.As(err, &exit):
+		got = strconv.Itoa(exit.ExitCode())
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != args[0] {
+		ts.Fatalf("exit status %s, want %s", got, args[0])
+	}
+}
+
+// expand FILE: replaces $WORK in it.
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	text := strings.ReplaceAll(ts.ReadFile(args[0]), "$WORK", ts.Getenv("WORK"))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
