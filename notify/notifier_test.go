@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -214,4 +215,12 @@ func TestAFaultAndItsClearReachTheConsumer(t *testing.T) {
 	for _, s := range n.Profile() {
 		t.Log(s.Sent.Sub(s.Outbox), s.Answered.Sub(s.Sent))
 	}
+}
+
+func newTLSServer(t testing.TB) *httptest.Server {
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
 }

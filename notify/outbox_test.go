@@ -27,7 +27,7 @@ func filled(t testing.TB, dir string, clean bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 3000 {
+	for i := range 800 {
 		id := fmt.Sprintf("alarm-%04d", i)
 		a := alarm(id, uint64(i+1), correlate.Raised, "p1")
 		o.put(write{place{shelfAlarms, id}, alarmRecord{Alarm: a, Found: epoch}},
@@ -126,7 +126,7 @@ func TestADamagedOutboxIsNeverFatal(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	aside := 0
-	for range 150 {
+	for range 80 {
 		dir := t.TempDir()
 		path := filepath.Join(dir, dbName)
 		b := append([]byte(nil), sound...)
@@ -168,7 +168,7 @@ func TestADamagedOutboxIsNeverFatal(t *testing.T) {
 		n.box.commit()
 		n.box.finish()
 	}
-	if aside < 20 {
+	if aside < 10 {
 		t.Fatalf("only %d of the damaged files were set aside", aside)
 	}
 }

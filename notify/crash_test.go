@@ -1,0 +1,166 @@
+package notify
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+const crashDir, crashURL = "PARAMEDIC_TEST_CRASH_DIR", "PARAMEDIC_TEST_CRASH_URL"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		crashChild(dir, os.Getenv(crashURL))
+		return
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
+}
+
+// crashChild is the agent that gets killed: it publishes revisions without end, and says on standard output what is
+// committed.
+func crashChild(dir, url string) {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	n, err := New(Config{Node: "cmp-1", Label: "prod", Dir: dir, MaxAge: time.Hour})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	if err := n.SetFile([]Subscription{fileSub("a", url)}); err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	go func() {
+		term := n.Restored().Term
+		standing := n.Restored().Alarms
+		for counter := uint64(1); ctx.Err() == nil; counter++ {
+			var a *correlate.Alarm
+			switch {
+			case len(standing) < 20:
+				a = alarm(fmt.Sprintf("%d.%d", term, counter), counter, correlate.Raised, "p")
+				a.Key.Resource = correlate.NewID(correlate.KindNIC, a.ID)
+				standing = append(standing, a)
+			case rand.IntN(4) == 0:
+				old := standing[0]
+				standing = standing[1:]
+				a = alarm(old.ID, counter, correlate.Cleared)
+				a.Key = old.Key
+			default:
+				i := rand.IntN(len(standing))
+				a = alarm(standing[i].ID, counter, correlate.Changed, "p")
+				a.Key = standing[i].Key
+				standing[i] = a
+			}
+			a.Revision.Term = term
+			a.Text = fmt.Sprintf("said once by term %d at %d: %d", term, counter, rand.Uint64())
+			n.Publish(effects(a))
+			// Whatever stands in the outbox after this is durable: dispatched, then committed.
+			for {
+				n.mu.Lock()
+				k := n.alarms[a.ID]
+				seen := k != nil && k.Alarm.Revision.Compare(a.Revision) >= 0 || k == nil && !a.Standing()
+				n.mu.Unlock()
+				if seen {
+					break
+				}
+			}
+			if rand.IntN(3) == 0 {
+				n.box.await(ctx, n.box.put(), time.Second)
+				fmt.Printf("committed %s %s %s\n", a.ID, a.Revision, a.Last)
+			}
+		}
+	}()
+	_ = n.Run(ctx)
+}
+
+// TestWhatWasCommittedSurvivesKill9 kills a real process at random points, again and again over one outbox. The consumer
+// must see the newest committed revision of every alarm (or a newer one), no notification id with two contents, and no
+// revision after a newer one but as a repeat of what may have been unanswered.
+func TestWhatWasCommittedSurvivesKill9(t *testing.T) {
+	dir := t.TempDir()
+	c := newConsumer(t, nil)
+	committed := map[string]correlate.Revision{}
+	for round := range 50 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), crashDir+"="+dir, crashURL+"="+c.URL)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for after := 1 + rand.IntN(60); after > 0 && lines.Scan(); after-- {
+			var id, rev, last string
+			if n, _ := fmt.Sscanf(lines.Text(), "committed %s %s %s", &id, &rev, &last); n != 3 {
+				t.Fatalf("round %d: %s", round, lines.Text())
+			}
+			r, err := correlate.ParseRevision(rev)
+			if err != nil {
+				t.Fatal(err)
+			}
+			committed[id] = r
+		}
+		if err := cmd.Process.Kill(); err != nil { // SIGKILL
+			t.Fatal(err)
+		}
+		for lines.Scan() { // said before the kill reached it
+			var id, rev, last string
+			if n, _ := fmt.Sscanf(lines.Text(), "committed %s %s %s", &id, &rev, &last); n == 3 {
+				if r, err := correlate.ParseRevision(rev); err == nil {
+					committed[id] = r
+				}
+			}
+		}
+		_ = cmd.Wait()
+	}
+	// A last, quiet run delivers what is still owed.
+	cfg, _ := testConfig(t, dir)
+	n, _ := start(t, cfg, fileSub("a", c.URL))
+	eventually(t, "everything is delivered", func() bool { return len(n.Deliveries("")) == 0 })
+	if n.Restored().Term != 102 {
+		t.Errorf("term %d after 50 kills", n.Restored().Term)
+	}
+	newest := map[string]correlate.Revision{}
+	contents := map[string]string{}
+	for _, m := range c.messages() {
+		r, err := correlate.ParseRevision(m.event.Data.Alarm.Revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := m.event.Data.Alarm.ID
+		if r.Compare(newest[id]) < 0 {
+			t.Errorf("alarm %s: %v after %v", id, r, newest[id])
+		}
+		newest[id] = r
+		var full struct {
+			Data map[string]json.RawMessage `json:"data"`
+		}
+		_ = json.Unmarshal(m.body, &full)
+		if text := string(full.Data["alarm"]) + string(full.Data["affected"]) + m.event.Time; contents[m.event.ID] == "" {
+			contents[m.event.ID] = text
+		} else if contents[m.event.ID] != text {
+			t.Errorf("notification %s had two contents:\n%s\n%s", m.event.ID, contents[m.event.ID], text)
+		}
+	}
+	for id, r := range committed {
+		if newest[id].Compare(r) < 0 {
+			t.Errorf("alarm %s: %v was committed, the consumer knows %v", id, r, newest[id])
+		}
+	}
+	t.Logf("%d notifications of %d alarms, %d committed revisions checked", len(contents), len(newest), len(committed))
+}
