@@ -111,13 +111,15 @@ func (e *Engine) restore(a *Alarm) {
 	e.alarms[a.ID] = r
 	if a.Lost {
 		n.lost = true
-		n.res = Resource{ID: n.id}
+		n.res.ID = n.id
 		for _, hit := range a.Affected { // what is needed of the resource itself, to say the same again
 			if hit.Resource == n.id {
 				n.res.Name, n.res.Project = hit.Name, hit.Project
 			}
-			if n.id.Kind() == KindVNIC && len(hit.Ports) == 1 {
-				n.res.Port = &hit.Ports[0]
+			for i := range hit.Ports {
+				if n.id.Kind() == KindVNIC && strings.HasSuffix(string(n.id), "/"+hit.Ports[i].MAC) {
+					n.res.Port = &hit.Ports[i]
+				}
 			}
 		}
 	}

@@ -59,6 +59,9 @@ func (e *Engine) spread() []*record {
 // revise judges the dirty records anew and makes a revision of whatever really changed.
 func (e *Engine) revise(dirty []*record) Effects {
 	for _, r := range dirty {
+		if r.group && !r.own {
+			r.source = r.node.source // the group's holder is what the next run must hear of
+		}
 		switch {
 		case !r.stands():
 		case r.frozen:
