@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -91,7 +90,7 @@ func (p *printer) line(s string) {
 
 func (p *printer) failed() error { return p.err }
 
-// table prints rows under a head, the columns as wide as needed; the last one is cut to what is left of the line.
+// table prints rows under a head. Where the line is too short, the widest columns are cut.
 func (p *printer) table(head []string, rows [][]string) {
 	width := make([]int, len(head))
 	for _, row := range append([][]string{head}, rows...) {
@@ -99,21 +98,51 @@ func (p *printer) table(head []string, rows [][]string) {
 			width[i] = max(width[i], utf8.RuneCountInString(cell))
 		}
 	}
+	if p.wide > 0 {
+		fit(width, p.wide)
+	}
 	p.row(head, width, false)
 	for _, row := range rows {
 		p.row(row, width, p.color)
 	}
 }
 
-func (p *printer) row(cells []string, width []int, color bool) {
-	var b bytes.Buffer
-	used := 0
-	for i, cell := range cells {
-		if i == len(cells)-1 && p.wide > 0 {
-			cell = shorten(cell, max(8, p.wide-used))
+const (
+	columnGap = 2
+	minColumn = 6  // what a column keeps
+	minText   = 24 // what the last one keeps, if the others can give it
+)
+
+// fit takes from the widest columns until all fit into wide: the last one first, down to minText, then the others.
+func fit(width []int, wide int) {
+	last := len(width) - 1
+	over := columnGap*last - wide
+	for _, w := range width {
+		over += w
+	}
+	if cut := min(over, width[last]-minText); cut > 0 {
+		width[last] -= cut
+		over -= cut
+	}
+	for ; over > 0; over-- {
+		widest := 0
+		for i, w := range width {
+			if w > width[widest] {
+				widest = i
+			}
 		}
-		pad := width[i] - utf8.RuneCountInString(cell) + 2
-		used += width[i] + 2
+		if width[widest] <= minColumn {
+			return
+		}
+		width[widest]--
+	}
+}
+
+func (p *printer) row(cells []string, width []int, color bool) {
+	var b strings.Builder
+	for i, cell := range cells {
+		cell = shorten(cell, width[i])
+		pad := width[i] - utf8.RuneCountInString(cell) + columnGap
 		if code := colors[cell]; color && code != "" {
 			cell = "\x1b[" + code + "m" + cell + "\x1b[0m"
 		}
@@ -140,17 +169,40 @@ func (p *printer) paint(word string) string {
 	return word
 }
 
-// pairs prints names and values below each other.
+// pairs prints names and values below each other, without those that have none.
 func (p *printer) pairs(pairs [][2]string) {
-	wide := 0
+	column := 0
 	for _, pair := range pairs {
-		wide = max(wide, len(pair[0]))
+		column = max(column, len(pair[0])+columnGap)
 	}
 	for _, pair := range pairs {
-		if pair[1] != "" {
-			p.line(fmt.Sprintf("%-*s  %s", wide, pair[0], pair[1]))
+		name := pair[0]
+		for _, part := range wrap(pair[1], p.wide-column) {
+			p.line(fmt.Sprintf("%-*s%s", column, name, part))
+			name = ""
 		}
 	}
+}
+
+// wrap breaks s between words; a wide below one leaves it whole. A word that is longer than a line stays whole.
+func wrap(s string, wide int) []string {
+	if s == "" {
+		return nil
+	}
+	var lines []string
+	line := ""
+	for i, w := range strings.Split(s, " ") {
+		if i > 0 && wide > 0 && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > wide {
+			lines = append(lines, line)
+			line = w
+			continue
+		}
+		if i > 0 {
+			line += " "
+		}
+		line += w
+	}
+	return append(lines, line)
 }
 
 func shorten(s string, n int) string {
@@ -191,7 +243,7 @@ func word(s string) string {
 	return strings.ReplaceAll(escape(s), "\n", `\n`)
 }
 
-// clock is a time of today by the clock, an older one with its day; a dash for none.
+// clock is a time of today by the clock, another one by its day; a dash for none.
 func (p *printer) clock(t *time.Time) string {
 	if t == nil {
 		return "-"
@@ -201,7 +253,10 @@ func (p *printer) clock(t *time.Time) string {
 	if y, m, d := local.Date(); y == now.Year() && m == now.Month() && d == now.Day() {
 		return local.Format("15:04:05")
 	}
-	return local.Format("2006-01-02 15:04:05")
+	if local.Year() == now.Year() {
+		return local.Format("01-02 15:04")
+	}
+	return local.Format("2006-01-02")
 }
 
 // exact is a time with its milliseconds and zone.

@@ -32,11 +32,11 @@ func (subscriptionsCommand) Run(s *session) error {
 				state = "paused: " + word(sub.Paused)
 			}
 			rows = append(rows, []string{
-				word(short(sub.ID)), word(sub.Name), word(sub.Role), word(sub.Origin), word(strings.Join(sub.Endpoints, " ")),
-				word(describeFilter(sub.Filter)), state,
+				word(short(sub.ID)), word(sub.Name), word(sub.Role), word(sub.Origin), state,
+				word(describeFilter(sub.Filter)), word(strings.Join(sub.Endpoints, " ")),
 			})
 		}
-		s.out.table([]string{"ID", "NAME", "ROLE", "FROM", "ENDPOINTS", "FILTER", "STATE"}, rows)
+		s.out.table([]string{"ID", "NAME", "ROLE", "FROM", "STATE", "FILTER", "ENDPOINTS"}, rows)
 	})
 }
 
@@ -240,7 +240,7 @@ func (c *deliveriesCommand) Run(s *session) error {
 				strconv.Itoa(d.Attempts), strconv.Itoa(d.Superseded), s.out.clock(d.NextAttempt), word(d.LastError),
 			})
 		}
-		s.out.table([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REVISION", "TRIES", "SUPERSEDED", "NEXT", "LAST ERROR"}, rows)
+		s.out.table([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REV", "TRIES", "OLDER", "NEXT", "LAST ERROR"}, rows)
 	})
 }
 
