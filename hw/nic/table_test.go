@@ -267,6 +267,35 @@ func TestVirtioDeviceHasThePCIAddressBelowIt(t *testing.T) {
 	check(t, "driver", facts["driver"], "virtio_net")
 }
 
+func TestTapThatLeftItsBridge(t *testing.T) {
+	left := bondMessages()[4]
+	left.attrs = left.attrs[1:] // no master
+	for name, c := range map[string]struct {
+		deleted     bool
+		soon, later string
+	}{
+		"is free after a second":               {false, "all-of:bridge/br0", ""},
+		"misses it when the bridge is deleted": {true, "all-of:bridge/br0", "all-of:bridge/br0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := newTable(nowhere(t), nil, nil)
+			apply(t, table, bondMessages()...)
+			table.delta(true, clock())
+			table.apply(mustDecode(t, left).link, false, clock())
+			if c.deleted {
+				table.remove(9, false, clock())
+			}
+			next := table.expire(clock())
+			table.delta(false, clock())
+			check(t, "needs at once", showNeeds(table.stated["nic/vnet0"].resource.Needs), c.soon)
+			check(t, "waits", next.IsZero(), c.deleted)
+			table.expire(clock().Add(settle))
+			table.delta(false, clock())
+			check(t, "needs later", showNeeds(table.stated["nic/vnet0"].resource.Needs), c.later)
+		})
+	}
+}
+
 func TestUnusedPortRaisesNothing(t *testing.T) {
 	table := newTable(nowhere(t), nil, nil)
 	port := message{index: 2, name: "eth0", attrs: onPCI("0000:01:00.0")}
