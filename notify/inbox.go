@@ -106,3 +106,10 @@ func (b *inbox) take() []change {
 	clear(b.lives)
 	return out
 }
+
+// waiting is how many alarms wait.
+func (b *inbox) waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue)
+}

@@ -134,6 +134,11 @@ func (n *Notifier) Run(ctx context.Context) error {
 	boxDone := make(chan struct{})
 	go func() { defer close(boxDone); n.box.run(boxCtx) }()
 
+	for _, a := range n.restored.Alarms {
+		if a.Key.Condition == correlate.CondOutbox && n.box.problem() == "" {
+			n.outboxReport("") // it stood when the last run ended
+		}
+	}
 	n.mu.Lock()
 	n.runCtx = ctx
 	n.running.Store(true)

@@ -55,6 +55,9 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 		s.ID, s.Origin = FileID(n.cfg.Label, s.Name), OriginFile
 		named[s.ID] = true
 		if w := n.byID(s.ID); w != nil {
+			if old := w.subscription(); sameContents(old, s) {
+				s.Paused = old.Paused // a reload alone resumes nothing; a change does
+			}
 			n.change(w, s, now)
 			continue
 		}
@@ -84,6 +87,13 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 		n.box.put(write{place{shelfSubscriptions, id}, nil})
 	}
 	clear(n.past)
+	for _, a := range n.restored.Alarms { // of the last run, about subscriptions that are no more
+		if a.Key.Condition == correlate.CondSubscription && a.Source == source && !slices.ContainsFunc(n.list(), func(w *worker) bool {
+			return a.Key.Resource == resourceOf(w.sub.Name)
+		}) {
+			n.report(a.Key.Resource, a.Key.Condition, "")
+		}
+	}
 	for id := range n.alarms {
 		n.forgetSettled(id)
 	}
@@ -94,7 +104,7 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription {
 	w.mu.Lock()
 	s.ID, s.Origin, s.Created, s.Version = w.id, w.sub.Origin, w.sub.Created, w.sub.Version
-	if sameContents(w.sub, s) && (s.Origin == OriginFile || s.Paused == w.sub.Paused) {
+	if sameContents(w.sub, s) && s.Paused == w.sub.Paused {
 		defer w.mu.Unlock()
 		return w.sub
 	}
@@ -114,6 +124,7 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	case s.Paused != "":
 		w.machine.Pause()
 	case w.machine.Paused():
+		w.worked = true
 		writes = append(writes, w.writes(w.machine.Resume(now))...)
 	}
 	n.box.put(writes...)
@@ -198,9 +209,7 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 		n.mu.Unlock()
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
-	w.mu.Lock()
-	s := w.sub
-	w.mu.Unlock()
+	s := w.subscription()
 	if s.Origin == OriginFile && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil) {
 		n.mu.Unlock()
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
@@ -254,9 +263,7 @@ func (n *Notifier) Unsubscribe(ctx context.Context, id string) error {
 func (n *Notifier) Subscriptions() []Subscription {
 	var out []Subscription
 	for _, w := range n.list() {
-		w.mu.Lock()
-		out = append(out, hide(w.sub))
-		w.mu.Unlock()
+		out = append(out, hide(w.subscription()))
 	}
 	slices.SortFunc(out, func(a, b Subscription) int {
 		if d := strings.Compare(a.Name, b.Name); d != 0 {
@@ -273,9 +280,7 @@ func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
 	if w == nil {
 		return Stages{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
-	w.mu.Lock()
-	s := w.sub
-	w.mu.Unlock()
+	s := w.subscription()
 	now := n.cfg.Now()
 	st := Stages{NotificationID: uuid.NewString(), Subscription: s.Name, Occurred: now, Observed: now, Found: now, Outbox: now, Attempts: 1}
 	body, err := format.NativeMessage(format.Message{
@@ -293,6 +298,7 @@ func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
 	w.mu.Lock()
 	at := n.cfg.Now()
 	w.machine.Worked(at)
+	w.worked = true
 	w.pump(at)
 	w.mu.Unlock()
 	return st, nil

@@ -27,6 +27,7 @@ type worker struct {
 	wakeAt   time.Time
 	ended    bool
 	reported string // what the standing report about this subscription says; empty when none stands
+	worked   bool   // it has worked, or was resumed, in this run; before, a report of the last run stands
 	stop     chan struct{}
 }
 
@@ -40,6 +41,11 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 	}
 	if sub.Paused != "" {
 		w.machine.Pause()
+	}
+	for _, a := range n.restored.Alarms {
+		if a.Key.Resource == resourceOf(sub.Name) && a.Key.Condition == correlate.CondSubscription {
+			w.reported = a.Text
+		}
 	}
 	return w
 }
@@ -124,7 +130,7 @@ func (w *worker) pump(now time.Time) {
 	}
 	w.judge(now)
 	w.wakeAt = eff.Wake
-	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && (w.wakeAt.IsZero() || f.Add(failingLong).Before(w.wakeAt)) {
+	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && w.sub.Paused == "" && (w.wakeAt.IsZero() || f.Add(failingLong).Before(w.wakeAt)) {
 		w.wakeAt = f.Add(failingLong)
 	}
 	select {
@@ -161,17 +167,17 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-func (w *worker) endpoints() []string {
+func (w *worker) subscription() Subscription {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.sub.Endpoints
+	return w.sub
 }
+
+func (w *worker) endpoints() []string { return w.subscription().Endpoints }
 
 // deliver makes one request and reports what came of it.
 func (w *worker) deliver(s delivery.Start) {
-	w.mu.Lock()
-	sub := w.sub
-	w.mu.Unlock()
+	sub := w.subscription()
 	st := Stages{
 		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), AlarmID: s.Alarm.ID, Subscription: sub.Name,
 		Occurred: s.Alarm.Times.Occurred, Observed: s.Alarm.Times.Observed, Found: s.Found, Outbox: s.Outbox, Attempts: s.Attempt,
@@ -215,6 +221,7 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 		return
 	}
 	eff := w.machine.Result(s.Alarm.ID, a.outcome, now)
+	w.worked = w.worked || a.outcome.Verdict == delivery.Settled
 	writes := w.writes(eff)
 	if eff.Paused {
 		w.sub.Paused = a.outcome.Err
@@ -249,8 +256,8 @@ func (w *worker) judge(now time.Time) {
 		problem = "paused: " + w.sub.Paused
 	case !f.IsZero() && now.Sub(f) >= failingLong:
 		problem = fmt.Sprintf("no delivery has succeeded since %s", f.UTC().Format(time.RFC3339))
-	case !f.IsZero() && w.reported != "":
-		return // failed again a while after: what stands stands
+	case !f.IsZero() || !w.worked:
+		return // too early to tell: what stands stands
 	}
 	if (problem == "") == (w.reported == "") {
 		return

@@ -1,0 +1,135 @@
+package format
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write testdata anew")
+
+var epoch = time.Date(2026, 11, 22, 12, 0, 0, 123, time.UTC)
+
+const domain = "domain/4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+
+func bond(last correlate.Transition) *correlate.Alarm {
+	a := &correlate.Alarm{
+		Key: correlate.Key{Home: "cmp-1", Resource: "bond/bond0", Condition: correlate.CondCarrier},
+		ID:  "a1", Revision: correlate.Revision{Term: 2, Counter: 7}, Last: last, Severity: correlate.SeverityCritical,
+		EventType: correlate.TypeCommunications, ProbableCause: "loss-of-signal", AbstractCause: "network",
+		Confidence: correlate.ConfidenceConfirmed, State: correlate.StateFailed, RootCause: true, Correlated: []string{"a2", "a3"},
+		Source: "nic", Text: "bond0: both legs have lost their carrier", Evidence: map[string]string{"carrier_changes": "3", "speed": "unknown"},
+		Times: correlate.Times{Occurred: epoch, Observed: epoch.Add(time.Millisecond), Raised: epoch.Add(2 * time.Millisecond)},
+		Affected: []correlate.Affected{{
+			Resource: domain, Name: "instance-1\u202e<b>\u001b[31m", Project: "p1", State: correlate.StateFailed,
+			Ports: []correlate.Port{{MAC: "52:54:00:00:00:01", PortID: "e1"}, {MAC: "52:54:00:00:00:02"}},
+		}},
+	}
+	if last == correlate.Cleared {
+		a.Severity, a.ClearReason, a.Affected = correlate.SeverityCleared, correlate.ReasonRecovered, nil
+		a.Times.Changed, a.Times.Cleared = epoch.Add(time.Second), epoch.Add(time.Second)
+	}
+	return a
+}
+
+func fault(a *correlate.Alarm) Fault {
+	return Fault{
+		ID: "n1", Label: "prod", Reporter: "cmp-1", Subscription: "s1", Alarm: a, Affected: a.Affected, Projects: []string{"p1"},
+		Timeline: Timeline{Occurred: epoch, Observed: epoch.Add(time.Millisecond), Found: epoch.Add(2 * time.Millisecond), Outbox: epoch.Add(3 * time.Millisecond), Sent: epoch.Add(4 * time.Millisecond)},
+	}
+}
+
+func TestBodiesAreAsEver(t *testing.T) {
+	abstract := func(f Fault) Fault { f.Abstract = true; return f }
+	crash := bond(correlate.Raised)
+	crash.Key = correlate.Key{Home: "cmp-1", Resource: domain, Condition: correlate.CondCrash}
+	crash.ProbableCause, crash.AbstractCause, crash.Correlated = "software-program-abnormally-terminated", "compute", nil
+	for name, body := range map[string]func() ([]byte, error){
+		"raised":           func() ([]byte, error) { return Native(fault(bond(correlate.Raised))) },
+		"cleared":          func() ([]byte, error) { return Native(fault(bond(correlate.Cleared))) },
+		"crash":            func() ([]byte, error) { return Native(fault(crash)) },
+		"consumer-raised":  func() ([]byte, error) { return Native(abstract(fault(bond(correlate.Raised)))) },
+		"consumer-cleared": func() ([]byte, error) { return Native(abstract(fault(bond(correlate.Cleared)))) },
+		"consumer-crash":   func() ([]byte, error) { return Native(abstract(fault(crash))) },
+		"test": func() ([]byte, error) {
+			return NativeMessage(Message{ID: "n1", Type: TypeTest, Label: "prod", Reporter: "cmp-1", Subscription: "s1", At: epoch, Text: "a test"})
+		},
+		"verification": func() ([]byte, error) {
+			return NativeMessage(Message{ID: "n1", Type: TypeVerification, Label: "prod", Reporter: "cmp-1", Subscription: "s1", At: epoch, Challenge: "abc", Abstract: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := body()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e cloudevents.Event
+			if err := json.Unmarshal(got, &e); err != nil {
+				t.Fatalf("not a CloudEvent: %v", err)
+			}
+			if err := e.Validate(); err != nil {
+				t.Fatalf("not a valid CloudEvent: %v", err)
+			}
+			if strings.HasPrefix(name, "consumer") &&
+				(strings.Contains(string(got), "cmp-1") || strings.Contains(string(got), "bond") || strings.Contains(string(got), "carrier")) {
+				t.Errorf("a tenant sees something physical: %s", got)
+			}
+			path := filepath.Join("testdata", name+".json")
+			if *rewrite {
+				if err := os.WriteFile(path, append(got, '\n'), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(strings.TrimSpace(string(want)), string(got)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestABodyStaysUnder20kBUnlessTheAffectedListNeedsMore(t *testing.T) {
+	a := bond(correlate.Raised)
+	a.Text = strings.Repeat("é<", 100_000)
+	for i := range 500 {
+		a.Correlated = append(a.Correlated, fmt.Sprintf("%064d", i))
+		a.Evidence[fmt.Sprint("key", i)] = strings.Repeat("ü", 500)
+	}
+	body, err := Native(fault(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(body) > 20_000 {
+		t.Fatalf("%d bytes", len(body))
+	}
+	for i := range 1000 {
+		a.Affected = append(a.Affected, correlate.Affected{Resource: correlate.ID(fmt.Sprint("domain/", i))})
+	}
+	if body, err = Native(fault(a)); err != nil || !strings.Contains(string(body), `"domain/999"`) {
+		t.Fatalf("the affected list is cut: %v", err)
+	}
+}
+
+func TestSubjectsNameResourcesClusterWide(t *testing.T) {
+	for id, want := range map[correlate.ID]string{
+		"bond/bond0": "host/cmp-1/bond/bond0", "host/cmp-1": "host/cmp-1", "domain/u": "domain/u", "vnic/u/m": "vnic/u/m",
+		"service/paramedic/nic": "host/cmp-1/service/paramedic/nic", "hypervisor/libvirt": "host/cmp-1/hypervisor/libvirt",
+	} {
+		if got := Subject(correlate.Key{Home: "cmp-1", Resource: id}); got != want {
+			t.Errorf("%s: %s, want %s", id, got, want)
+		}
+	}
+}
