@@ -14,9 +14,11 @@ import (
 
 // How soon watch comes back to an agent that was away.
 const (
-	reconnectMin = 500 * time.Millisecond
-	reconnectMax = 10 * time.Second
+	firstPause   = 500 * time.Millisecond
+	longestPause = 10 * time.Second
 )
+
+func interrupted(ctx context.Context) bool { return ctx.Err() != nil }
 
 // wait reports whether it waited to the end.
 func wait(ctx context.Context, d time.Duration) bool {
@@ -38,16 +40,16 @@ type watchCommand struct {
 func (c *watchCommand) Run(s *session) error {
 	last := c.Since
 	connected := false
-	pause := reconnectMin
+	pause := firstPause
 	for {
 		err := s.client.stream(s.ctx, "/v1/watch", last, func(e streamEvent) error {
-			connected, pause = true, reconnectMin
+			connected, pause = true, firstPause
 			last = cmp.Or(e.id, last)
 			return s.out.watched(e)
 		})
 		var refused *exitError
 		switch {
-		case s.ctx.Err() != nil:
+		case interrupted(s.ctx):
 			return nil
 		case s.out.failed() != nil:
 			return s.out.failed()
@@ -60,7 +62,7 @@ func (c *watchCommand) Run(s *session) error {
 		if !wait(s.ctx, pause) {
 			return nil
 		}
-		pause = min(2*pause, reconnectMax)
+		pause = min(2*pause, longestPause)
 	}
 }
 

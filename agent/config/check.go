@@ -104,7 +104,7 @@ func check(name, s string) *wrong {
 
 func checkName(s string) *wrong {
 	bad := strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
+		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r)
 	})
 	if bad >= 0 || len(s) > 253 {
 		return &wrong{fmt.Sprintf("%s is not a name", strconv.Quote(s)), "use up to 253 letters, digits, dots, dashes and underscores"}

@@ -17,8 +17,8 @@ type Problem struct {
 	Remedy  string `json:"remedy"`
 }
 
-// Error is the problem's first line, as a compiler would say it.
-func (p Problem) Error() string {
+// head is the problem's first line, as a compiler would say it.
+func (p Problem) head() string {
 	if p.Line == 0 {
 		return p.File + ": " + p.Message
 	}
@@ -28,7 +28,7 @@ func (p Problem) Error() string {
 // String is the whole of it: place, excerpt with a caret, remedy. Several lines, the last one ended.
 func (p Problem) String() string {
 	var b strings.Builder
-	b.WriteString(p.Error() + "\n")
+	b.WriteString(p.head() + "\n")
 	if line, caret, ok := strings.Cut(p.Excerpt, "\n"); ok {
 		fmt.Fprintf(&b, "%5d | %s\n      | %s\n", p.Line, line, caret)
 	}

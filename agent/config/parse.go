@@ -449,6 +449,7 @@ func nodeName(n *yaml.Node) string {
 		return "a list"
 	case yaml.AliasNode:
 		return "an alias"
+	case yaml.ScalarNode, yaml.DocumentNode, yaml.StreamNode: // the last two never lie within a document
 	}
 	return "a single value"
 }

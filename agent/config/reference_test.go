@@ -197,10 +197,10 @@ func describeType(f reflect.StructField) string {
 		}
 		return texts[check].describe
 	}
-	switch f.Type.Kind() {
-	case reflect.Slice:
+	if f.Type.Kind() == reflect.Slice {
 		return "list: " + of(f.Type.Elem(), f.Tag.Get("check"))
-	case reflect.Map:
+	}
+	if f.Type.Kind() == reflect.Map {
 		return "mapping: " + of(reflect.TypeFor[string](), f.Tag.Get("keys")) + " → " + of(f.Type.Elem(), f.Tag.Get("check"))
 	}
 	return of(f.Type, f.Tag.Get("check"))
