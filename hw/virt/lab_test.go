@@ -24,19 +24,35 @@ import (
 	"github.com/paramedic-ha/paramedic/hw"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// capabilities is where every libvirtd of this run keeps what it learned of qemu: probing it takes seconds.
+var capabilities string
 
-const patience = 30 * time.Second
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "paramedic-virt-")
+	if err != nil {
+		panic(err)
+	}
+	capabilities = dir
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := os.RemoveAll(dir); err != nil {
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
+
+// enough is how long a loaded machine may take for what takes a second.
+const enough = 90 * time.Second
 
 // eventually polls until ok or the patience ends.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(enough)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", enough, what)
 		}
 		<-tick.C
 	}
@@ -193,7 +209,7 @@ set -e
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /etc/libvirt
 mount -t tmpfs -o mode=755 tmpfs /var/lib/libvirt
-mount -t tmpfs -o mode=755 tmpfs /var/cache/libvirt
+mount --bind "$CAPABILITIES" /var/cache/libvirt
 mount -t tmpfs -o mode=755 tmpfs /var/log/libvirt
 mkdir -p /run/libvirt /etc/libvirt/qemu /var/lib/libvirt/images /var/lib/libvirt/small
 mount -t tmpfs -o mode=755,size=64k tmpfs /var/lib/libvirt/small
@@ -228,6 +244,7 @@ func newHost(t *testing.T) *host {
 	}
 	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--net",
 		"tini", "--", "sh", "-c", setup)
+	cmd.Env = append(os.Environ(), "CAPABILITIES="+capabilities)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -329,6 +346,14 @@ var (
 	guestPanics = []byte{0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd}
 	// mov al,0xfe; out 0x64,al: the keyboard controller resets the machine
 	guestReboots = []byte{0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd}
+	// mov dx,0x443; mov al,0x0f; out dx,al: the ib700 watchdog fires after 0 s (qemu hw/watchdog/wdt_ib700.c)
+	guestStarves = []byte{0xba, 0x43, 0x04, 0xb0, 0x0f, 0xee, 0xf4, 0xeb, 0xfd}
+	// The guest's side of ACPI PCI hot-unplug (qemu docs/specs/acpi_pci_hotplug.txt), for ever: select bus 0 (0xae10),
+	// read the slots to be ejected (0xae04), eject them (0xae08), wait for the timer.
+	guestEjects = []byte{
+		0xba, 0x10, 0xae, 0x66, 0x31, 0xc0, 0x66, 0xef, 0xba, 0x04, 0xae, 0x66, 0xed, 0x66, 0x85, 0xc0, 0x74, 0x05,
+		0xba, 0x08, 0xae, 0x66, 0xef, 0xfb, 0xf4, 0xeb, 0xe5,
+	}
 	// int 13h, ah=3: write sector 2 of the second disk
 	guestWrites = []byte{
 		0x31, 0xc0, 0x8e, 0xc0, 0xbb, 0x00, 0x7c, 0xb8, 0x01, 0x03, 0xb9, 0x02, 0x00, 0xba, 0x81, 0x00, 0xcd, 0x13,
@@ -342,14 +367,14 @@ type guest struct {
 	code            []byte
 	onCrash         string // default destroy
 	metadata        string
-	disk            string // a second disk
+	disk            string // a second disk, or other devices
 }
 
 func (g guest) id() correlate.ID { return correlate.NewID(correlate.KindDomain, g.uuid) }
 
 func (h *host) xml(g guest) string {
 	h.t.Helper()
-	image := make([]byte, 64<<10)
+	image := make([]byte, 2<<20) // SeaBIOS boots no disk of less than a cylinder
 	copy(image, g.code)
 	image[510], image[511] = 0x55, 0xaa
 	path := "/var/lib/libvirt/images/" + g.name
@@ -364,9 +389,9 @@ func (h *host) xml(g guest) string {
 		nic = fmt.Sprintf("<interface type='bridge'><mac address='%s'/><source bridge='br0'/><model type='virtio'/></interface>", g.mac)
 	}
 	return fmt.Sprintf(`<domain type='qemu'><name>%s</name><uuid>%s</uuid><metadata>%s</metadata><memory unit='MiB'>16</memory>
-<vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='0'/></cputune><os><type arch='x86_64' machine='pc'>hvm</type></os><on_crash>%s</on_crash>
+<vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='0'/></cputune><os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features><on_crash>%s</on_crash>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/><memballoon model='none'/>
-<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>%s%s
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vda' bus='virtio'/><boot order='1'/></disk>%s%s
 <panic model='isa'/></devices></domain>`, g.name, g.uuid, g.metadata, g.onCrash, path, g.disk, nic)
 }
 
@@ -399,4 +424,3 @@ func (h *host) must(what string, err error) {
 		h.t.Fatalf("%s: %v", what, err)
 	}
 }
-

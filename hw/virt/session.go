@@ -10,38 +10,72 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/digitalocean/go-libvirt/socket/dialers"
+
+	"github.com/paramedic-ha/paramedic/correlate"
 )
 
 // rereadPerResync definitions are read again at each resync, the oldest first: what no event told is found in the end.
 const rereadPerResync = 8
 
-// client calls libvirt. One goroutine uses it; a call that takes longer than timeout ends with the connection.
+// firstResync comes soon after connecting; each pause is twice as long as the last one, up to Config.Resync.
+const firstResync = 100 * time.Millisecond
+
+// patience is how many timeouts a call may take while pings are answered: libvirt holds a domain's lock for as long as
+// that domain starts, and whoever asks for the state of all domains waits for it. That is no reason for an alarm.
+const patience = 10
+
+// client calls libvirt, for one goroutine; only ping is another's.
 type client struct {
 	wire    *wire
 	lib     *libvirt.Libvirt
 	timeout time.Duration
 }
 
-// call runs f, which calls libvirt. go-libvirt waits for ever: the connection is cut, and with it the call ends.
-func (c *client) call(what string, f func() error) error {
-	cut := time.AfterFunc(c.timeout, func() {
-		c.wire.cut(fmt.Errorf("%s: no answer from libvirt within %v", what, c.timeout))
+// call runs f, which calls libvirt. go-libvirt waits for ever: after the deadline the connection is cut, and with it
+// the call ends.
+func (c *client) call(what string, deadline time.Duration, f func() error) error {
+	cut := time.AfterFunc(deadline, func() {
+		c.wire.cut(fmt.Errorf("%s: no answer from libvirt within %v", what, deadline))
 	})
 	err := f()
 	cut.Stop()
-	select {
-	case <-c.wire.ended:
+	if c.over() {
 		return c.wire.reason() // whatever the library made of it
-	default:
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// ask is call for everything that may have to wait for a domain.
+func (c *client) ask(what string, f func() error) error { return c.call(what, patience*c.timeout, f) }
+
+// ping asks for something that no lock can delay, every few seconds until ctx ends. It finds a daemon that hangs
+// (the calls beside it have patience), and an end that the library misses.
+func (c *client) ping(ctx context.Context) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		err := c.call("pinging libvirt", c.timeout, func() error {
+			_, err := c.lib.ConnectGetLibVersion()
+			return err
+		})
+		if err != nil {
+			c.wire.cut(err)
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // reason is why the connection ended; it may be asked after ended is closed.
@@ -110,30 +144,42 @@ func (r *run) session(parent context.Context) error {
 
 // job is what the session asks of the goroutine that calls libvirt.
 type job struct {
-	asked   uint64 // tracker.seq
-	connect bool   // first: open, subscribe, and read everything
-	all     bool   // state of all, and the definitions in read
-	ping    bool
+	asked   uint64            // tracker.seq
+	connect bool              // open, subscribe, and read everything: the first job
+	all     bool              // state of all, and the definitions in read
+	facts   map[string]string // to be completed with the versions
 	read    map[libvirt.UUID]libvirt.Domain
 	known   map[libvirt.UUID]bool // with all: those whose definition is known; others are read
 }
 
 type result struct {
 	job    job
-	answer *answer // nil of a ping
+	answer *answer // nil of a job for facts
 	facts  map[string]string
 	err    error
 }
 
 // serve calls libvirt, one job after the other, until ctx ends.
 func (r *run) serve(ctx context.Context, c *client, path string, jobs <-chan job, answers chan<- result) {
+	var pinger sync.WaitGroup
+	defer pinger.Wait()
 	defer c.close()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case j := <-jobs:
-			res := c.do(&j, r, path)
+			if j.connect {
+				// Before anything that may take long.
+				facts, err := c.open(r, path)
+				if err != nil {
+					answers <- result{job: j, err: err} // has room: one job, one answer
+					return
+				}
+				j.facts = facts
+				pinger.Go(func() { c.ping(ctx) })
+			}
+			res := c.do(&j)
 			res.job = j
 			select {
 			case answers <- res:
@@ -151,18 +197,13 @@ func (c *client) close() {
 	<-c.lib.Disconnected()
 }
 
-func (c *client) do(j *job, r *run, path string) (res result) {
-	if j.connect {
-		res.facts, res.err = c.open(r, path)
-		if res.err != nil {
-			return res
-		}
-	}
+func (c *client) do(j *job) (res result) {
 	switch {
-	case j.ping:
-		res.err = c.call("asking libvirt for its version", func() error { _, err := c.lib.ConnectGetLibVersion(); return err })
 	case j.connect || j.all:
+		res.facts = j.facts
 		res.answer, res.err = c.all(j)
+	case j.facts != nil:
+		res.facts, res.err = j.facts, c.versions(j.facts)
 	default:
 		res.answer, res.err = c.some(j)
 	}
@@ -171,7 +212,7 @@ func (c *client) do(j *job, r *run, path string) (res result) {
 
 // open opens the connection and subscribes: before anything is listed, so that nothing falls in between.
 func (c *client) open(r *run, path string) (map[string]string, error) {
-	err := c.call("opening "+r.URI, func() error {
+	err := c.call("opening "+r.URI, c.timeout, func() error {
 		defer c.wire.letGo()
 		return c.lib.ConnectToURI(libvirt.ConnectURI(r.URI))
 	})
@@ -180,19 +221,24 @@ func (c *client) open(r *run, path string) (map[string]string, error) {
 	}
 	for _, id := range eventIDs {
 		// The registration alone: the events are taken from the stream, see wire.
-		err := c.call(fmt.Sprintf("subscribing to libvirt event %d", id), func() error {
+		err := c.call(fmt.Sprintf("subscribing to libvirt event %d", id), c.timeout, func() error {
 			_, err := c.lib.ConnectDomainEventCallbackRegisterAny(int32(id), nil)
 			return err
 		})
 		if err != nil && (id == libvirt.DomainEventIDLifecycle || c.over()) {
 			return nil, err
 		}
-		if err != nil {
+		if err != nil && !r.everConnected {
 			r.log.Info("libvirt lacks an event: what it tells is found at the next resync, or not at all", "event", int32(id), "err", err)
 		}
 	}
-	facts := map[string]string{"uri": r.URI, "socket": path}
-	err = c.call("asking for versions", func() error {
+	return map[string]string{"uri": r.URI, "socket": path}, nil
+}
+
+// versions asks for the versions. libvirt may start a qemu to learn its version, and probe it, which takes seconds:
+// it is asked after everything that matters.
+func (c *client) versions(facts map[string]string) error {
+	return c.ask("asking for versions", func() error {
 		lib, err := c.lib.ConnectGetLibVersion()
 		if err != nil {
 			return err
@@ -202,14 +248,14 @@ func (c *client) open(r *run, path string) (map[string]string, error) {
 		if err != nil {
 			return err
 		}
-		facts["driver"] = strings.ToLower(clip(driver))
-		// A driver whose hypervisor is missing says so here, and still lists its domains.
+		driver = strings.ToLower(clip(driver))
+		facts["driver"] = driver
+		// Where the hypervisor itself is missing its version is too; the domains are still listed.
 		if hv, err := c.lib.ConnectGetVersion(); err == nil {
 			facts["hypervisor"] = version(hv)
 		}
 		return nil
 	})
-	return facts, err
 }
 
 func (c *client) over() bool {
@@ -228,7 +274,7 @@ func version(n uint64) string { return fmt.Sprintf("%d.%d.%d", n/1_000_000, n/1_
 func (c *client) all(j *job) (*answer, error) {
 	a := &answer{asked: j.asked, all: true}
 	var transient []libvirt.Domain
-	err := c.call("listing domains", func() (err error) {
+	err := c.ask("listing domains", func() (err error) {
 		a.domains, err = c.states()
 		if err != nil {
 			return err
@@ -322,7 +368,7 @@ func (c *client) some(j *job) (*answer, error) {
 	a := &answer{asked: j.asked}
 	for _, ref := range j.read {
 		o := observed{ref: ref}
-		err := c.call("reading the state of domain "+clip(ref.Name), func() error { return c.state(&o) })
+		err := c.ask("reading the state of domain "+clip(ref.Name), func() error { return c.state(&o) })
 		if err != nil {
 			return nil, err
 		}
@@ -341,7 +387,7 @@ func (c *client) some(j *job) (*answer, error) {
 // definition reads and parses a domain's XML. Only a broken connection is an error; the rest is the domain's own.
 func (c *client) definition(o *observed) error {
 	var text string
-	err := c.call("reading the definition of domain "+clip(o.ref.Name), func() (err error) {
+	err := c.ask("reading the definition of domain "+clip(o.ref.Name), func() (err error) {
 		text, err = c.lib.DomainGetXMLDesc(o.ref, 0)
 		return err
 	})
@@ -363,22 +409,27 @@ func (c *client) definition(o *observed) error {
 
 // conduct handles what the session brings until it ends. Everything that changes the tracker happens here.
 func (r *run) conduct(ctx context.Context, w *wire, jobs chan<- job, answers <-chan result) error {
-	ping, resync := time.NewTicker(pingEvery), time.NewTicker(r.Resync)
-	defer ping.Stop()
+	// A daemon that has just started still finds out what became of its domains, and tells nobody.
+	pause := min(firstResync, r.Resync)
+	resync := time.NewTimer(pause)
 	defer resync.Stop()
 
 	jobs <- job{connect: true, asked: r.track.seq}
 	busy := true
-	var wantAll, wantPing bool
-	var reread []libvirt.UUID // definitions whose turn comes, oldest first
+	var wantAll bool
+	var versions map[string]string // to be asked for
+	var reread []libvirt.UUID      // definitions whose turn comes, oldest first
 
 	for {
 		if !busy {
-			if j, ok := r.nextJob(wantAll, wantPing, &reread); ok {
+			j, ok := r.nextJob(wantAll, &reread)
+			if !ok && versions != nil {
+				j, ok, versions = job{facts: versions}, true, nil
+			}
+			if ok {
 				jobs <- j // has room: the goroutine is idle
 				busy = true
 				wantAll = wantAll && !j.all
-				wantPing = false // any call is as good
 			}
 		}
 		select {
@@ -395,6 +446,12 @@ func (r *run) conduct(ctx context.Context, w *wire, jobs chan<- job, answers <-c
 				if err := r.found(ctx, res.answer, res.facts); err != nil {
 					return err
 				}
+				versions = maps.Clone(res.facts)
+			case res.facts != nil:
+				r.facts = res.facts
+				if err := r.emit(ctx, correlate.Delta{Source: Name, Set: []correlate.Resource{r.hypervisor()}}); err != nil {
+					return err
+				}
 			case res.answer != nil:
 				if err := r.emit(ctx, r.track.take(res.answer, false)); err != nil {
 					return err
@@ -403,10 +460,10 @@ func (r *run) conduct(ctx context.Context, w *wire, jobs chan<- job, answers <-c
 		case <-w.overflow:
 			wantAll, reread = true, nil
 			r.rereadAll()
-		case <-ping.C:
-			wantPing = true
 		case <-resync.C:
 			wantAll = true
+			pause = min(2*pause, r.Resync)
+			resync.Reset(pause)
 		case <-w.ended:
 			return w.reason()
 		case <-ctx.Done():
@@ -436,7 +493,7 @@ func (r *run) rereadAll() {
 	}
 }
 
-func (r *run) nextJob(wantAll, wantPing bool, reread *[]libvirt.UUID) (job, bool) {
+func (r *run) nextJob(wantAll bool, reread *[]libvirt.UUID) (job, bool) {
 	t := r.track
 	j := job{asked: t.seq, read: t.wants}
 	switch {
@@ -455,9 +512,6 @@ func (r *run) nextJob(wantAll, wantPing bool, reread *[]libvirt.UUID) (job, bool
 		}
 		*reread = (*reread)[n:]
 	case len(t.wants) > 0:
-	case wantPing:
-		j.ping = true
-		return j, true
 	default:
 		return j, false
 	}

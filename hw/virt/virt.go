@@ -32,7 +32,8 @@ type Config struct {
 	// Socket is libvirt's socket; default: the first of the known ones that answers (see docs/virt.md). The
 	// read-only one suffices.
 	Socket string
-	// Timeout bounds each call to libvirt; default 2 s.
+	// Timeout is how long libvirt may take to open, to subscribe and to answer a ping; default 2 s. Calls that may have
+	// to wait for a domain get ten times as much as long as pings are answered.
 	Timeout time.Duration
 	// Resync is how often the state of all domains is read again; default 10 s.
 	Resync time.Duration
@@ -226,7 +227,9 @@ func (r *run) hypervisor() correlate.Resource {
 // found is the full truth after a connection was made.
 func (r *run) found(ctx context.Context, a *answer, facts map[string]string) error {
 	d := r.track.take(a, true)
-	r.facts = facts
+	if r.facts == nil {
+		r.facts = facts // the versions follow; until then those of the last connection stand
+	}
 	d.Set = append(d.Set, r.hypervisor())
 	d.Events = append(d.Events, correlate.Event{
 		Source: Name, Resource: Hypervisor, Condition: correlate.CondHypervisorUnreachable, Status: correlate.StatusOK, Observed: a.at,
