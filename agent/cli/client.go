@@ -186,14 +186,14 @@ func (c *client) stream(ctx context.Context, path, lastID string, f func(streamE
 			}
 		}
 	}
-	if err := cmpCause(ctx, lines.Err()); err != nil {
+	if err := reason(ctx, lines.Err()); err != nil {
 		return fmt.Errorf("the stream of the agent at %s broke: %w", c.name, err)
 	}
 	return fmt.Errorf("the agent at %s has ended the stream", c.name)
 }
 
-// cmpCause prefers why a context was cancelled to the error that this led to.
-func cmpCause(ctx context.Context, err error) error {
+// reason prefers why a context was cancelled to the error that this led to.
+func reason(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}

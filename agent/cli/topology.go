@@ -90,10 +90,11 @@ func (d *drawing) draw(id, first, rest, mode string) {
 	if r.OwnState != r.State {
 		text += " (by itself " + word(r.OwnState) + ")"
 	}
-	for flag, set := range map[string]bool{" unknown": r.Unknown, " inactive": r.Inactive} {
-		if set {
-			text += flag
-		}
+	if r.Unknown {
+		text += " unknown"
+	}
+	if r.Inactive {
+		text += " inactive"
 	}
 	if len(r.Conditions) > 0 {
 		text += "  " + word(strings.Join(r.Conditions, ", "))
