@@ -158,7 +158,8 @@ type Acknowledgement struct {
 // Alarm is one revision of a condition that stands on a resource. Immutable.
 type Alarm struct {
 	Key      Key
-	ID       string // f(Key, the revision that raised it): a new occurrence is a new id
+	ID       string   // f(Key, the revision that raised it): a new occurrence is a new id
+	First    Revision // the one that raised it: alarms are older or younger by this, whatever the clock did
 	Revision Revision
 	Last     Transition // what this revision did; Cleared means that it no longer stands
 

@@ -112,7 +112,7 @@ func (e *Engine) restore(a *Alarm) {
 	if a.Lost {
 		n.lost = true
 		n.res.ID = n.id
-		for _, hit := range a.Affected { // what is needed of the resource itself, to say the same again
+		for _, hit := range slices.Concat(a.Affected, a.AtRisk) { // what is needed of the resource itself, to say the same again
 			if hit.Resource == n.id {
 				n.res.Name, n.res.Project = hit.Name, hit.Project
 			}

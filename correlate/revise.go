@@ -114,7 +114,7 @@ func (e *Engine) write(tell []*record) Effects {
 				a.Last = Cleared
 			}
 		} else {
-			a.Key, a.ID, a.Last = r.key, alarmID(r.key, rev), Raised
+			a.Key, a.ID, a.First, a.Last = r.key, alarmID(r.key, rev), rev, Raised
 			a.Times = Times{Occurred: r.occurred, Observed: r.observed, Raised: e.now}
 			e.alarms[a.ID] = r
 		}
@@ -210,7 +210,7 @@ func latestFirst(a, b *record) int {
 	case a.alarm != nil && b.alarm == nil:
 		return 1
 	case a.alarm != nil:
-		if c := b.alarm.Times.Raised.Compare(a.alarm.Times.Raised); c != 0 {
+		if c := b.alarm.First.Compare(a.alarm.First); c != 0 {
 			return c
 		}
 	}
