@@ -287,7 +287,7 @@ func TestASubscriptionAnswersWithWhatStandsAndThenTells(t *testing.T) {
 		"filter": map[string]any{"projects": []string{projectA}},
 	}
 	answer := string(ag.post("/v1/subscriptions", body, http.StatusCreated))
-	for _, want := range []string{`"carrier"`, vmA1.UUID, vmA2.UUID} {
+	for _, want := range []string{`"network"`, vmA1.UUID, vmA2.UUID} {
 		if !strings.Contains(answer, want) {
 			t.Errorf("the snapshot lacks %s: %s", want, answer)
 		}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
+)
+
+// consumer is "paramedic receive -o json" on the other machine, and what it has said.
+type consumer struct {
+	name, project, addr string
+
+	mu      sync.Mutex
+	partial []byte
+	told    []told
+	news    chan struct{} // closed and replaced with each line
+}
+
+// told is one line of paramedic receive.
+type told struct {
+	Received  time.Time `json:"received"`
+	Signature string    `json:"signature"`
+	Event     struct {
+		Type string `json:"type"`
+		Data struct {
+			Alarm struct {
+				Condition     string `json:"condition"`
+				Severity      string `json:"severity"`
+				ProbableCause string `json:"probable_cause"`
+			} `json:"alarm"`
+			Affected []struct {
+				Name  string `json:"name"`
+				State string `json:"state"`
+			} `json:"affected"`
+		} `json:"data"`
+	} `json:"event"`
+}
+
+func listen(host *lab.Host, bin, name, project, addr string) (*consumer, error) {
+	c := &consumer{name: name, project: project, addr: addr, news: make(chan struct{})}
+	file := lab.Dir + "/secret-" + name
+	if err := host.WriteFile(file, c.secret(), 0o600); err != nil {
+		return nil, err
+	}
+	p, err := host.StartWith(nil, c, bin, "receive", "-o", "json", "--listen", addr, "--secret-file", file)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(p.Log(), "listening"); {
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("consumer %s does not listen: %s", name, p.Log())
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	return c, nil
+}
+
+// Write takes the lines that paramedic receive prints.
+func (c *consumer) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.partial = append(c.partial, p...)
+	for {
+		line, rest, found := bytes.Cut(c.partial, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		c.partial = rest
+		var t told
+		if err := json.Unmarshal(line, &t); err != nil {
+			return 0, fmt.Errorf("consumer %s said %q: %w", c.name, line, err)
+		}
+		c.told = append(c.told, t)
+		close(c.news)
+		c.news = make(chan struct{})
+	}
+}
+
+// take removes and returns the oldest unread line, waiting for it.
+func (c *consumer) take(timeout time.Duration) (told, error) {
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	for {
+		c.mu.Lock()
+		if len(c.told) > 0 {
+			t := c.told[0]
+			c.told = c.told[1:]
+			c.mu.Unlock()
+			return t, nil
+		}
+		news := c.news
+		c.mu.Unlock()
+		select {
+		case <-news:
+		case <-deadline.C:
+			return told{}, errors.New("no notification arrived")
+		}
+	}
+}
