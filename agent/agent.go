@@ -86,6 +86,13 @@ func New(opts Options) (*Agent, error) {
 	if a.pending, err = buildSources(a.specs, nil, c, a.log); err != nil {
 		return nil, err
 	}
+	a.loop = newLoop(a.registry, time.Now)
+	for _, spec := range a.specs {
+		a.loop.queue(spec.name)
+	}
+	a.self = a.loop.queue(selfSource)
+	// The full truth about ourselves is that nothing is wrong; what is wrong nevertheless is reported after it.
+	a.stateSelf(c, true)
 	a.notifier, err = notify.New(notify.Config{
 		Node: c.Node.Name, Label: c.Cluster.Label, Dir: c.Notify.Dir, MaxAge: c.Notify.Retry.MaxAge,
 		AllowCallbacks: c.Notify.AllowCallbacks, UserAgent: "paramedic/" + opts.Version,
@@ -95,20 +102,16 @@ func New(opts Options) (*Agent, error) {
 		return nil, fmt.Errorf("open the outbox in %s: %w", c.Notify.Dir, err)
 	}
 	restored := a.notifier.Restored()
-	engine := correlate.New(correlate.Config{
-		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Sources: enabled(a.pending),
+	a.loop.engine = correlate.New(correlate.Config{
+		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Sources: append(enabled(a.pending), selfSource),
 	}, restored.Alarms)
-	a.loop = newLoop(engine, a.notifier.Publish, a.registry, time.Now)
+	a.loop.publish = a.notifier.Publish
 	if opts.Beat != nil {
 		a.loop.beat = opts.Beat
 	}
 	if opts.BeatGap > 0 {
 		a.loop.beatGap = opts.BeatGap
 	}
-	for _, spec := range a.specs {
-		a.loop.queue(spec.name)
-	}
-	a.self = a.loop.queue(selfSource)
 	a.registry.MustRegister(newCollector(a))
 	if err := a.notifier.SetFile(c.Subscriptions()); err != nil {
 		return nil, errors.Join(fmt.Errorf("take over the subscriptions of the configuration: %w", err), a.closeUnstarted())
@@ -149,7 +152,6 @@ func (a *Agent) Start() error {
 			s.stop()
 		}
 	})
-	a.stateSelf()
 	a.swap(a.pending)
 	a.pending = nil
 	return nil
@@ -208,9 +210,8 @@ func (a *Agent) supervised() []*supervisor {
 	return out
 }
 
-// stateSelf puts this host and the parts of paramedic into the topology. The caller holds mu.
-func (a *Agent) stateSelf() {
-	c := a.config
+// stateSelf puts this host and the parts of paramedic into the topology.
+func (a *Agent) stateSelf(c *config.Config, full bool) {
 	facts := map[string]string{"zone": c.Node.Zone, "version": a.version}
 	for k, v := range c.Node.Labels {
 		facts["label."+k] = v
@@ -222,7 +223,7 @@ func (a *Agent) stateSelf() {
 	for _, spec := range a.specs {
 		set = append(set, correlate.Resource{ID: selfResource(spec.name), Name: spec.name + " source"})
 	}
-	a.self.offer(correlate.Delta{Set: set})
+	a.self.offer(correlate.Delta{Full: full, Set: set})
 }
 
 // report takes the notifier's events about itself.
@@ -295,7 +296,7 @@ func (a *Agent) Reload(c *config.Config) error {
 	}
 	a.config = c
 	a.swap(sources)
-	a.stateSelf()
+	a.stateSelf(c, false)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	if err := a.loop.call(ctx, func(now time.Time) { a.loop.act(a.loop.engine.SetPolicies(now, c.Policies()), now) }); err != nil {

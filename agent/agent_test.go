@@ -191,6 +191,23 @@ func TestARestartWithoutAChangeMakesNoRevision(t *testing.T) {
 	}
 }
 
+func TestWhatWasWrongWithUsBeforeTheRestartClears(t *testing.T) {
+	c := testConfig(t)
+	a := start(t, c, oneSource("nic", func(ctx context.Context, sink hw.Sink) error {
+		sink.Health(hw.Health{Sight: hw.SightBlind, Text: "no messages"})
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	awaitAlarm(t, a, "service/paramedic/nic", correlate.CondSourceBlind, correlate.Raised)
+	stop(t, a)
+	b := start(t, c, oneSource("nic", func(ctx context.Context, sink hw.Sink) error {
+		sink.Health(hw.Health{})
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	awaitAlarm(t, b, "service/paramedic/nic", correlate.CondSourceBlind, correlate.Cleared)
+}
+
 func TestAReloadTakesAllOrNothing(t *testing.T) {
 	c := testConfig(t)
 	a := start(t, c, oneSource("nic", func(ctx context.Context, sink hw.Sink) error {

@@ -34,10 +34,9 @@ type loop struct {
 	steps prometheus.Histogram
 }
 
-func newLoop(engine *correlate.Engine, publish func(correlate.Effects), reg prometheus.Registerer, now func() time.Time) *loop {
+// newLoop makes a loop whose queues can be filled; engine and publish must be set before it runs.
+func newLoop(reg prometheus.Registerer, now func() time.Time) *loop {
 	l := &loop{
-		engine:  engine,
-		publish: publish,
 		feed:    newFeed(),
 		now:     now,
 		stated:  make(map[string]bool),
