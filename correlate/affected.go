@@ -144,7 +144,7 @@ func keep(found, last []Affected) []Affected {
 	return out
 }
 
-// now is the affected list of an alarm that ends, with what its domains are by now.
+// presently is the affected list of an alarm that ends, with what its domains are by now.
 func (e *Engine) presently(last []Affected) []Affected {
 	if len(last) == 0 {
 		return nil
