@@ -70,11 +70,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, s := range c.agent.supervised() {
 		h, restarts, failure := s.condition()
-		clear := 0.0
+		sees := 0.0
 		if h.Sight == hw.SightClear && failure == "" {
-			clear = 1
+			sees = 1
 		}
-		gauge(c.sight, clear, s.source.Name())
+		gauge(c.sight, sees, s.source.Name())
 		counter(c.restarts, float64(restarts), s.source.Name())
 	}
 	for _, q := range c.agent.loop.snapshotQueues() {

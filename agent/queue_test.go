@@ -162,7 +162,7 @@ func truth(e *correlate.Engine) []string {
 		out = append(out, fmt.Sprint("alarm ", a.Key.Resource, " ", a.Key.Condition, " ", a.Severity))
 	}
 	for _, v := range e.Resources() {
-		out = append(out, fmt.Sprint("resource ", v.Resource.ID, " ", v.Derived))
+		out = append(out, fmt.Sprint("resource ", v.ID, " ", v.Derived))
 	}
 	return out
 }

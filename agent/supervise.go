@@ -14,11 +14,11 @@ import (
 	"github.com/paramedic-ha/paramedic/hw"
 )
 
-// A source that fails is started again after backoffMin, doubling to backoffMax; one that ran for settled is well again.
+// A source that fails is started again after firstBackoff, doubling to longestBackoff; one that ran for settled is well again.
 const (
-	backoffMin = 100 * time.Millisecond
-	backoffMax = 30 * time.Second
-	settled    = 10 * time.Second
+	firstBackoff   = 100 * time.Millisecond
+	longestBackoff = 30 * time.Second
+	settled        = 10 * time.Second
 )
 
 // supervisor keeps one source running and tells what it says of itself. It is the source's hw.Sink.
@@ -69,7 +69,7 @@ func (s *supervisor) stop() {
 }
 
 func (s *supervisor) run(ctx context.Context) {
-	backoff := backoffMin
+	backoff := firstBackoff
 	for ctx.Err() == nil {
 		well := time.AfterFunc(settled, s.recovered)
 		started := s.now()
@@ -79,7 +79,7 @@ func (s *supervisor) run(ctx context.Context) {
 			return
 		}
 		if s.now().Sub(started) >= settled {
-			backoff = backoffMin
+			backoff = firstBackoff
 		}
 		s.failed(err, backoff)
 		// Half fixed, half random: sources that failed together don't come back together.
@@ -90,7 +90,7 @@ func (s *supervisor) run(ctx context.Context) {
 			wait.Stop()
 			return
 		}
-		backoff = min(2*backoff, backoffMax)
+		backoff = min(2*backoff, longestBackoff)
 	}
 }
 

@@ -105,7 +105,9 @@ func (s *Server) Run(ctx context.Context) error {
 			return fmt.Errorf("close the API: %w", err)
 		}
 	}
-	_ = <-served // http.ErrServerClosed, by now
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the API: %w", err)
+	}
 	return nil
 }
 

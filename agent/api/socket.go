@@ -70,7 +70,7 @@ func removeStale(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("there is a %s that is no socket: remove it or choose another api.socket", info.Mode().Type())
 	}
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).Dial("unix", path) //nolint:noctx // it has its own deadline
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).Dial("unix", path)
 	switch {
 	case err == nil:
 		conn.Close()

@@ -143,7 +143,7 @@ func TestAMisbehavingConsumer(t *testing.T) {
 			check: func(t *testing.T, ag *agent, bad *consumer) {
 				parked := ag.owed("that is parked", func(d delivery) bool { return d.State == "parked" && strings.Contains(d.LastError, "403") })
 				bad.Respond(nil)
-				ag.post("/v1/deliveries/"+parked.ID+"/retry", nil, http.StatusOK)
+				ag.post("/v1/deliveries/"+parked.ID+"/retry", nil, http.StatusNoContent)
 				eventually(t, "the retried delivery to be taken", func() bool { return len(ag.deliveries()) == 0 },
 					func() string { return fmt.Sprintf("%+v", ag.deliveries()) })
 			},

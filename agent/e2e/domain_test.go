@@ -36,23 +36,15 @@ func TestADestroyedDomainIsNoFault(t *testing.T) {
 	ag := start(t, a)
 	must(t, w.libvirt.Destroy(vmA1.Name))
 	eventually(t, "the agent to see that it is off", func() bool { return ag.resource("domain/" + vmA1.UUID).Inactive }, ag.Log)
-	// What comes after it is told; it is not.
-	must(t, w.libvirt.KillQEMU(vmA2.Name))
-	affects(t, a.hears(t, "raised", "crash"), vmA2)
-	a.heard(t, 1)
 	for _, s := range ag.alarms() {
 		if strings.Contains(s.Resource, vmA1.UUID) {
 			t.Errorf("an alarm stands on the destroyed domain: %+v", s)
 		}
 	}
-	// Nor does a fault of its uplink hit a domain that is off.
+	// A fault of its uplink does not hit a domain that is off. And what comes after the destroy is told; it was not.
 	must(t, w.uplink0.Pull())
-	n := a.hears(t, "raised", "carrier")
-	for _, d := range n.Data.Affected {
-		if d.Name == vmA1.Name {
-			t.Errorf("a domain that is off is affected: %s", n)
-		}
-	}
+	affects(t, a.hears(t, "raised", "carrier"), vmA2)
+	a.heard(t, 1)
 }
 
 func TestAGuestPanic(t *testing.T) {
@@ -127,8 +119,9 @@ func TestLinuxGuest(t *testing.T) {
 		a.Forget()
 		must(t, w.libvirt.Tell(d.Name, "fill"))
 		n := fault(t, "io-error", "critical")
-		if !strings.Contains(strings.ToLower(n.Data.Alarm.Text), "enospc") && !strings.Contains(strings.ToLower(n.Data.Alarm.Text), "space") {
-			t.Errorf("the text does not say why: %q", n.Data.Alarm.Text)
+		alarms := ag.alarms()
+		if i := slices.IndexFunc(alarms, func(s standing) bool { return s.ID == n.Data.Alarm.ID }); i < 0 || !strings.Contains(alarms[i].Text, "enospc") {
+			t.Errorf("no alarm that says why: %+v", alarms)
 		}
 		_, err := w.host.Run("mount", "-o", "remount,size=64m", "/run/lab/small")
 		must(t, err)
@@ -168,7 +161,7 @@ func TestLinuxGuest(t *testing.T) {
 // A broken domain is named; the others are watched as ever.
 func TestBrokenMetadataHarmsNobodyElse(t *testing.T) {
 	broken := vm("vm-broken", 20, "", "br0")
-	broken.Metadata = `<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:owner><nova:project uuid="not a uuid &#9; "/></nova:owner><nova:ports><nova:port/></nova:ports></nova:instance>`
+	broken.Metadata = `<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:owner><nova:project/></nova:owner></nova:instance>`
 	must(t, w.libvirt.StartDomain(broken))
 	t.Cleanup(func() {
 		must(t, w.libvirt.Destroy(broken.Name))
@@ -180,9 +173,8 @@ func TestBrokenMetadataHarmsNobodyElse(t *testing.T) {
 	must(t, w.uplink0.Pull())
 	affects(t, a.hears(t, "raised", "carrier"), vmA1, vmA2)
 	affects(t, ops.hears(t, "raised", "carrier"), vmA1, vmA2, vmB1, broken)
-	said := strings.Contains(ag.Log(), broken.Name) || slices.ContainsFunc(ag.alarms(), func(s standing) bool { return strings.Contains(s.Resource, broken.UUID) })
-	if !said {
-		t.Error("neither an alarm nor the log names the broken domain")
+	if n := ops.hears(t, "raised", "unreadable"); !strings.Contains(n.Data.Alarm.Text, broken.Name) {
+		t.Errorf("the alarm does not name the domain: %s", n)
 	}
 }
 

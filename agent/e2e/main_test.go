@@ -376,6 +376,19 @@ func (c *consumer) hears(t *testing.T, transition, condition string) lab.Notific
 	return n
 }
 
+// learns waits for what says first that the fault stands. After a start that is not always the revision that raised the
+// alarm: a link may be known to be down before it is known whose domains hang on it.
+func (c *consumer) learns(t *testing.T, condition string) lab.Notification {
+	t.Helper()
+	n, err := c.Wait(patience, func(n lab.Notification) bool {
+		return n.Data.Alarm.State != "" && n.Data.Alarm.State != "cleared" && n.Data.Alarm.Condition == condition
+	})
+	if err != nil || len(n.Trouble) > 0 {
+		t.Fatalf("%s waits for %s: %v: %s", c.name, condition, err, n)
+	}
+	return n
+}
+
 // heard fails unless the consumer was told exactly this many things, all in all.
 func (c *consumer) heard(t *testing.T, want int) {
 	t.Helper()

@@ -35,7 +35,7 @@ func TestADamagedOutboxIsSetAsideAndNobodyGoesUntold(t *testing.T) {
 				t.Errorf("no file was set aside (%v); the directory holds %v", err, ls(t, lab.StateDir))
 			}
 			// The fault still stands and is told, as new: what the consumer knew is lost with the file.
-			affects(t, a.hears(t, "raised", "carrier"), vmA1, vmA2)
+			affects(t, a.learns(t, "network"), vmA1, vmA2)
 			must(t, w.libvirt.KillQEMU(vmA3.Name))
 			affects(t, a.hears(t, "raised", "crash"), vmA3)
 			must(t, w.uplink0.Plug())

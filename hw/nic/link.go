@@ -1,7 +1,6 @@
 package nic
 
 import (
-	"net"
 	"strconv"
 	"strings"
 
@@ -73,7 +72,7 @@ func newLink(from netlink.Link, dev device) link {
 	a := from.Attrs()
 	l := link{
 		index: a.Index, name: a.Name, master: a.MasterIndex, flags: a.RawFlags, operstate: a.OperState, device: dev,
-		facts: facts{mac: net.HardwareAddr(a.HardwareAddr).String(), mtu: a.MTU},
+		facts: facts{mac: a.HardwareAddr.String(), mtu: a.MTU},
 	}
 	// IFLA_LINK of a veth is its peer, which it doesn't stand on. With IFLA_LINK_NETNSID it is an index elsewhere.
 	below := func() {
@@ -118,6 +117,7 @@ func newLink(from netlink.Link, dev device) link {
 		switch l.kind {
 		case "macvlan", "ipvlan", "ipvtap", "vxlan":
 			below()
+		default:
 		}
 	}
 	if s, ok := a.Slave.(*netlink.BondSlave); ok {
@@ -139,8 +139,9 @@ func (l *link) id() correlate.ID {
 		return correlate.NewID(correlate.KindBond, l.name)
 	case kindBridge:
 		return correlate.NewID(correlate.KindBridge, l.name)
+	default:
+		return correlate.NewID(correlate.KindNIC, l.name)
 	}
-	return correlate.NewID(correlate.KindNIC, l.name)
 }
 
 // hasPorts reports whether links can be enslaved to it in a way that the topology knows.

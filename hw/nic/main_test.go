@@ -2,6 +2,7 @@ package nic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -222,7 +223,7 @@ func watchHost(t *testing.T, h *host, c Config, change ...func(*Source)) (*Sourc
 	go func() { done <- s.Run(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != context.Canceled {
+		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v, want %v", err, context.Canceled)
 		}
 	})

@@ -181,7 +181,15 @@ func TestFaultsAreReal(t *testing.T) {
 		Name: "linux", UUID: uuid(9), Guest: Linux, Agent: true, Watchdog: true, NICs: []NIC{nic(9)},
 		Disks: []Disk{{Path: "/run/lab/small/disk", Target: "vda"}},
 	}))
-	must(lv.Tell("linux", "agent-open", "agent-close"))
+	connected := func() bool {
+		out, err := h.Run("virsh", "-q", "dumpxml", "linux")
+		must(err)
+		return strings.Contains(out, "state='connected'")
+	}
+	must(lv.Tell("linux", "agent-open"))
+	eventually(t, "the guest agent", connected)
+	must(lv.Tell("linux", "agent-close"))
+	eventually(t, "the guest agent to be lost", func() bool { return !connected() })
 	must(lv.DetachNIC("linux", nic(9)))
 	must(lv.Tell("linux", "fill"))
 	eventually(t, "the full disk to pause the guest", func() bool {
