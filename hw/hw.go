@@ -6,6 +6,8 @@ package hw
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 )
@@ -60,4 +62,15 @@ type Health struct {
 	Sight Sight
 	// Text says what is wrong and the remedy; empty when clear.
 	Text string
+}
+
+// Contain runs f and returns a panic of it as an error. The supervisor catches the panics of Run's own goroutine only,
+// so whatever else a source starts runs in here.
+func Contain(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/paramedic-ha/paramedic/hw"
 )
 
 // socketBuffer is what the kernel may queue for us. A link message costs it 2 to 4 KiB, so this holds a few thousand:
@@ -64,7 +66,7 @@ func openFeed(ctx context.Context, ns netns.NsHandle, buffer int, bad func(error
 	f.wg.Go(func() {
 		defer cancel()
 		defer close(f.updates)
-		f.err = f.receive(bad)
+		f.err = hw.Contain(func() error { return f.receive(bad) })
 	})
 	return f, forced, nil
 }

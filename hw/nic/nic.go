@@ -117,7 +117,8 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 		questions: make(chan asked), answers: make(chan answered),
 	}
 	wg.Go(func() {
-		if err := ask(ctx, ns, w.questions, w.answers); ctx.Err() == nil {
+		err := hw.Contain(func() error { return ask(ctx, ns, w.questions, w.answers) })
+		if ctx.Err() == nil {
 			s.log.Warn("speed, duplex and firmware of links are not read", "error", err)
 		}
 	})
