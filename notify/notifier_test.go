@@ -224,3 +224,17 @@ func newTLSServer(t testing.TB) *httptest.Server {
 	t.Cleanup(s.Close)
 	return s
 }
+
+var discard = slog.New(slog.DiscardHandler)
+
+// count is how often a condition was reported.
+func (r *reports) count(c correlate.Condition) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.all {
+		if e.Condition == c {
+			n++
+		}
+	}
+	return n
+}

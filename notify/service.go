@@ -157,7 +157,8 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	now := n.cfg.Now()
 	s.ID, s.Version, s.Origin, s.Paused, s.Created = uuid.NewString(), 1, OriginAPI, "", now
 	if verify {
-		if err := n.verify(ctx, s); err != nil {
+		var err error
+		if s.Rate, err = n.verify(ctx, s); err != nil {
 			return Subscription{}, nil, err
 		}
 	}

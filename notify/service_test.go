@@ -223,7 +223,7 @@ func TestSubscribingVerifiesTheCallback(t *testing.T) {
 			return
 		}
 		w.Header().Set("WebHook-Allowed-Origin", "prod")
-		w.Header().Set("WebHook-Allowed-Rate", "*")
+		w.Header().Set("WebHook-Allowed-Rate", "600")
 	})
 	silent := newConsumer(t, nil)
 	wrong := newConsumer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"challenge":"x"}`)) })
@@ -231,6 +231,9 @@ func TestSubscribingVerifiesTheCallback(t *testing.T) {
 		s, _, err := n.Subscribe(t.Context(), Subscription{Name: "x", Endpoints: []string{url}, Secret: NewSecret(make([]byte, 32))}, true)
 		if ok != (err == nil) || err != nil && !errors.Is(err, ErrVerification) {
 			t.Errorf("%v", err)
+		}
+		if url == handshake.URL && s.Rate != 600 || url == c.URL && s.Rate != 0 {
+			t.Errorf("rate %d", s.Rate)
 		}
 		if !s.Secret.IsZero() {
 			t.Error("the secret is returned")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -20,8 +21,9 @@ import (
 const requestRate = "6000"
 
 // verify has every endpoint prove that it wants this subscription: by echoing a signed challenge, or by the handshake
-// of the CloudEvents HTTP webhook specification (section 4).
-func (n *Notifier) verify(ctx context.Context, s Subscription) error {
+// of the CloudEvents HTTP webhook specification (section 4). It returns the lowest rate allowed, in requests a minute;
+// 0 is any.
+func (n *Notifier) verify(ctx context.Context, s Subscription) (rate int, err error) {
 	out := newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now)
 	defer out.close()
 	for i, endpoint := range s.Endpoints {
@@ -29,11 +31,15 @@ func (n *Notifier) verify(ctx context.Context, s Subscription) error {
 		if echo == nil {
 			continue
 		}
-		if err := n.handshake(ctx, out, endpoint); err != nil {
-			return fmt.Errorf("%w: endpoints[%d]: challenge: %w; OPTIONS handshake: %w", ErrVerification, i, echo, err)
+		allowed, err := n.handshake(ctx, out, endpoint)
+		if err != nil {
+			return 0, fmt.Errorf("%w: endpoints[%d]: challenge: %w; OPTIONS handshake: %w", ErrVerification, i, echo, err)
+		}
+		if rate == 0 || allowed > 0 && allowed < rate {
+			rate = allowed
 		}
 	}
-	return nil
+	return rate, nil
 }
 
 func (n *Notifier) challenge(ctx context.Context, out *sender, s Subscription, endpoint string) error {
@@ -62,26 +68,29 @@ func (n *Notifier) challenge(ctx context.Context, out *sender, s Subscription, e
 	return nil
 }
 
-func (n *Notifier) handshake(ctx context.Context, out *sender, endpoint string) error {
+func (n *Notifier) handshake(ctx context.Context, out *sender, endpoint string) (rate int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodOptions, endpoint, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	req.Header.Set("User-Agent", n.cfg.UserAgent)
 	req.Header["WebHook-Request-Origin"] = []string{n.cfg.Label}
 	req.Header["WebHook-Request-Rate"] = []string{requestRate}
 	resp, err := out.transport.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("%s", plain(err))
+		return 0, fmt.Errorf("%s", plain(err))
 	}
 	drain(resp.Body, 0)
 	allowed := resp.Header.Values("WebHook-Allowed-Origin")
 	if resp.StatusCode/100 != 2 || !slices.ContainsFunc(allowed, func(o string) bool {
 		return o == "*" || strings.EqualFold(o, n.cfg.Label)
 	}) {
-		return fmt.Errorf("answered %d, and WebHook-Allowed-Origin doesn't name %q", resp.StatusCode, n.cfg.Label)
+		return 0, fmt.Errorf("answered %d, and WebHook-Allowed-Origin doesn't name %q", resp.StatusCode, n.cfg.Label)
 	}
-	return nil
+	if r, err := strconv.Atoi(resp.Header.Get("WebHook-Allowed-Rate")); err == nil && r > 0 {
+		rate = r
+	}
+	return rate, nil
 }

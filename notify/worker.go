@@ -34,6 +34,9 @@ type worker struct {
 func newWorker(n *Notifier, sub Subscription) *worker {
 	cfg := delivery.DefaultConfig()
 	cfg.MaxAge = n.cfg.MaxAge
+	if sub.Rate > 0 {
+		cfg.Spacing = time.Minute / time.Duration(sub.Rate)
+	}
 	w := &worker{
 		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		machine: delivery.New(cfg, n.cfg.Rand),

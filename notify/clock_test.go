@@ -1,0 +1,98 @@
+package notify
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// TestALongFailureIsReportedOnceAndHealed runs a whole Notifier on a virtual clock, over pipes.
+func TestALongFailureIsReportedOnceAndHealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var status, asked atomic.Int64
+		status.Store(503)
+		dial := func(context.Context, string, string) (net.Conn, error) {
+			if status.Load() == 0 {
+				return nil, errors.New("connection refused")
+			}
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				in := bufio.NewReader(there)
+				for {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, r.Body)
+					asked.Add(1)
+					resp := http.Response{StatusCode: int(status.Load()), ProtoMajor: 1, ProtoMinor: 1, ContentLength: 0}
+					if resp.Write(there) != nil {
+						return
+					}
+				}
+			}()
+			return here, nil
+		}
+		cfg, r := testConfig(t, t.TempDir())
+		cfg.Now, cfg.Rand, cfg.MaxAge = time.Now, func() float64 { return 1 }, time.Hour
+		cfg.Log = discard
+		n, err := newNotifier(cfg, dial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.SetFile([]Subscription{fileSub("a", "http://consumer/x")}); err != nil {
+			t.Fatal(err)
+		}
+		stop := run(t, n)
+		n.Publish(effects(alarm("a1", 1, correlate.Raised)))
+		time.Sleep(59 * time.Second)
+		if r.last(correlate.CondSubscription) != correlate.StatusUnknown {
+			t.Fatal("reported too early")
+		}
+		time.Sleep(10 * time.Minute)
+		if r.last(correlate.CondSubscription) != correlate.StatusFailed || r.count(correlate.CondSubscription) != 1 {
+			t.Fatalf("%d reports", r.count(correlate.CondSubscription))
+		}
+		// 200 ms doubling to 60 s: 9 tries in the first 51 s, then one a minute.
+		if got := asked.Load(); got < 17 || got > 20 {
+			t.Fatalf("asked %d times in 11 minutes", got)
+		}
+		status.Store(200)
+		time.Sleep(time.Minute)
+		if r.last(correlate.CondSubscription) != correlate.StatusOK || len(n.Deliveries("")) != 0 {
+			t.Fatal("not healed")
+		}
+		status.Store(500)
+		n.Publish(effects(alarm("a1", 2, correlate.Changed)))
+		time.Sleep(2 * time.Hour)
+		if len(n.Deliveries(DeliveryParked)) != 1 {
+			t.Fatalf("%+v", n.Deliveries(""))
+		}
+		stop()
+	})
+}
+
+// TestAConsumerWithARetryAfterIsLeftAlone, newer alarms included.
+func TestAConsumerWithARetryAfterIsLeftAlone(t *testing.T) {
+	c := newConsumer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat))
+		w.WriteHeader(503)
+	})
+	cfg, _ := testConfig(t, t.TempDir())
+	n, _ := start(t, cfg, fileSub("a", c.URL))
+	n.Publish(effects(alarm("a1", 1, correlate.Raised)))
+	eventually(t, "it is noted", func() bool { d := n.Deliveries(""); return len(d) == 1 && d[0].Attempts == 1 })
+	if next := time.Until(n.Deliveries("")[0].NextAttempt); next < 50*time.Second || next > time.Minute {
+		t.Fatalf("again in %v", next)
+	}
+}
