@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 		crashChild(dir, os.Getenv(crashURL))
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
+	goleak.VerifyTestMain(m)
 }
 
 // crashChild is the agent that gets killed: it publishes revisions without end, and says on standard output what is
@@ -44,7 +45,7 @@ func crashChild(dir, url string) {
 	}
 	go func() {
 		term := n.Restored().Term
-		standing := n.Restored().Alarms
+		standing := slices.Clone(n.Restored().Alarms)
 		for counter := uint64(1); ctx.Err() == nil; counter++ {
 			var a *correlate.Alarm
 			switch {

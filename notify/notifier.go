@@ -150,7 +150,11 @@ func (n *Notifier) Run(ctx context.Context) error {
 	n.dispatchLoop(ctx)
 
 	n.mu.Lock()
-	n.running.Store(false) // nothing is started from here on
+	n.running.Store(false)
+	for _, w := range n.list() { // whoever saw it running has started what it wanted; nothing is started from here on
+		w.mu.Lock()
+		w.mu.Unlock() //nolint:staticcheck // a barrier, not a section
+	}
 	n.mu.Unlock()
 	grace := time.AfterFunc(stopGrace, n.cancel)
 	n.group.Wait()

@@ -68,6 +68,7 @@ type Subscription struct {
 	Origin    Origin
 	Filter    Filter
 	Paused    string // why; empty when active
+	Verified  bool   // its endpoints proved that they want it; new ones must, too
 	Rate      int    // requests a minute that the consumer allowed in the OPTIONS handshake; 0: any
 	Created   time.Time
 }

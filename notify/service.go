@@ -155,12 +155,13 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		return Subscription{}, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	now := n.cfg.Now()
-	s.ID, s.Version, s.Origin, s.Paused, s.Created = uuid.NewString(), 1, OriginAPI, "", now
+	s.ID, s.Version, s.Origin, s.Paused, s.Created, s.Rate, s.Verified = uuid.NewString(), 1, OriginAPI, "", now, 0, false
 	if verify {
 		var err error
 		if s.Rate, err = n.verify(ctx, s); err != nil {
 			return Subscription{}, nil, err
 		}
+		s.Verified = true
 	}
 	n.mu.Lock()
 	w := newWorker(n, s)
@@ -202,19 +203,39 @@ func hide(s Subscription) Subscription {
 	return s
 }
 
-// Update changes a subscription; see Service. Of one from the file only Paused can be changed.
+// Update changes a subscription; see Service. Of one from the file only Paused can be changed. New endpoints of a
+// verified one are verified first.
 func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (Subscription, error) {
-	n.mu.Lock()
 	w := n.byID(id)
 	if w == nil {
-		n.mu.Unlock()
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
 	s := w.subscription()
 	if s.Origin == OriginFile && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil) {
-		n.mu.Unlock()
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
 	}
+	s = p.apply(s)
+	if err := s.Validate(); err != nil {
+		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if s.Verified && p.Endpoints != nil {
+		if _, err := n.verify(ctx, s); err != nil {
+			return Subscription{}, err
+		}
+	}
+	n.mu.Lock()
+	if n.byID(id) != w { // it ended while its endpoints were asked
+		n.mu.Unlock()
+		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
+	}
+	s = n.change(w, p.apply(w.subscription()), n.cfg.Now())
+	seq := n.box.put()
+	n.mu.Unlock()
+	n.box.await(ctx, seq, durableWait)
+	return hide(s), nil
+}
+
+func (p SubscriptionPatch) apply(s Subscription) Subscription {
 	if p.Name != nil {
 		s.Name = *p.Name
 	}
@@ -230,15 +251,7 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	if p.Paused != nil {
 		s.Paused = *p.Paused
 	}
-	if err := s.Validate(); err != nil {
-		n.mu.Unlock()
-		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	s = n.change(w, s, n.cfg.Now())
-	seq := n.box.put()
-	n.mu.Unlock()
-	n.box.await(ctx, seq, durableWait)
-	return hide(s), nil
+	return s
 }
 
 // Unsubscribe ends an API subscription and all it is owed.

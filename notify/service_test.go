@@ -232,6 +232,11 @@ func TestSubscribingVerifiesTheCallback(t *testing.T) {
 		if ok != (err == nil) || err != nil && !errors.Is(err, ErrVerification) {
 			t.Errorf("%v", err)
 		}
+		if ok {
+			if _, err := n.Update(t.Context(), s.ID, SubscriptionPatch{Endpoints: &[]string{silent.URL}}); !errors.Is(err, ErrVerification) {
+				t.Errorf("moved without proof: %v", err)
+			}
+		}
 		if url == handshake.URL && s.Rate != 600 || url == c.URL && s.Rate != 0 {
 			t.Errorf("rate %d", s.Rate)
 		}
@@ -442,4 +447,45 @@ func BenchmarkPublish(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
 		})
 	}
+}
+
+// BenchmarkPublishToWire is the way from Publish to the consumer's handler, one alarm at a time, over a warm connection.
+func BenchmarkCommitOfOne(b *testing.B) {
+	cfg, _ := testConfig(b, b.TempDir())
+	o, _, err := openOutbox(cfg.Dir, time.Now, discard)
+	if err != nil {
+		b.Fatal(err)
+	}
+	a := alarm("a", 1, correlate.Changed, "p0")
+	for b.Loop() {
+		o.put(write{place{shelfAlarms, "a"}, alarmRecord{Alarm: a}}, write{pairPlace("s", "a"), pairRecord{AlarmID: "a"}})
+		o.commit()
+	}
+	o.finish()
+}
+
+func BenchmarkPublishToWire(b *testing.B) {
+	arrived := make(chan time.Time, 1)
+	c := newConsumer(b, func(http.ResponseWriter, *http.Request) { arrived <- time.Now() })
+	cfg, _ := testConfig(b, b.TempDir())
+	cfg.Log = nil
+	n, _ := start(b, cfg, fileSub("a", c.URL))
+	var took []time.Duration
+	for i := range b.N {
+		a := alarm("a", uint64(i+1), correlate.Changed, "p0")
+		begin := time.Now()
+		n.Publish(effects(a))
+		took = append(took, (<-arrived).Sub(begin))
+		eventually(b, "it is settled", func() bool { return len(n.Deliveries("")) == 0 })
+	}
+	var box []time.Duration
+	for _, p := range n.Profile() {
+		box = append(box, p.Sent.Sub(p.Outbox))
+	}
+	slices.Sort(box)
+	b.ReportMetric(float64(box[len(box)/2].Microseconds()), "p50-send-us")
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+	b.ReportMetric(0, "ns/op")
 }

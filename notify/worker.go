@@ -108,10 +108,7 @@ func (w *worker) writes(eff delivery.Effects) []write {
 func (w *worker) rewake(at time.Time) {
 	if w.wakeAt.IsZero() || at.Before(w.wakeAt) {
 		w.wakeAt = at
-		select {
-		case w.kick <- struct{}{}:
-		default:
-		}
+		w.wake()
 	}
 }
 
@@ -132,10 +129,17 @@ func (w *worker) pump(now time.Time) {
 		w.n.group.Go(func() { w.deliver(s) })
 	}
 	w.judge(now)
-	w.wakeAt = eff.Wake
-	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && w.sub.Paused == "" && (w.wakeAt.IsZero() || f.Add(failingLong).Before(w.wakeAt)) {
-		w.wakeAt = f.Add(failingLong)
+	at := eff.Wake
+	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && w.sub.Paused == "" && (at.IsZero() || f.Add(failingLong).Before(at)) {
+		at = f.Add(failingLong)
 	}
+	if !at.Equal(w.wakeAt) {
+		w.wakeAt = at
+		w.wake()
+	}
+}
+
+func (w *worker) wake() {
 	select {
 	case w.kick <- struct{}{}:
 	default:
