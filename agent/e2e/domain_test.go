@@ -108,7 +108,6 @@ func TestLinuxGuest(t *testing.T) {
 			out, err := w.host.Run("virsh", "-q", "dumpxml", d.Name)
 			return err == nil && strings.Contains(out, "state='connected'")
 		}, ag.Log)
-		ag.logged(t, "agent")
 		must(t, w.libvirt.Tell(d.Name, "agent-close"))
 		fault(t, "guest-agent", "major")
 		must(t, w.libvirt.Tell(d.Name, "agent-open"))
