@@ -211,6 +211,12 @@ func TestTheFirstDeliveryFindsAWarmConnection(t *testing.T) {
 	})
 }
 
+// begun returns when a request has begun, and reads the rest of it in the background.
+func begun(c net.Conn) {
+	_, _ = io.ReadFull(c, make([]byte, 10))
+	go func() { _, _ = io.Copy(io.Discard, c) }()
+}
+
 // TestAHangAtAnyStageIsCutOff runs on a virtual clock over pipes; the HTTP and TLS on them are real.
 func TestAHangAtAnyStageIsCutOff(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -228,7 +234,7 @@ func TestAHangAtAnyStageIsCutOff(t *testing.T) {
 			time.Sleep(time.Hour)
 		}, totalTimeout, delivery.Retry},
 		"drip": {"http", func(c net.Conn) {
-			go func() { _, _ = io.Copy(io.Discard, c) }()
+			begun(c)
 			for _, b := range []byte("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n") {
 				time.Sleep(time.Second)
 				if _, err := c.Write([]byte{b}); err != nil {
@@ -237,7 +243,7 @@ func TestAHangAtAnyStageIsCutOff(t *testing.T) {
 			}
 		}, headerTimeout, delivery.Retry},
 		"body": {"http", func(c net.Conn) {
-			go func() { _, _ = io.Copy(io.Discard, c) }()
+			begun(c)
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
 			time.Sleep(time.Hour)
 		}, drainTimeout, delivery.Settled},
