@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
 	libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils
 	busybox-static iproute2 nftables iptables ethtool socat tini cpio kmod xz-utils
-	gcc libc6-dev make git curl ca-certificates
+	gcc libc6-dev make git curl jq ca-certificates
 )
 # What the guest's kernel needs as modules, in the order of loading; dependencies are found.
 modules=(virtio_pci virtio_blk virtio_console virtio_net pvpanic-mmio i6300esb)
