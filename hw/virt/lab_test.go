@@ -45,10 +45,10 @@ func TestMain(m *testing.M) {
 const enough = 90 * time.Second
 
 // eventually polls until ok or the patience ends.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(enough)
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		if time.Now().After(deadline) {
@@ -67,8 +67,8 @@ type world struct {
 	gone      map[correlate.ID]correlate.Gone
 	health    []hw.Health
 	fulls     int
-	emitted   chan struct{} // non-nil: told of each Emit
-	latency   []time.Duration
+	// eventDelays holds, for each delta with events that isn't full, the time since libvirt's word arrived.
+	eventDelays []time.Duration
 }
 
 func newWorld() *world {
@@ -94,13 +94,15 @@ func (w *world) Emit(_ context.Context, d correlate.Delta) error {
 		delete(w.resources, g.ID)
 		w.gone[g.ID] = g
 	}
+	if !d.Full && len(d.Events) > 0 {
+		w.eventDelays = append(w.eventDelays, now.Sub(d.Events[0].Observed))
+	}
 	for _, e := range d.Events {
 		if w.events[e.Resource] == nil {
 			w.events[e.Resource] = map[correlate.Condition]correlate.Event{}
 		}
 		w.events[e.Resource][e.Condition] = e
 		w.log = append(w.log, e)
-		w.latency = append(w.latency, now.Sub(e.Observed))
 	}
 	return nil
 }
@@ -162,7 +164,7 @@ func (w *world) said(id correlate.ID, c correlate.Condition, s correlate.Status)
 }
 
 // watch runs a source until the test ends.
-func watch(t *testing.T, cfg Config) *world {
+func watch(t testing.TB, cfg Config) *world {
 	t.Helper()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(testLog{t}, nil))
@@ -184,7 +186,7 @@ func watch(t *testing.T, cfg Config) *world {
 	return w
 }
 
-type testLog struct{ t *testing.T }
+type testLog struct{ t testing.TB }
 
 func (l testLog) Write(p []byte) (int, error) {
 	l.t.Log(strings.TrimSpace(string(p)))
@@ -193,7 +195,7 @@ func (l testLog) Write(p []byte) (int, error) {
 
 // host is a libvirtd in namespaces of its own: mounts, processes (all end with it), network.
 type host struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Reader
@@ -237,7 +239,7 @@ echo ready
 while read -r line; do eval "$line"; done
 `
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("this test makes namespaces and runs libvirtd: run it as root")

@@ -36,6 +36,11 @@ type client struct {
 	timeout time.Duration
 }
 
+// newClient makes a library object of its own for each connection: one that was disconnected can't be trusted again.
+func newClient(w *wire, timeout time.Duration) *client {
+	return &client{wire: w, lib: libvirt.NewWithDialer(dialers.NewAlreadyConnected(w)), timeout: timeout}
+}
+
 // call runs f, which calls libvirt. go-libvirt waits for ever: after the deadline the connection is cut, and with it
 // the call ends.
 func (c *client) call(what string, deadline time.Duration, f func() error) error {
@@ -116,8 +121,7 @@ func (r *run) session(parent context.Context) error {
 		return err
 	}
 	w := newWire(conn, func(err error) { r.log.Warn("libvirt event lost, reading all again", "err", err) })
-	// A new object for each connection: one that was disconnected can't be trusted to connect again.
-	c := &client{wire: w, lib: libvirt.NewWithDialer(dialers.NewAlreadyConnected(w)), timeout: r.Timeout}
+	c := newClient(w, r.Timeout)
 
 	ctx, stop := context.WithCancel(parent)
 	jobs, answers := make(chan job, 1), make(chan result, 1)
