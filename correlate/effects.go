@@ -19,6 +19,10 @@ type Effects struct {
 // Change is one new revision on its way to those who want it.
 type Change struct {
 	Alarm *Alarm
+	// Occurred and Observed are those of the event that caused this revision; of a revision that only follows, those of
+	// the latest event of the same call. Of a raise they are the alarm's own. Zero when no event did: a timer ended, the
+	// topology changed, an operator spoke.
+	Occurred, Observed time.Time
 	// Found is when the affected resources were known (Doctor's T02). The engine has no clock: the shell sets it.
 	Found time.Time
 }

@@ -43,6 +43,7 @@ type Engine struct {
 	started bool
 	now     time.Time
 	cause   cause
+	latest  cause // the latest event of this pass that changed anything
 
 	// pass numbers the calls, walk the traversals within them; marks in nodes and records compare with these.
 	pass, walk uint64
@@ -202,7 +203,7 @@ func (e *Engine) SetPolicies(now time.Time, policies []Policy) Effects {
 func (e *Engine) begin(now time.Time) {
 	e.pass++
 	e.seeds, e.loosened, e.changed, e.saved = e.seeds[:0], e.loosened[:0], e.changed[:0], e.saved[:0]
-	e.cause = cause{}
+	e.cause, e.latest = cause{}, cause{}
 	if e.started && now.Before(e.now) {
 		back := e.now.Sub(now)
 		for _, r := range e.timers { // all by the same amount: the heap's order stays

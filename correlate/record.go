@@ -24,6 +24,7 @@ type record struct {
 	evidence           map[string]string
 	occurred, observed time.Time
 	reason             string // why own ended
+	event              cause  // the event that changed it in pass heard
 
 	since time.Time // when the hold-down began
 	due   time.Time // end of the hold-down or of the impulse
@@ -33,7 +34,7 @@ type record struct {
 	parent   *record // whose consequence it is
 	children []*record
 
-	mentioned, dirty, told uint64 // the pass in which that was so
+	mentioned, heard, dirty, told uint64 // the pass in which that was so
 	next                   outcome
 }
 
@@ -113,6 +114,7 @@ func (e *Engine) observe(ev *Event) {
 				reason = ReasonRecovered
 			}
 			r.end(e, reason)
+			e.hear(r, ev)
 		}
 	case StatusFailed:
 		if r == nil {
@@ -130,19 +132,14 @@ func (e *Engine) fail(r *record, ev *Event) {
 	r.text, r.evidence = ev.Text, ev.Evidence
 	if r.asked != ev.Severity {
 		r.asked = ev.Severity
+		e.hear(r, ev)
 		e.seed(r.node)
 	}
 	if !r.own {
 		r.own, r.reason, r.source = true, "", ev.Source
+		e.hear(r, ev)
 		if r.alarm == nil {
-			r.observed = ev.Observed
-			if r.observed.IsZero() {
-				r.observed = e.now
-			}
-			r.occurred = ev.Occurred
-			if r.occurred.IsZero() {
-				r.occurred = r.observed
-			}
+			r.occurred, r.observed = r.event.occurred, r.event.observed
 			if r.def.HoldDown > 0 {
 				r.pending, r.since = true, e.now
 				e.schedule(r, e.now.Add(r.def.HoldDown))
@@ -158,8 +155,35 @@ func (e *Engine) fail(r *record, ev *Event) {
 	}
 }
 
-// cause is when the latest of the faults of this pass happened: what a group that fails with it inherits.
+// cause is when something happened and was seen. Engine.cause is that of the latest of the faults of a pass: what a
+// group that fails with it inherits.
 type cause struct{ occurred, observed time.Time }
+
+// hear notes the event that changes a record.
+func (e *Engine) hear(r *record, ev *Event) {
+	c := cause{ev.Occurred, ev.Observed}
+	if c.observed.IsZero() {
+		c.observed = e.now
+	}
+	if c.occurred.IsZero() {
+		c.occurred = c.observed
+	}
+	r.event, r.heard = c, e.pass
+	if c.observed.After(e.latest.observed) {
+		e.latest = c
+	}
+}
+
+// causeOf is what Change says of the revision that a record is about to make.
+func (e *Engine) causeOf(r *record) cause {
+	switch {
+	case r.alarm == nil:
+		return cause{r.occurred, r.observed}
+	case r.heard == e.pass:
+		return r.event
+	}
+	return e.latest
+}
 
 func (e *Engine) causedBy(r *record) {
 	if r.observed.After(e.cause.observed) {

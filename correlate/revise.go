@@ -105,7 +105,8 @@ func (e *Engine) write(tell []*record) Effects {
 	for i, r := range tell {
 		e.counter++
 		a := new(Alarm)
-		eff.Save[i], eff.Publish[i].Alarm, r.told = a, a, e.pass
+		c := e.causeOf(r)
+		eff.Save[i], eff.Publish[i], r.told = a, Change{Alarm: a, Occurred: c.occurred, Observed: c.observed}, e.pass
 		rev := Revision{Term: e.term, Counter: e.counter}
 		if r.alarm != nil {
 			*a = *r.alarm
