@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +51,8 @@ type Agent struct {
 	loop     *loop
 	self     *queue
 
-	mu          sync.Mutex // of what Start, Reload and Stop change
+	reloading   sync.Mutex // held by whoever changes what runs: it waits for sources, so nobody who asks needs it
+	mu          sync.Mutex // of the fields below; never held while waiting
 	config      *config.Config
 	pending     []built
 	started     time.Time
@@ -66,9 +68,6 @@ type Agent struct {
 // New builds everything that the configuration names and starts nothing but the opening of the outbox. An error names
 // what could not be set up.
 func New(opts Options) (*Agent, error) {
-	if opts.sources == nil {
-		opts.sources = sourceTable()
-	}
 	c := opts.Config
 	a := &Agent{
 		version:     opts.Version,
@@ -79,6 +78,9 @@ func New(opts Options) (*Agent, error) {
 		supervisors: make(map[string]*supervisor),
 		failed:      make(chan error, 4), // one per long-running part; each sends once at the most
 		stopped:     make(chan struct{}),
+	}
+	if a.specs == nil {
+		a.specs = sourceTable(a.missedLinks)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -133,11 +135,14 @@ func (a *Agent) closeUnstarted() error {
 	return nil
 }
 
-// Start runs the agent and returns when it watches; Stop ends it. It is called once.
+// Start sets everything going and returns; Ready tells when the sources have stated what they see, and Stop ends it.
+// It is called once.
 func (a *Agent) Start() error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.started = time.Now()
+	a.mu.Unlock()
 
 	// The notifier outlives the loop, and the loop the sources, so that nothing that was seen is lost on the way down.
 	a.background("the notifier", a.notifier.Run)
@@ -146,7 +151,7 @@ func (a *Agent) Start() error {
 
 	running, cancel := context.WithCancel(context.Background())
 	a.running = running
-	a.stops = append(a.stops, func() {
+	a.onStop(func() {
 		cancel()
 		for _, s := range a.supervised() {
 			s.stop()
@@ -155,6 +160,12 @@ func (a *Agent) Start() error {
 	a.swap(a.pending)
 	a.pending = nil
 	return nil
+}
+
+func (a *Agent) onStop(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stops = append(a.stops, f)
 }
 
 // background runs f until Stop reaches it; an end before that is a failure of the agent.
@@ -169,22 +180,21 @@ func (a *Agent) background(what string, f func(context.Context) error) {
 			a.log.Error("a part did not end cleanly", "part", what, "err", err)
 		}
 	}()
-	a.stops = append(a.stops, func() {
+	a.onStop(func() {
 		cancel()
 		<-done
 	})
 }
 
-// swap replaces the sources that are not kept. The caller holds mu.
+// swap replaces the sources that are not kept. The caller holds reloading.
 func (a *Agent) swap(sources []built) {
 	for _, b := range sources {
 		if b.keep {
 			continue
 		}
 		name := b.spec.name
-		if old := a.supervisors[name]; old != nil {
-			old.stop()
-			delete(a.supervisors, name)
+		if old := a.supervise(name, nil); old != nil {
+			old.retire()
 		}
 		if b.source == nil {
 			// What it stated is no longer watched: it leaves the topology.
@@ -192,9 +202,21 @@ func (a *Agent) swap(sources []built) {
 			continue
 		}
 		s := newSupervisor(b.source, a.loop.queue(name), a.self, a.log, time.Now)
-		a.supervisors[name] = s
 		s.start(a.running)
+		a.supervise(name, s)
 	}
+}
+
+// supervise puts s (nil: nobody) into the place of the source's supervisor and returns the one of before.
+func (a *Agent) supervise(name string, s *supervisor) (before *supervisor) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before = a.supervisors[name]
+	delete(a.supervisors, name)
+	if s != nil {
+		a.supervisors[name] = s
+	}
+	return before
 }
 
 // supervised lists the running sources in the order of their urgency.
@@ -242,6 +264,8 @@ func (a *Agent) Stop(ctx context.Context) error {
 	a.stopOnce.Do(func() {
 		go func() {
 			defer close(a.stopped)
+			a.reloading.Lock() // a reload that runs comes to its end, and none begins
+			defer a.reloading.Unlock()
 			a.mu.Lock()
 			stops := a.stops
 			a.stopping = true
@@ -261,30 +285,44 @@ func (a *Agent) Stop(ctx context.Context) error {
 
 // Why a reload is refused as a whole.
 var (
-	errRestart  = errors.New("this key can't change while the agent runs: restart it")
+	errRestart  = errors.New("can't change while the agent runs: restart it")
 	errStopping = errors.New("the agent is stopping")
 )
 
+// needRestart names the keys that differ and are read at start only.
+func needRestart(old, c *config.Config) []string {
+	var keys []string
+	for _, k := range []struct {
+		key  string
+		same bool
+	}{
+		{"node.name", old.Node.Name == c.Node.Name},
+		{"cluster.label", old.Cluster.Label == c.Cluster.Label},
+		{"api.socket", old.API.Socket == c.API.Socket},
+		{"notify.dir", old.Notify.Dir == c.Notify.Dir},
+		{"notify.retry.max_age", old.Notify.Retry.MaxAge == c.Notify.Retry.MaxAge},
+		{"notify.allow_callbacks", slices.Equal(old.Notify.AllowCallbacks, c.Notify.AllowCallbacks)},
+		{"log.format", old.Log.Format == c.Log.Format},
+	} {
+		if !k.same {
+			keys = append(keys, k.key)
+		}
+	}
+	return keys
+}
+
 // Reload takes over a new configuration: all of it, or on an error none.
 func (a *Agent) Reload(c *config.Config) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stopping {
+	old, stopping := a.config, a.stopping
+	a.mu.Unlock()
+	if stopping {
 		return errStopping
 	}
-	old := a.config
-	for key, same := range map[string]bool{
-		"node.name":     old.Node.Name == c.Node.Name,
-		"cluster.label": old.Cluster.Label == c.Cluster.Label,
-		"api":           old.API == c.API,
-		"notify.dir":    old.Notify.Dir == c.Notify.Dir,
-		"notify.retry":  old.Notify.Retry == c.Notify.Retry,
-		"notify.allow_callbacks": slices.Equal(old.Notify.AllowCallbacks,
-			c.Notify.AllowCallbacks),
-	} {
-		if !same {
-			return fmt.Errorf("reload %s: %w", key, errRestart)
-		}
+	if keys := needRestart(old, c); len(keys) > 0 {
+		return fmt.Errorf("reload: %s %w", strings.Join(keys, ", "), errRestart)
 	}
 	sources, err := buildSources(a.specs, old, c, a.log)
 	if err != nil {
@@ -294,7 +332,9 @@ func (a *Agent) Reload(c *config.Config) error {
 	if err := a.notifier.SetFile(c.Subscriptions()); err != nil {
 		return fmt.Errorf("reload the subscriptions: %w", err)
 	}
+	a.mu.Lock()
 	a.config = c
+	a.mu.Unlock()
 	a.swap(sources)
 	a.stateSelf(c, false)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)

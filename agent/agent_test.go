@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -191,6 +192,30 @@ func TestARestartWithoutAChangeMakesNoRevision(t *testing.T) {
 	}
 }
 
+func TestALinkSourceIsToldWhatVanishedBeforeTheRestart(t *testing.T) {
+	c := testConfig(t)
+	bridge := correlate.Resource{ID: "bridge/br0", Needs: []correlate.Need{{Of: []correlate.ID{"nic/eth0"}}}}
+	a := start(t, c, oneSource("nic", func(ctx context.Context, sink hw.Sink) error {
+		for _, d := range []correlate.Delta{
+			{Source: "nic", Full: true, Set: []correlate.Resource{{ID: "nic/eth0"}, bridge}},
+			{Source: "nic", Gone: []correlate.Gone{{ID: "nic/eth0", Reason: correlate.GoneVanished}}},
+		} {
+			if err := sink.Emit(ctx, d); err != nil {
+				return err
+			}
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	awaitAlarm(t, a, "nic/eth0", correlate.CondGone, correlate.Raised)
+	stop(t, a)
+	b := start(t, c, oneSource("nic", func(ctx context.Context, _ hw.Sink) error { <-ctx.Done(); return ctx.Err() }))
+	missed, err := b.missedLinks(t.Context())
+	if err != nil || len(missed) != 1 || !slices.Equal(missed["nic/eth0"], []correlate.ID{"bridge/br0"}) {
+		t.Errorf("missed: %v, %v", missed, err)
+	}
+}
+
 func TestWhatWasWrongWithUsBeforeTheRestartClears(t *testing.T) {
 	c := testConfig(t)
 	a := start(t, c, oneSource("nic", func(ctx context.Context, sink hw.Sink) error {
@@ -245,9 +270,7 @@ func TestAPartThatEndsByItselfIsTold(t *testing.T) {
 		return ctx.Err()
 	}))
 	boom := errors.New("boom")
-	a.mu.Lock()
 	a.background("a part", func(context.Context) error { return boom })
-	a.mu.Unlock()
 	if err := <-a.Failed(); !errors.Is(err, boom) {
 		t.Errorf("failed with %v, want %v", err, boom)
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -21,7 +22,7 @@ type sourceSpec struct {
 }
 
 // sourceTable is every source there is, the most urgent first: the loop looks at their queues in this order.
-func sourceTable() []sourceSpec {
+func sourceTable(missedLinks func(context.Context) (map[correlate.ID][]correlate.ID, error)) []sourceSpec {
 	return []sourceSpec{
 		{
 			name: "nic",
@@ -32,7 +33,7 @@ func sourceTable() []sourceSpec {
 				return c.HW.NIC
 			},
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
-				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Log: log})
+				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Missed: missedLinks, Log: log})
 			},
 		},
 		{
@@ -96,6 +97,19 @@ func enabled(sources []built) []string {
 		}
 	}
 	return names
+}
+
+// missedLinks is what the alarms say of links that vanished, for a link source that starts.
+func (a *Agent) missedLinks(ctx context.Context) (map[correlate.ID][]correlate.ID, error) {
+	missed := make(map[correlate.ID][]correlate.ID)
+	err := a.Query(ctx, func(e *correlate.Engine) {
+		for _, alarm := range e.Alarms() {
+			if alarm.Source == "nic" && len(alarm.NeededBy) > 0 {
+				missed[alarm.Key.Resource] = alarm.NeededBy
+			}
+		}
+	})
+	return missed, err
 }
 
 func hostID(c *config.Config) correlate.ID { return correlate.NewID(correlate.KindHost, c.Node.Name) }

@@ -83,7 +83,9 @@ func drawDelta(t *rapid.T, now time.Time) Delta {
 func whole() []Delta {
 	return []Delta{
 		{Source: "nic", Full: true, Set: []Resource{
-			{ID: "nic/eth0"}, {ID: "nic/eth1"}, {ID: "nic/eth2"},
+			{ID: "nic/eth0"},
+			{ID: "nic/eth1"},
+			{ID: "nic/eth2"},
 			{ID: "bond/bond0", Needs: []Need{{Mode: KOfN, K: 1, Of: []ID{"nic/eth0", "nic/eth1"}, Condition: CondCarrier}}},
 			{ID: "bridge/br0", Needs: []Need{{Of: []ID{"bond/bond0"}}}},
 			{ID: "nic/tap0", Needs: []Need{{Of: []ID{"bridge/br0"}}}},

@@ -35,7 +35,7 @@ type record struct {
 	children []*record
 
 	mentioned, heard, dirty, told uint64 // the pass in which that was so
-	next                   outcome
+	next                          outcome
 }
 
 // outcome is what a pass finds for a record; it becomes a revision if it differs from the last one.

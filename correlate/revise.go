@@ -80,9 +80,9 @@ func (e *Engine) revise(dirty []*record) Effects {
 		case r.stands():
 			if r.alarm == nil || r.differs() {
 				tell = append(tell, r)
-			} else if r.alarm.Lost != r.node.lost || r.alarm.Source != r.source { // nothing to tell, but the next run must know
+			} else if r.outdated() { // nothing to tell, but the next run must know
 				a := *r.alarm
-				a.Lost, a.Source = r.node.lost, r.source
+				r.sign(&a)
 				r.alarm = &a
 				e.saved = append(e.saved, r)
 			}
@@ -154,7 +154,8 @@ func (e *Engine) describe(r *record, a *Alarm) {
 	a.Severity, a.State, a.Affected, a.AtRisk = o.severity, o.state, o.affected, o.atRisk
 	a.EventType, a.ProbableCause, a.AbstractCause = d.EventType, d.ProbableCause, d.AbstractCause
 	a.Confidence = ConfidenceConfirmed
-	a.Source, a.Evidence, a.Lost = r.source, r.evidence, r.node.lost
+	a.Evidence = r.evidence
+	r.sign(a)
 	if a.Text = r.text; a.Text == "" {
 		a.Text = d.Text
 	}
@@ -166,6 +167,35 @@ func (e *Engine) describe(r *record, a *Alarm) {
 	a.Under, a.RootCause = "", true
 	a.Correlated = r.members(nil)
 	slices.Sort(a.Correlated)
+}
+
+// sign notes what only the next run must know.
+func (r *record) sign(a *Alarm) {
+	a.Source, a.Lost = r.source, r.node.lost
+	if !r.frozen {
+		a.NeededBy = r.node.missedBy()
+	}
+}
+
+// outdated reports whether that has changed.
+func (r *record) outdated() bool {
+	a := r.alarm
+	return a.Lost != r.node.lost || a.Source != r.source || !r.frozen && !slices.Equal(a.NeededBy, r.node.missedBy())
+}
+
+// missedBy lists the physical holders of a lost resource. Who states virtual ones names what they need anyway.
+func (n *node) missedBy() []ID {
+	if !n.lost {
+		return nil
+	}
+	var ids []ID
+	for _, ed := range n.up {
+		if id := ed.holder.id; !id.Kind().Virtual() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // differs reports whether a standing record has something new to say. Text and evidence alone are nothing new, and

@@ -102,6 +102,9 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			if ids := s.engine.Correlated(a.ID); len(ids) > 0 && a.RootCause {
 				fmt.Fprintf(&out, "    explains: %s\n", s.names(ids))
 			}
+			if len(a.NeededBy) > 0 {
+				fmt.Fprintf(&out, "    missed by %s\n", a.NeededBy)
+			}
 			if a.Ack != nil {
 				fmt.Fprintf(&out, "    acknowledged by %s\n", a.Ack.By)
 			}

@@ -39,6 +39,9 @@ type Config struct {
 	Include, Exclude []string
 	Root             hw.Root
 	Log              *slog.Logger // nil: none
+	// Missed tells, at the start of each Run, which links stand as vanished, and the bridges, bonds and links that need
+	// them (correlate.Alarm.NeededBy): no list shows what is missing. nil: none. An error ends the Run.
+	Missed func(context.Context) (map[correlate.ID][]correlate.ID, error)
 	// Namespace is the path of a network namespace; empty: the one that the process is in.
 	Namespace string
 }
@@ -64,7 +67,10 @@ type Stats struct {
 	Relists     uint64 // all lists, the periodic ones included
 }
 
-var _ hw.Source = (*Source)(nil)
+var (
+	_ hw.Source  = (*Source)(nil)
+	_ hw.Counted = (*Source)(nil)
+)
 
 // New checks the configuration. Its error names every glob that is malformed.
 func New(c Config) (*Source, error) {
@@ -97,6 +103,14 @@ func (s *Source) Stats() Stats {
 	return Stats{c.updates.Load(), c.resyncs.Load(), c.overruns.Load(), c.undecodable.Load(), c.relists.Load()}
 }
 
+// Counts implements hw.Counted.
+func (s *Source) Counts() map[string]uint64 {
+	st := s.Stats()
+	return map[string]uint64{
+		"updates": st.Updates, "resyncs": st.Resyncs, "overruns": st.Overruns, "undecodable": st.Undecodable, "relists": st.Relists,
+	}
+}
+
 // Run implements hw.Source.
 func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 	ns := netns.None()
@@ -115,6 +129,13 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 		Source: s, sink: sink, ns: ns,
 		table:     newTable(s.config.Root, s.config.Include, s.config.Exclude),
 		questions: make(chan asked), answers: make(chan answered),
+	}
+	if s.config.Missed != nil {
+		missed, err := s.config.Missed(ctx)
+		if err != nil {
+			return fmt.Errorf("ask which links are missed: %w", err)
+		}
+		w.table.remember(missed)
 	}
 	wg.Go(func() {
 		err := hw.Contain(func() error { return ask(ctx, ns, w.questions, w.answers) })

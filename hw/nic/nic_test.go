@@ -1,6 +1,8 @@
 package nic
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -63,6 +65,36 @@ func TestDeletedUplinkIsStillNeededByItsBridge(t *testing.T) {
 	l.awaitStated(t, "nic/up0")
 	l.awaitStatus(t, "nic/up0", correlate.CondCarrier, correlate.StatusOK)
 	l.await(t, "the bridge needs it again", func() bool { return l.needs("bridge/br0") == "all-of:nic/up0" })
+}
+
+func TestLinkThatVanishedInAnEarlierRunIsStillNeeded(t *testing.T) {
+	h := newHost(t)
+	h.ip(bridged)
+	h.ip("link del up0\nlink add br1 type bridge\ntuntap add vnet1 mode tap\nlink set vnet1 master br1\nlink del br1")
+	_, l := watchHost(t, h, Config{
+		Include: []string{"up*"},
+		Missed: func(context.Context) (map[correlate.ID][]correlate.ID, error) {
+			return map[correlate.ID][]correlate.ID{"nic/up0": {"bridge/br0"}, "bridge/br1": {"nic/vnet1"}}, nil
+		},
+	})
+	l.awaitStated(t, "bridge/br0", "nic/vnet0", "nic/vnet1")
+	l.await(t, "the bridge misses its uplink, the tap its bridge", func() bool {
+		return l.needs("bridge/br0") == "all-of:nic/up0" && l.needs("nic/vnet1") == "all-of:bridge/br1"
+	})
+	h.ip("link add up0 type veth peer name wire\nlink set up0 up\nlink add br1 type bridge")
+	l.await(t, "it returned and is no port, so nothing needs it", func() bool { return l.needs("bridge/br0") == "" })
+	l.await(t, "the tap has a second to become a port again", func() bool { return l.needs("nic/vnet1") == "" })
+}
+
+func TestRunEndsWhenNobodySaysWhatIsMissed(t *testing.T) {
+	loopGone := errors.New("the loop does not answer")
+	s, err := New(Config{Missed: func(context.Context) (map[correlate.ID][]correlate.ID, error) { return nil, loopGone }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context(), newLedger()); !errors.Is(err, loopGone) {
+		t.Errorf("Run returned %v", err)
+	}
 }
 
 func TestPortTakenOutOfItsBridgeIsNoLongerNeeded(t *testing.T) {

@@ -28,6 +28,7 @@ type table struct {
 	links   map[int]link
 	held    map[int]hold
 	ghosts  map[correlate.ID]ghost
+	orphans map[correlate.ID]correlate.ID // by port: the master that it lost before we saw it; only until the first list
 	details map[int]details
 	rates   map[int]errorRate
 
@@ -62,6 +63,22 @@ func newTable(root hw.Root, include, exclude []string) *table {
 	}
 }
 
+// remember takes up what vanished before this table was made, and who needs it.
+func (t *table) remember(missed map[correlate.ID][]correlate.ID) {
+	t.orphans = map[correlate.ID]correlate.ID{}
+	for lost, holders := range missed {
+		for _, holder := range holders {
+			switch {
+			case match(t.exclude, lost.Name()):
+			case holder.Kind() == correlate.KindBridge || holder.Kind() == correlate.KindBond:
+				t.ghosts[lost] = ghost{holder}
+			default:
+				t.orphans[holder] = lost
+			}
+		}
+	}
+}
+
 // apply takes in a link as a message showed it. inDump is true for answers to a dump: only those hold the VFs.
 func (t *table) apply(from netlink.Link, inDump bool, now time.Time) {
 	index := from.Attrs().Index
@@ -92,6 +109,9 @@ func (t *table) apply(from netlink.Link, inDump bool, now time.Time) {
 		if m, ok := t.links[prev.master]; ok && m.hasPorts() {
 			t.held[index] = hold{m.id(), now.Add(settle)}
 		}
+	}
+	if lost, ok := t.orphans[l.id()]; ok && l.master == 0 {
+		t.held[index] = hold{master: lost}
 	}
 	delete(t.ghosts, l.id())
 	if !known && l.hasPorts() { // who waited for it has a moment to become its port again
@@ -189,6 +209,9 @@ func (t *table) relist(l listing, now time.Time) {
 		t.apply(from, true, now)
 		t.count(from, now)
 	}
+	if !l.interrupted {
+		t.orphans = nil
+	}
 	t.shape = true // what sysfs says of functions has no messages
 }
 
@@ -234,7 +257,6 @@ func match(globs []string, name string) bool {
 // delta returns everything that is to be told since the last delta; with full, everything. edges come first.
 func (t *table) delta(full bool, now time.Time) correlate.Delta {
 	d := correlate.Delta{Full: full}
-	maps.DeleteFunc(t.ghosts, func(_ correlate.ID, g ghost) bool { return !t.isStated(g.master) })
 	next := t.stated
 	if full || t.shape {
 		next = map[correlate.ID]statement{}
@@ -286,6 +308,7 @@ func (t *table) delta(full bool, now time.Time) correlate.Delta {
 		}
 	}
 	t.stated, t.shape, t.events = next, false, nil
+	maps.DeleteFunc(t.ghosts, func(_ correlate.ID, g ghost) bool { return !t.isStated(g.master) })
 	clear(t.dirty)
 	clear(t.gone)
 	slices.SortFunc(d.Set, func(a, b correlate.Resource) int { return cmp.Compare(a.ID, b.ID) })

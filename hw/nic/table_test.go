@@ -296,6 +296,44 @@ func TestTapThatLeftItsBridge(t *testing.T) {
 	}
 }
 
+func TestWhatVanishedBeforeTheStartIsStillNeeded(t *testing.T) {
+	table := newTable(nowhere(t), nil, []string{"excluded"})
+	table.remember(map[correlate.ID][]correlate.ID{
+		"nic/eth1":     {"bond/bond0"},
+		"nic/excluded": {"bridge/br0"},
+		"nic/gone":     {"bridge/br9"}, // a bridge that is no more either
+		"bridge/br1":   {"nic/vnet1"},
+		"bridge/br0":   {"nic/vnet0"}, // both are there, and belong together
+		"nic/eth0":     {"bond/bond0"},
+	})
+	all := bondMessages()
+	vnet1 := message{index: 12, name: "vnet1", flags: running, attrs: []*nl.RtAttr{
+		info("tun", nl.NewRtAttr(nl.IFLA_TUN_TYPE, nl.Uint8Attr(unix.IFF_TAP))),
+	}}
+	var l listing
+	for _, m := range append(all[:1:1], append(all[2:], vnet1)...) { // all but eth1
+		l.links = append(l.links, mustDecode(t, m).link)
+	}
+	table.relist(l, clock())
+	table.delta(true, clock())
+	for range 2 {
+		check(t, "needs of the bond", showNeeds(table.stated["bond/bond0"].resource.Needs), "1-of(carrier):nic/eth0,nic/eth1")
+		check(t, "needs of the bridge", showNeeds(table.stated["bridge/br0"].resource.Needs), "all-of:bond/bond0")
+		check(t, "needs of a tap on it", showNeeds(table.stated["nic/vnet0"].resource.Needs), "all-of:bridge/br0")
+		check(t, "needs of a tap without bridge", showNeeds(table.stated["nic/vnet1"].resource.Needs), "all-of:bridge/br1")
+		table.relist(l, clock())
+		table.delta(false, clock())
+	}
+	check(t, "ghosts", len(table.ghosts), 1)
+
+	apply(t, table, all[1])
+	vnet1.attrs = append(vnet1.attrs, u32(unix.IFLA_MASTER, 9))
+	apply(t, table, vnet1)
+	table.delta(false, clock())
+	check(t, "ghosts after the return", len(table.ghosts), 0)
+	check(t, "needs of the tap after a bridge took it", showNeeds(table.stated["nic/vnet1"].resource.Needs), "all-of:bridge/br0")
+}
+
 func TestUnusedPortRaisesNothing(t *testing.T) {
 	table := newTable(nowhere(t), nil, nil)
 	port := message{index: 2, name: "eth0", attrs: onPCI("0000:01:00.0")}
