@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -218,18 +217,4 @@ func (lv *Libvirt) State(name string) (libvirt.DomainState, int32, error) {
 		return err
 	})
 	return libvirt.DomainState(state), reason, err
-}
-
-// KillQEMU is kill -9 of the domain's process.
-func (lv *Libvirt) KillQEMU(name string) error {
-	pid, err := os.ReadFile(lv.host.Path("/run/libvirt/qemu/" + name + ".pid"))
-	if err != nil {
-		return fmt.Errorf("host %s: find qemu of %s: %w", lv.host.Name, name, err)
-	}
-	// The number counts in the host's PID namespace, so the signal is sent from there.
-	out, err := lv.host.Run("kill", "-9", strings.TrimSpace(string(pid)))
-	if err != nil {
-		return fmt.Errorf("kill qemu of %s: %w: %s", name, err, out)
-	}
-	return nil
 }
