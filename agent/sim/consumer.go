@@ -158,13 +158,3 @@ func (c *consumer) take(n notification) {
 
 // crash ends the requests that it has under way; what it has taken in stays.
 func (c *consumer) crash() { c.life++ }
-
-// standing counts what it believes to stand.
-func (c *consumer) standing() (n int) {
-	for _, h := range c.holds {
-		if h.standing {
-			n++
-		}
-	}
-	return n
-}
