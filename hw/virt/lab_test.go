@@ -150,7 +150,7 @@ func (w *world) sight() hw.Sight {
 	return w.health[len(w.health)-1].Sight
 }
 
-// failures counts how often a condition was said to be failed anew.
+// said counts how often a status of a condition was said.
 func (w *world) said(id correlate.ID, c correlate.Condition, s correlate.Status) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

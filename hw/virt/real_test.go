@@ -27,7 +27,6 @@ func TestAKilledDomainIsAFaultAndADestroyedOneIsNot(t *testing.T) {
 	w := watch(t, Config{Socket: h.readOnlySocket(), Host: "host/h", Resync: 500 * time.Millisecond})
 	eventually(t, "a is watched", func() bool { r, ok := w.resource(a.id()); return ok && !r.Inactive })
 	r, _ := w.resource(correlate.ID("vnic/" + uuidA + "/" + macA))
-	t.Logf("%+v", r)
 	if len(r.Needs) != 1 || r.Needs[0].Of[0] != "nic/vnet0" {
 		t.Errorf("needs of the vnic: %+v, want its tap", r.Needs)
 	}
