@@ -37,6 +37,7 @@ type Rule struct {
 	// AckClears: an acknowledgement clears it although the condition is Level (hardware taken out on purpose).
 	AckClears bool
 	Text      string // one sentence: what it means
+	Remedy    string // what an operator does about it
 }
 
 // The conditions that sources of this version report.
@@ -88,103 +89,123 @@ var table = [...]Rule{
 	{
 		Condition: CondCarrier, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning, Follows: true,
 		EventType: TypeCommunications, ProbableCause: "loss-of-signal", AbstractCause: CauseNetwork,
-		Text: "the link is enabled and has no carrier",
+		Text:   "the link is enabled and has no carrier",
+		Remedy: "Look at the cable, the transceiver and the switch port. On a bond, at its legs; on a VLAN or macvtap, at its parent.",
 	},
 	{
 		Condition: CondDisabled, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning,
 		EventType: TypeCommunications, ProbableCause: "out-of-service", AbstractCause: CauseNetwork,
-		Text: "the link is administratively down",
+		Text:   "the link is administratively down",
+		Remedy: "Find out who ran `ip link set … down`; set it up again. An adapter that is taken out of use for good: take it out of its bond or bridge.",
 	},
 	{
 		Condition: CondGone, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning, AckClears: true,
 		EventType: TypeEquipment, ProbableCause: "equipment-malfunction",
-		Text: "it was there and has vanished",
+		Text:   "it was there and has vanished",
+		Remedy: "Plug it in again, rescan the bus, or look in the kernel log why its driver let go. Acknowledge the alarm when it was taken out on purpose.",
 	},
 	{
 		Condition: CondLinkErrors, State: StateDegraded, Severity: SeverityMinor, Absorbed: SeverityWarning,
 		EventType: TypeCommunications, ProbableCause: "lan-error", AbstractCause: CauseNetwork,
-		Text: "the link's error counters rise faster than they should",
+		Text:   "the link's error counters rise faster than they should",
+		Remedy: "Exchange the cable or the transceiver; compare the counters of the switch port. The figures are in the alarm's text.",
 	},
 	{
 		Condition: CondCrash, State: StateFailed, Severity: SeverityCritical,
 		EventType: TypeProcessingError, ProbableCause: "software-program-abnormally-terminated", AbstractCause: CauseCompute,
-		Text: "the domain's process died",
+		Text:   "the domain's process died",
+		Remedy: "Read the domain's log (/var/log/libvirt/qemu) and the kernel's (out of memory?); start the domain again.",
 	},
 	{
 		Condition: CondGuestPanic, Mode: Impulse, Hold: impulseHold, State: StateFailed, Severity: SeverityCritical,
 		EventType: TypeProcessingError, ProbableCause: "software-program-error", AbstractCause: CauseCompute,
-		Text: "the guest's kernel panicked",
+		Text:   "the guest's kernel panicked",
+		Remedy: "The guest's owner reads its console and crash dump; it is restarted by its `on_crash` action, or by hand.",
 	},
 	{
 		Condition: CondWatchdog, Mode: Impulse, Hold: impulseHold, State: StateFailed, Severity: SeverityMajor,
 		EventType: TypeProcessingError, ProbableCause: "software-program-error", AbstractCause: CauseCompute,
-		Text: "the guest stopped feeding its watchdog",
+		Text:   "the guest stopped feeding its watchdog",
+		Remedy: "The guest's owner looks what hung; the watchdog's action (reset, poweroff …) has been carried out.",
 	},
 	{
 		Condition: CondIOError, State: StateFailed, Severity: SeverityCritical,
 		EventType: TypeEquipment, ProbableCause: "io-device-error", AbstractCause: CauseStorage,
-		Text: "the domain is paused because its storage failed",
+		Text:   "the domain is paused because its storage failed",
+		Remedy: "Make room or repair the storage that the text names, then `virsh resume` the domain.",
 	},
 	{
 		Condition: CondStopped, State: StateFailed, Severity: SeverityCritical,
 		EventType: TypeProcessingError, ProbableCause: "out-of-service", AbstractCause: CauseCompute,
-		Text: "the domain stopped, and nobody is known to have wanted it",
+		Text:   "the domain stopped, and nobody is known to have wanted it",
+		Remedy: "Ask who stopped it; start it again. docs/virt.md says which stops are orderly and raise nothing.",
 	},
 	{
 		Condition: CondReboot, Mode: Impulse, Hold: impulseHold, State: StateFailed, Severity: SeverityMajor,
 		EventType: TypeProcessingError, ProbableCause: "out-of-service", AbstractCause: CauseCompute,
-		Text: "the guest was reset",
+		Text:   "the guest was reset",
+		Remedy: "Nothing, when the guest or its owner wanted it; it is told because the application in it was away.",
 	},
 	{
 		// An upgrade of the agent, or an orderly shutdown, closes its channel first: wait for what explains it.
 		Condition: CondGuestAgent, HoldDown: 10 * time.Second, State: StateDegraded, Severity: SeverityMajor,
 		EventType: TypeProcessingError, ProbableCause: "software-program-abnormally-terminated", AbstractCause: CauseCompute,
-		Text: "the agent in the guest was there and does not answer",
+		Text:   "the agent in the guest was there and does not answer",
+		Remedy: "Look at the agent's service in the guest.",
 	},
 	{
 		Condition: CondMemoryFailure, Mode: Impulse, Hold: impulseHold, State: StateFailed, Severity: SeverityCritical,
 		EventType: TypeEquipment, ProbableCause: "equipment-malfunction", AbstractCause: CauseCompute,
-		Text: "an uncorrected memory error hit the guest's memory",
+		Text:   "an uncorrected memory error hit the guest's memory",
+		Remedy: "Move the domain away and test the host's memory; the guest may have lost a page.",
 	},
 	{
 		Condition: CondBacking, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning, Follows: true,
 		EventType: TypeEquipment, ProbableCause: "underlying-resource-unavailable",
-		Text: "what it stands on is lost",
+		Text:   "what it stands on is lost",
+		Remedy: "Look at what it stands on: the tap or macvtap of the vnic, the file or device of the vdisk. Plug the device anew, or restart the domain.",
 	},
 	{
 		Condition: CondUnreadable, Severity: SeverityWarning,
 		EventType: TypeProcessingError, ProbableCause: "configuration-or-customization-error", AbstractCause: CauseHypervisor,
-		Text: "its definition can't be understood",
+		Text:   "its definition can't be understood",
+		Remedy: "Repair the definition or metadata that the text names (`virsh edit`); until then the domain is watched without what could not be read.",
 	},
 	{
 		Condition: CondGroup, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning,
 		EventType: TypeEquipment, ProbableCause: "underlying-resource-unavailable",
-		Text: "too few of its members work",
+		Text:   "too few of its members work",
+		Remedy: "Look at its members: their alarms are correlated under this one.",
 	},
 	{
 		Condition: CondHypervisorUnreachable, State: StateFailed, Severity: SeverityWarning,
 		EventType: TypeProcessingError, ProbableCause: "underlying-resource-unavailable", AbstractCause: CauseHypervisor,
-		Text: "the hypervisor's daemon does not answer; its domains are not seen, and not known to be hurt",
+		Text:   "the hypervisor's daemon does not answer; its domains are not seen, and not known to be hurt",
+		Remedy: "Look at the service (`systemctl status libvirtd` or `virtqemud`): restart it when it hangs. Domains go on running meanwhile, unwatched.",
 	},
 	{
 		Condition: CondSourceBlind, State: StateDegraded, Severity: SeverityWarning,
 		EventType: TypeProcessingError, ProbableCause: "underlying-resource-unavailable", AbstractCause: CauseHypervisor,
-		Text: "a source of this agent can't see",
+		Text:   "a source of this agent can't see",
+		Remedy: "The text names the remedy. What it watches keeps its last known state meanwhile.",
 	},
 	{
 		Condition: CondSourceFailed, State: StateFailed, Severity: SeverityWarning,
 		EventType: TypeProcessingError, ProbableCause: "software-program-abnormally-terminated", AbstractCause: CauseHypervisor,
-		Text: "a source of this agent failed",
+		Text:   "a source of this agent failed",
+		Remedy: "It is started again with growing pauses. Please report the log's stack trace.",
 	},
 	{
 		Condition: CondOutbox, State: StateDegraded, Severity: SeverityWarning,
 		EventType: TypeProcessingError, ProbableCause: "storage-capacity-problem", AbstractCause: CauseHypervisor,
-		Text: "deliveries are not durable",
+		Text:   "deliveries are not durable",
+		Remedy: "Make room on, or repair, the file system of notify.dir. Notifications still go out; those under way would not survive a crash.",
 	},
 	{
 		Condition: CondSubscription, State: StateDegraded, Severity: SeverityWarning,
 		EventType: TypeCommunications, ProbableCause: "communications-subsystem-failure", AbstractCause: CauseHypervisor,
-		Text: "a consumer can't be reached, or asked to stop",
+		Text:   "a consumer can't be reached, or asked to stop",
+		Remedy: "Look at `paramedic deliveries`: repair the endpoint, then retry what is parked; or delete the subscription.",
 	},
 }
 
