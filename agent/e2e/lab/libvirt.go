@@ -218,3 +218,15 @@ func (lv *Libvirt) State(name string) (libvirt.DomainState, int32, error) {
 	})
 	return libvirt.DomainState(state), reason, err
 }
+
+// KillQEMU is kill -9 of the domain's process.
+func (lv *Libvirt) KillQEMU(name string) error {
+	pid, err := lv.QEMU(name)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("host %s: kill qemu of %s: %w", lv.host.Name, name, err)
+	}
+	return nil
+}

@@ -6,41 +6,27 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // QEMU is the process id of a running domain's qemu, as this program's PID namespace counts.
-func (lv *Libvirt) QEMU(name string) (int, error) {
-	space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", lv.host.pid))
+func (lv *Libvirt) QEMU(name string) (pid int, err error) {
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", lv.host.pid))
 	if err != nil {
 		return 0, fmt.Errorf("host %s: find qemu of %s: %w", lv.host.Name, name, err)
 	}
-	all, err := filepath.Glob("/proc/[0-9]*")
+	procs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return 0, fmt.Errorf("host %s: find qemu of %s: %w", lv.host.Name, name, err)
 	}
-	for _, proc := range all {
-		// Processes come and go while we look: what can't be read is not it. Libvirt starts qemu with
-		// "-name guest=NAME,debug-threads=on".
-		cmdline, err := os.ReadFile(proc + "/cmdline")
-		if err != nil || !strings.Contains(string(cmdline), "\x00guest="+name+",") {
+	for _, dir := range procs {
+		// Processes come and go while we look: what can't be read is not it.
+		cmdline, err := os.ReadFile(dir + "/cmdline")
+		if err != nil || !strings.Contains(string(cmdline), "\x00guest="+name+",") { // libvirt's -name guest=…,debug-threads=on
 			continue
 		}
-		if s, err := os.Readlink(proc + "/ns/pid"); err == nil && s == space {
-			return strconv.Atoi(filepath.Base(proc))
+		if ns, err := os.Readlink(dir + "/ns/pid"); err == nil && ns == own {
+			return strconv.Atoi(filepath.Base(dir))
 		}
 	}
-	return 0, fmt.Errorf("host %s: qemu of %s does not run", lv.host.Name, name)
-}
-
-// KillQEMU is kill -9 of the domain's process.
-func (lv *Libvirt) KillQEMU(name string) error {
-	pid, err := lv.QEMU(name)
-	if err != nil {
-		return err
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("host %s: kill qemu of %s: %w", lv.host.Name, name, err)
-	}
-	return nil
+	return 0, fmt.Errorf("host %s: domain %s has no qemu process", lv.host.Name, name)
 }
