@@ -5,12 +5,15 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/paramedic-ha/paramedic/agent/config"
@@ -262,6 +265,175 @@ func TestAReloadTakesAllOrNothing(t *testing.T) {
 	if al := awaitAlarm(t, a, "nic/eth0", correlate.CondCarrier, correlate.Changed); al.Severity != correlate.SeverityCritical {
 		t.Errorf("severity %s after the policy said critical", al.Severity)
 	}
+}
+
+func TestAReloadNamesEveryKeyThatNeedsARestart(t *testing.T) {
+	c := testConfig(t)
+	a := start(t, c, oneSource("nic", idle))
+	other := *c
+	other.Notify.Dir += "-else"
+	other.API.Socket += "-else"
+	other.Log.Format = "json"
+	err := a.Reload(&other)
+	if !errors.Is(err, errRestart) || !strings.Contains(err.Error(), "api.socket, notify.dir, log.format") {
+		t.Errorf("reload: %v; want all three keys named", err)
+	}
+}
+
+// idle is a source that sees nothing, and says nothing of itself.
+func idle(ctx context.Context, _ hw.Sink) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// reloadable builds the first source with one Run and every later one with another.
+func reloadable(first, later func(context.Context, hw.Sink) error) []sourceSpec {
+	specs := oneSource("nic", first)
+	builds := 0
+	specs[0].build = func(*config.Config, *slog.Logger) (hw.Source, error) {
+		builds++
+		if builds == 1 {
+			return scripted{"nic", first}, nil
+		}
+		return scripted{"nic", later}, nil
+	}
+	return specs
+}
+
+func withInclude(c *config.Config, glob string) *config.Config {
+	other := *c
+	other.HW.NIC.Include = []string{glob}
+	return &other
+}
+
+func TestWhatWasWrongWithASourceEndsWhenItIsConfiguredAnew(t *testing.T) {
+	c := testConfig(t)
+	a := start(t, c, reloadable(func(ctx context.Context, sink hw.Sink) error {
+		sink.Health(hw.Health{Sight: hw.SightBlind, Text: "no messages"})
+		<-ctx.Done()
+		return ctx.Err()
+	}, func(ctx context.Context, sink hw.Sink) error {
+		sink.Health(hw.Health{})
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	awaitAlarm(t, a, "service/paramedic/nic", correlate.CondSourceBlind, correlate.Raised)
+	if err := a.Reload(withInclude(c, "veth*")); err != nil {
+		t.Fatal(err)
+	}
+	awaitAlarm(t, a, "service/paramedic/nic", correlate.CondSourceBlind, correlate.Cleared)
+}
+
+func TestWhoAsksDoesNotWaitForAReload(t *testing.T) {
+	c := testConfig(t)
+	running, release := make(chan struct{}), make(chan struct{})
+	a := start(t, c, reloadable(func(ctx context.Context, _ hw.Sink) error {
+		close(running)
+		<-ctx.Done()
+		<-release // ends late
+		return ctx.Err()
+	}, idle))
+	<-running
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- a.Reload(withInclude(c, "veth*")) }()
+	for { // until the reload waits for the source
+		a.mu.Lock()
+		waits := len(a.supervisors) == 0
+		a.mu.Unlock()
+		if waits {
+			break
+		}
+		runtime.Gosched()
+	}
+	if _, err := a.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	_ = a.Ready() // would hang
+	close(release)
+	if err := <-reloaded; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAPanicIsOneLineInTheAlarmAndItsStackStandsInTheLog(t *testing.T) {
+	var log syncBuffer
+	a, err := New(Options{
+		Config: testConfig(t), Version: "test", Log: slog.New(slog.NewTextHandler(&log, nil)),
+		sources: oneSource("nic", func(context.Context, hw.Sink) error {
+			return hw.Contain(func() error { panic("deep inside") })
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	raised := awaitAlarm(t, a, "service/paramedic/nic", correlate.CondSourceFailed, correlate.Raised)
+	stop(t, a)
+	if raised.Text != "the nic source failed: panic: deep inside" {
+		t.Errorf("the alarm's text is %q", raised.Text)
+	}
+	first, _, _ := strings.Cut(log.String()[strings.Index(log.String(), "deep inside"):], "\n")
+	if !strings.Contains(first, "agent_test.go") || strings.Contains(log.String(), "a source panicked") {
+		t.Errorf("the log does not show the stack, once:\n%s", log.String())
+	}
+}
+
+// syncBuffer is a buffer that a logger may fill while a test reads it.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestWhatWasSaidBeforeTheStopIsTold(t *testing.T) {
+	l := newLoop(prometheus.NewRegistry(), time.Now)
+	l.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: 2}, nil)
+	var told []correlate.Change
+	l.publish = func(e correlate.Effects) { told = append(told, e.Publish...) }
+	l.queue("nic").offer(carrierLost)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.run(ctx)
+	if len(told) != 1 {
+		t.Errorf("told %d changes, want the one that waited", len(told))
+	}
+}
+
+// counting is a source that counts.
+type counting struct{ scripted }
+
+func (counting) Counts() map[string]uint64 { return map[string]uint64{"overruns": 3} }
+
+func TestWhatASourceCountsIsExported(t *testing.T) {
+	specs := oneSource("nic", idle)
+	specs[0].build = func(*config.Config, *slog.Logger) (hw.Source, error) { return counting{scripted{"nic", idle}}, nil }
+	a := start(t, testConfig(t), specs)
+	families, err := a.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "paramedic_source_events_total" {
+			if got := f.GetMetric()[0].String(); !strings.Contains(got, "overruns") || f.GetMetric()[0].GetCounter().GetValue() != 3 {
+				t.Errorf("exported %s; want 3 overruns", got)
+			}
+			return
+		}
+	}
+	t.Error("paramedic_source_events_total is not exported")
 }
 
 func TestAPartThatEndsByItselfIsTold(t *testing.T) {

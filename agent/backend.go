@@ -34,9 +34,6 @@ func (a *Agent) Ack(ctx context.Context, id, by, comment string) (*correlate.Ala
 	answers := make(chan answer, 1)
 	err := a.loop.call(ctx, func(now time.Time) {
 		eff, err := a.loop.engine.Ack(now, id, by, comment)
-		if errors.Is(err, correlate.ErrNoAlarm) {
-			err = fmt.Errorf("%w: %w", err, notify.ErrNotFound)
-		}
 		if err != nil {
 			answers <- answer{err: err}
 			return
@@ -48,7 +45,7 @@ func (a *Agent) Ack(ctx context.Context, id, by, comment string) (*correlate.Ala
 				return
 			}
 		}
-		answers <- answer{err: fmt.Errorf("acknowledge %s: %w", id, notify.ErrNotFound)}
+		answers <- answer{err: fmt.Errorf("acknowledge %s: %w", id, correlate.ErrNoAlarm)}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("acknowledge %s: the loop does not answer: %w", id, err)

@@ -49,8 +49,14 @@ type feed struct {
 	changes *ring[api.SeqChange]
 	history *ring[*correlate.Alarm]
 	events  *ring[correlate.Event]
-	status  map[eventKey]correlate.Status // what was last told of each condition, so that restating is not news
-	next    chan struct{}                 // closed when a change was added
+	told    map[correlate.ID]*told // what was last told of each resource, so that restating is not news
+	next    chan struct{}          // closed when a change was added
+}
+
+// told is what was last told of one resource.
+type told struct {
+	source string
+	status map[correlate.Condition]correlate.Status
 }
 
 func newFeed() *feed {
@@ -58,7 +64,7 @@ func newFeed() *feed {
 		changes: newRing[api.SeqChange](feedCapacity),
 		history: newRing[*correlate.Alarm](historyCapacity),
 		events:  newRing[correlate.Event](eventsCapacity),
-		status:  make(map[eventKey]correlate.Status),
+		told:    make(map[correlate.ID]*told),
 		next:    make(chan struct{}),
 	}
 }
@@ -81,25 +87,45 @@ func (f *feed) addChanges(changes []correlate.Change) {
 
 // addDelta notes the events that say something new.
 func (f *feed) addDelta(d *correlate.Delta) {
-	if len(d.Events) == 0 && len(d.Gone) == 0 {
+	if len(d.Events) == 0 && len(d.Gone) == 0 && !d.Full {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if d.Full {
+		f.forgetUnstated(d)
+	}
 	for _, e := range d.Events {
-		key := eventKey{e.Resource, e.Condition}
-		was, known := f.status[key]
-		f.status[key] = e.Status
+		of := f.told[e.Resource]
+		if of == nil {
+			of = &told{status: make(map[correlate.Condition]correlate.Status, 1)}
+			f.told[e.Resource] = of
+		}
+		of.source = d.Source
+		was, known := of.status[e.Condition]
+		of.status[e.Condition] = e.Status
 		if known && was == e.Status || !known && e.Status != correlate.StatusFailed {
 			continue // restated; or not failed from the start, which is no news
 		}
 		f.events.add(e)
 	}
 	for _, g := range d.Gone {
-		for key := range f.status {
-			if key.resource == g.ID {
-				delete(f.status, key)
-			}
+		delete(f.told, g.ID)
+	}
+}
+
+// forgetUnstated drops what the source told of resources that its full truth no longer has.
+func (f *feed) forgetUnstated(d *correlate.Delta) {
+	stated := make(map[correlate.ID]bool, len(d.Set))
+	for i := range d.Set {
+		stated[d.Set[i].ID] = true
+	}
+	for i := range d.Events {
+		stated[d.Events[i].Resource] = true
+	}
+	for id, of := range f.told {
+		if of.source == d.Source && !stated[id] {
+			delete(f.told, id)
 		}
 	}
 }

@@ -72,7 +72,24 @@ func TestRestatingIsNoNews(t *testing.T) {
 		t.Errorf("events told (-want +got):\n%s", diff)
 	}
 	f.addDelta(&correlate.Delta{Gone: []correlate.Gone{{ID: "nic/a"}}})
-	if len(f.status) != 0 {
-		t.Errorf("the feed remembers %d conditions of what is gone", len(f.status))
+	if len(f.told) != 0 {
+		t.Errorf("the feed remembers %d resources that are gone", len(f.told))
+	}
+}
+
+func TestTheFeedForgetsWhatAFullTruthNoLongerStates(t *testing.T) {
+	f := newFeed()
+	failed := func(id correlate.ID) []correlate.Event {
+		return []correlate.Event{{Resource: id, Condition: correlate.CondCarrier, Status: correlate.StatusFailed}}
+	}
+	f.addDelta(&correlate.Delta{Source: "nic", Events: failed("nic/a")})
+	f.addDelta(&correlate.Delta{Source: "nic", Events: failed("nic/b")})
+	f.addDelta(&correlate.Delta{Source: "virt", Events: failed("domain/1")})
+	f.addDelta(&correlate.Delta{Source: "nic", Full: true, Set: []correlate.Resource{{ID: "nic/b"}}, Events: failed("nic/b")})
+	if len(f.told) != 2 || f.told["nic/a"] != nil {
+		t.Errorf("the feed remembers %v; want nic/b and domain/1", f.told)
+	}
+	if n := len(f.recent(10)); n != 3 {
+		t.Errorf("%d events told, want 3: the full truth said nothing new", n)
 	}
 }

@@ -75,7 +75,7 @@ func (l *loop) wakeUp() {
 	}
 }
 
-// run turns until ctx ends.
+// run turns until ctx ends, and then takes what still waits, so that what the sources said before they ended is told.
 func (l *loop) run(ctx context.Context) {
 	l.wake = time.NewTimer(time.Hour)
 	defer l.wake.Stop()
@@ -85,6 +85,9 @@ func (l *loop) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			for d, ok := l.next(); ok; d, ok = l.next() {
+				l.step(d)
+			}
 			return
 		case <-l.woken:
 			l.drain(ctx)

@@ -15,7 +15,7 @@ type collector struct {
 	agent *Agent
 
 	alarms, resources                        *prometheus.Desc
-	sight, restarts                          *prometheus.Desc
+	sight, restarts, sourceEvents            *prometheus.Desc
 	queueDepth, queueCoalesced, queueDropped *prometheus.Desc
 }
 
@@ -29,6 +29,7 @@ func newCollector(a *Agent) *collector {
 		resources:      desc("resources", "Resources in the topology."),
 		sight:          desc("source_clear", "1 when the source sees clearly.", "source"),
 		restarts:       desc("source_restarts_total", "Times that the source failed and was started again.", "source"),
+		sourceEvents:   desc("source_events_total", "What the source has counted since it was configured: its own work and its own troubles.", "source", "kind"),
 		queueDepth:     desc("queue_items", "Resources, removals and events that wait for the engine.", "source"),
 		queueCoalesced: desc("queue_coalesced_total", "Items that replaced one that still waited.", "source"),
 		queueDropped:   desc("queue_dropped_total", "Items dropped because the queue was full.", "source"),
@@ -38,7 +39,7 @@ func newCollector(a *Agent) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.alarms, c.resources, c.sight, c.restarts, c.queueDepth, c.queueCoalesced, c.queueDropped,
+		c.alarms, c.resources, c.sight, c.restarts, c.sourceEvents, c.queueDepth, c.queueCoalesced, c.queueDropped,
 	} {
 		ch <- d
 	}
@@ -76,6 +77,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(c.sight, sees, s.source.Name())
 		counter(c.restarts, float64(restarts), s.source.Name())
+		if counted, ok := s.source.(hw.Counted); ok {
+			for kind, n := range counted.Counts() {
+				counter(c.sourceEvents, float64(n), s.source.Name(), kind)
+			}
+		}
 	}
 	for _, q := range c.agent.loop.snapshotQueues() {
 		depth, coalesced, dropped := q.depth()

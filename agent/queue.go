@@ -30,10 +30,11 @@ type queue struct {
 
 // pending is a delta under construction, indexed so that merging costs what is new and not what is there.
 type pending struct {
-	delta  correlate.Delta
-	set    map[correlate.ID]int
-	events map[eventKey]int
-	gone   map[correlate.ID]bool
+	delta     correlate.Delta
+	set       map[correlate.ID]int
+	events    map[eventKey]int
+	mentioned map[correlate.ID]bool // by events
+	gone      map[correlate.ID]bool
 }
 
 type eventKey struct {
@@ -109,10 +110,11 @@ func (q *queue) merge(d correlate.Delta) {
 	}
 	if len(q.pending) == 0 || q.pending[len(q.pending)-1].conflicts(&d) {
 		p := &pending{
-			delta:  correlate.Delta{Source: q.source},
-			set:    make(map[correlate.ID]int, len(d.Set)),
-			events: make(map[eventKey]int, len(d.Events)),
-			gone:   make(map[correlate.ID]bool, len(d.Gone)),
+			delta:     correlate.Delta{Source: q.source},
+			set:       make(map[correlate.ID]int, len(d.Set)),
+			events:    make(map[eventKey]int, len(d.Events)),
+			mentioned: make(map[correlate.ID]bool, len(d.Events)),
+			gone:      make(map[correlate.ID]bool, len(d.Gone)),
 		}
 		q.pending = append(q.pending, p)
 	}
@@ -131,7 +133,7 @@ func (p *pending) conflicts(d *correlate.Delta) bool {
 		return true
 	}
 	for _, g := range d.Gone {
-		if _, ok := p.set[g.ID]; ok || p.mentions(g.ID) {
+		if _, ok := p.set[g.ID]; ok || p.mentioned[g.ID] {
 			return true
 		}
 	}
@@ -142,15 +144,6 @@ func (p *pending) conflicts(d *correlate.Delta) bool {
 	}
 	for i := range d.Events {
 		if p.gone[d.Events[i].Resource] {
-			return true
-		}
-	}
-	return false
-}
-
-func (p *pending) mentions(id correlate.ID) bool {
-	for k := range p.events {
-		if k.resource == id {
 			return true
 		}
 	}
@@ -178,6 +171,7 @@ func (p *pending) add(d *correlate.Delta) {
 		i, ok := p.events[key]
 		if !ok {
 			p.events[key] = len(p.delta.Events)
+			p.mentioned[e.Resource] = true
 			p.delta.Events = append(p.delta.Events, e)
 			continue
 		}

@@ -3,10 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -68,6 +66,13 @@ func (s *supervisor) stop() {
 	<-s.done
 }
 
+// retire ends the source for good: what was wrong with it is over, and another one will speak for itself.
+func (s *supervisor) retire() {
+	s.stop()
+	s.tell(correlate.CondSourceFailed, correlate.StatusOK, "the "+s.source.Name()+" source was configured anew")
+	s.tell(correlate.CondSourceBlind, correlate.StatusOK, "the "+s.source.Name()+" source was configured anew")
+}
+
 func (s *supervisor) run(ctx context.Context) {
 	backoff := firstBackoff
 	for ctx.Err() == nil {
@@ -96,17 +101,11 @@ func (s *supervisor) run(ctx context.Context) {
 
 var errReturned = errors.New("it returned without a reason")
 
-func (s *supervisor) runOnce(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-			s.log.Error("a source panicked", "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
-	if err = s.source.Run(ctx, s); err == nil {
-		err = errReturned
+func (s *supervisor) runOnce(ctx context.Context) error {
+	if err := hw.Contain(func() error { return s.source.Run(ctx, s) }); err != nil {
+		return err
 	}
-	return err
+	return errReturned
 }
 
 func (s *supervisor) failed(err error, backoff time.Duration) {
@@ -114,7 +113,11 @@ func (s *supervisor) failed(err error, backoff time.Duration) {
 	s.restarts++
 	s.failure = err.Error()
 	s.mu.Unlock()
-	s.log.Error("a source failed and is started again", "err", err, "backoff_max", backoff)
+	attrs := []any{"err", err, "backoff_max", backoff}
+	if p := (*hw.PanicError)(nil); errors.As(err, &p) {
+		attrs = append(attrs, "stack", string(p.Stack))
+	}
+	s.log.Error("a source failed and is started again", attrs...)
 	s.tell(correlate.CondSourceFailed, correlate.StatusFailed, "the "+s.source.Name()+" source failed: "+err.Error())
 }
 

@@ -64,12 +64,27 @@ type Health struct {
 	Text string
 }
 
-// Contain runs f and returns a panic of it as an error. The supervisor catches the panics of Run's own goroutine only,
-// so whatever else a source starts runs in here.
+// Counted is implemented by sources that count what happens to them; the process exports the counts.
+type Counted interface {
+	// Counts gives the present value of each counter by its name, in the form of a metric label. Values only grow while
+	// the source lives. It may be called from any goroutine and does not block.
+	Counts() map[string]uint64
+}
+
+// PanicError is a panic that Contain caught. Its text is one line; the stack is for the log.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Contain runs f and returns a panic of it as a *PanicError. The supervisor catches the panics of Run's own goroutine
+// only, so whatever else a source starts runs in here.
 func Contain(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = &PanicError{Value: p, Stack: debug.Stack()}
 		}
 	}()
 	return f()
