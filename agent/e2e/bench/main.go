@@ -1,5 +1,77 @@
-// Command bench measures fault to callback on real parts, beside the floor. (A colleague, "bench", is building this
-// right now: the lab's owner leaves it alone.)
+// Command bench measures fault to callback on real parts, beside the floor: what a bare listener on the same host
+// takes for the very same faults. Root, Debian; make bench installs what is lacking.
+//
+// It prints Markdown. What runs where:
+//   - the compute host, a set of namespaces: libvirtd, the qemu processes, the agent (bin/paramedic), and during each
+//     block the bare listener, which is this program again as a process of its own;
+//   - this process: the consumers' HTTP servers, whose sockets are in the consumers' namespace, and who makes the faults.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// plan is how much is measured.
+type plan struct {
+	domains   int
+	faults    int // of each kind, with the agent and the bare listener both listening
+	alone     int // of each kind, with only one of them
+	idle      time.Duration
+	instances int // domains of the throughput loop
+	feed      time.Duration
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == floorCommand {
+		fmt.Fprintln(os.Stderr, "bare listener:", listen(os.Args[2:]))
+		os.Exit(1)
+	}
+	var p plan
+	flag.IntVar(&p.domains, "domains", 50, "domains on the compute host")
+	flag.IntVar(&p.faults, "faults", 120, "faults of each kind that the agent and the bare listener both see")
+	flag.IntVar(&p.alone, "alone", 40, "faults of each kind that only one of them sees")
+	flag.DurationVar(&p.idle, "idle", 30*time.Second, "how long the idle agent is watched")
+	flag.IntVar(&p.instances, "instances", 1000, "domains of the throughput loop")
+	flag.DurationVar(&p.feed, "feed", 5*time.Second, "how long the throughput loop is fed")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, p, os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, p plan, out io.Writer) (err error) {
+	began := time.Now()
+	r := report{out: out}
+	if err := throughput(ctx, p, &r); err != nil {
+		return fmt.Errorf("throughput: %w", err)
+	}
+	s, err := build(p)
+	if s != nil {
+		defer func() { err = errors.Join(err, s.close()) }()
+	}
+	if err != nil {
+		return err
+	}
+	for _, k := range []kind{s.linkFault(), s.domainFault()} {
+		if err := s.measure(ctx, k, p, &r); err != nil {
+			return fmt.Errorf("%s: %w; the agent says: %s", k.name, err, s.agentLog())
+		}
+	}
+	if err := s.idle(ctx, p, &r); err != nil {
+		return fmt.Errorf("idle: %w", err)
+	}
+	r.line("%.0f s in all.", time.Since(began).Seconds())
+	return nil
+}

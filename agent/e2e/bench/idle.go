@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// usage is what a process has used so far (proc_pid_stat(5), proc_pid_status(5)).
+type usage struct {
+	cpu                time.Duration // user and system, all threads
+	rss, anon, highest int64         // KiB
+	threads            int64
+	switches           int64 // voluntary, all threads
+}
+
+func usageOf(pid int) (u usage, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return u, err
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ") // the name may hold anything
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return u, fmt.Errorf("/proc/%d/stat is too short", pid)
+	}
+	for _, field := range f[11:13] { // utime, stime
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return u, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+		u.cpu += time.Duration(n) * tick
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return u, err
+	}
+	u.rss, u.anon, u.highest, u.threads = number(status, "VmRSS:"), number(status, "RssAnon:"), number(status, "VmHWM:"), number(status, "Threads:")
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return u, err
+	}
+	for _, t := range tasks {
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/status", pid, t.Name())); err == nil {
+			u.switches += number(status, "voluntary_ctxt_switches:")
+		}
+	}
+	return u, nil
+}
+
+// tick is USER_HZ, which Linux keeps at 100 for everybody.
+const tick = 10 * time.Millisecond
+
+func number(status []byte, name string) int64 {
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			n, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// idle watches the agent while nothing happens, after all those faults.
+func (s *stage) idle(ctx context.Context, p plan, r *report) error {
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	before := machineNow()
+	pid := s.agent.Process().PID()
+	first, err := usageOf(pid)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	select {
+	case <-time.After(p.idle):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	last, err := usageOf(pid)
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	percent := 100 * float64(last.cpu-first.cpu) / float64(took)
+	mib := func(kib int64) float64 { return float64(kib) / 1024 }
+	r.heading(fmt.Sprintf("The agent at rest: %d domains, %.0f s", p.domains, took.Seconds()), before)
+	r.line("| what | value | aim |\n|---|--:|--:|")
+	r.line("| resident memory | %.1f MiB | ≤ 40 MB |", mib(last.rss))
+	r.line("| of it anonymous (heap, stacks) | %.1f MiB | |", mib(last.anon))
+	r.line("| its highest so far, after all faults above | %.1f MiB | |", mib(last.highest))
+	r.line("| processor | %.2f %% of a core | ≤ 1 %% |", percent)
+	r.line("| wake-ups | %.0f a second | |", float64(last.switches-first.switches)/took.Seconds())
+	r.line("| threads | %d | |\n", last.threads)
+	return nil
+}
