@@ -17,6 +17,7 @@ import (
 	"github.com/digitalocean/go-libvirt/socket/dialers"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
 )
 
 // rereadPerResync definitions are read again at each resync, the oldest first: what no event told is found in the end.
@@ -183,7 +184,10 @@ func (r *run) serve(ctx context.Context, c *client, path string, jobs <-chan job
 				j.facts = facts
 				pinger.Go(func() { c.ping(ctx) })
 			}
-			res := c.do(&j)
+			var res result
+			if err := hw.Contain(func() error { res = c.do(&j); return nil }); err != nil {
+				res.err = err
+			}
 			res.job = j
 			select {
 			case answers <- res:
