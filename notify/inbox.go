@@ -2,7 +2,6 @@ package notify
 
 import (
 	"sync"
-	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 )
@@ -11,9 +10,9 @@ import (
 type change struct {
 	// newest is the latest revision. first is an earlier one that waits too: whoever wanted that one is owed the
 	// newest, so that a fault which clears at once is not swallowed.
-	first, newest *correlate.Alarm
-	found         time.Time
-	saveOnly      bool // acknowledged, for instance: kept, and told to nobody
+	first    *correlate.Alarm
+	newest   correlate.Change
+	saveOnly bool // acknowledged, for instance: kept, and told to nobody
 }
 
 // inbox takes what the engine's goroutine publishes; it never blocks and coalesces per alarm. Bound: of each alarm key
@@ -39,10 +38,10 @@ func (b *inbox) add(eff correlate.Effects) {
 	}
 	b.mu.Lock()
 	for _, c := range eff.Publish {
-		b.put(c.Alarm, c.Found, false)
+		b.put(c, false)
 	}
 	for _, a := range eff.Save {
-		b.put(a, time.Time{}, true)
+		b.put(correlate.Change{Alarm: a}, true)
 	}
 	b.mu.Unlock()
 	select {
@@ -51,26 +50,24 @@ func (b *inbox) add(eff correlate.Effects) {
 	}
 }
 
-func (b *inbox) put(a *correlate.Alarm, found time.Time, saveOnly bool) {
+func (b *inbox) put(n correlate.Change, saveOnly bool) {
+	a := n.Alarm
 	if i, ok := b.at[a.ID]; ok {
 		c := &b.queue[i]
-		if saveOnly && a.Revision == c.newest.Revision {
-			c.newest = a
+		if saveOnly && a.Revision == c.newest.Alarm.Revision {
+			c.newest.Alarm = a
 			return
 		}
-		if a.Revision.Compare(c.newest.Revision) <= 0 {
+		if a.Revision.Compare(c.newest.Alarm.Revision) <= 0 {
 			return
 		}
 		if c.first == nil && !c.saveOnly {
-			c.first = c.newest
+			c.first = c.newest.Alarm
 		}
-		c.newest, c.saveOnly = a, saveOnly
-		if !found.IsZero() {
-			c.found = found
-		}
+		c.newest, c.saveOnly = n, saveOnly
 		if !a.Standing() && c.first != nil && c.first.Last == correlate.Raised {
 			if old, ok := b.lives[a.Key]; ok && old != a.ID {
-				b.queue[b.at[old]].newest = nil
+				b.queue[b.at[old]].newest.Alarm = nil
 				delete(b.at, old)
 			}
 			b.lives[a.Key] = a.ID
@@ -78,7 +75,7 @@ func (b *inbox) put(a *correlate.Alarm, found time.Time, saveOnly bool) {
 		return
 	}
 	b.at[a.ID] = len(b.queue)
-	b.queue = append(b.queue, change{newest: a, found: found, saveOnly: saveOnly})
+	b.queue = append(b.queue, change{newest: n, saveOnly: saveOnly})
 	if n := len(b.queue); n >= 1024 && n > 2*len(b.at) { // mostly dropped lives: close the gaps
 		b.compact()
 	}
@@ -87,8 +84,8 @@ func (b *inbox) put(a *correlate.Alarm, found time.Time, saveOnly bool) {
 func (b *inbox) compact() {
 	kept := b.queue[:0]
 	for _, c := range b.queue {
-		if c.newest != nil {
-			b.at[c.newest.ID] = len(kept)
+		if c.newest.Alarm != nil {
+			b.at[c.newest.Alarm.ID] = len(kept)
 			kept = append(kept, c)
 		}
 	}

@@ -203,13 +203,14 @@ func (n *Notifier) dispatch() {
 	defer n.mu.Unlock()
 	writes := make([]write, 0, len(batch))
 	for _, b := range batch {
-		r := alarmRecord{b.newest, b.found}
+		r := alarmRecord(b.newest)
 		if k := n.alarms[r.Alarm.ID]; k != nil {
 			if r.Alarm.Revision.Compare(k.Alarm.Revision) < 0 {
 				continue
 			}
-			if r.Found.IsZero() {
-				r.Found = k.Found
+			if b.saveOnly { // the same revision: its times are known
+				r = k.alarmRecord
+				r.Alarm = b.newest.Alarm
 			}
 			k.alarmRecord = r
 		} else {
@@ -222,7 +223,7 @@ func (n *Notifier) dispatch() {
 		w.offer(batch, now)
 	}
 	for _, b := range batch {
-		n.forgetSettled(b.newest.ID)
+		n.forgetSettled(b.newest.Alarm.ID)
 	}
 }
 
@@ -284,7 +285,7 @@ func (n *Notifier) contents() []write {
 // adopt makes a worker of a subscription, with what an earlier run left for it, and owes it the standing alarms that
 // match. Under mu, or before anybody else knows n.
 func (n *Notifier) adopt(sub Subscription) *worker {
-	w := newWorker(n, sub)
+	w, now := newWorker(n, sub), n.cfg.Now()
 	for _, r := range n.left[sub.ID] {
 		k := n.alarms[r.AlarmID]
 		if k == nil { // the alarm's record was lost: nothing can be said of it any more
@@ -292,11 +293,11 @@ func (n *Notifier) adopt(sub Subscription) *worker {
 			continue
 		}
 		k.pairs++
-		w.machine.Restore(delivery.Record(r), k.Alarm, k.Found)
+		w.machine.Restore(delivery.Record(r), correlate.Change(k.alarmRecord), now)
 	}
 	delete(n.left, sub.ID)
 	n.workers.Store(ptr(append(slices.Clone(n.list()), w)))
-	w.offer(n.standing(), n.cfg.Now())
+	w.offer(n.standing(), now)
 	if n.running.Load() {
 		n.startWorker(w)
 	}
@@ -307,13 +308,13 @@ func (n *Notifier) adopt(sub Subscription) *worker {
 func (n *Notifier) standing() []change {
 	all := make([]change, 0, len(n.alarms))
 	for _, k := range n.alarms {
-		all = append(all, change{newest: k.Alarm, found: k.Found})
+		all = append(all, change{newest: correlate.Change(k.alarmRecord)})
 	}
 	slices.SortFunc(all, func(a, b change) int {
-		if d := a.newest.Revision.Compare(b.newest.Revision); d != 0 {
+		if d := a.newest.Alarm.Revision.Compare(b.newest.Alarm.Revision); d != 0 {
 			return d
 		}
-		return strings.Compare(a.newest.ID, b.newest.ID)
+		return strings.Compare(a.newest.Alarm.ID, b.newest.Alarm.ID)
 	})
 	return all
 }

@@ -97,7 +97,7 @@ func FuzzRecords(f *testing.F) {
 		}
 		if r, err := decodePair("a1", b); err == nil {
 			m := delivery.New(delivery.DefaultConfig(), func() float64 { return 0 })
-			m.Restore(delivery.Record(r), alarm("a1", 7, correlate.Raised), epoch)
+			m.Restore(delivery.Record(r), correlate.Change{Alarm: alarm("a1", 7, correlate.Raised)}, epoch)
 			m.Tick(epoch)
 		}
 		if r, err := decodeSubscription("a1", b); err == nil && r.ID != "a1" {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
@@ -14,11 +13,8 @@ import (
 // recordVersion leads every value of the outbox; a reader understands its own and the one before.
 const recordVersion = 1
 
-// alarmRecord is an alarm with what the engine's shell knew of it.
-type alarmRecord struct {
-	Alarm *correlate.Alarm
-	Found time.Time
-}
+// alarmRecord is the newest revision of an alarm, with its times.
+type alarmRecord correlate.Change
 
 // pairRecord is what a subscription is owed, or was told, of an alarm.
 type pairRecord delivery.Record

@@ -170,10 +170,10 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	w.mu.Lock()
 	writes := []write{w.record()}
 	for _, c := range n.standing() {
-		if c.newest.Standing() && s.wants(c.newest, false, false) {
-			snapshot = append(snapshot, s.view(c.newest))
-			r := w.machine.Told(c.newest.ID, c.newest.Revision)
-			n.alarms[c.newest.ID].pairs++
+		if a := c.newest.Alarm; a.Standing() && s.wants(a, false, false) {
+			snapshot = append(snapshot, s.view(a))
+			r := w.machine.Told(a.ID, a.Revision)
+			n.alarms[a.ID].pairs++
 			writes = append(writes, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
 		}
 	}

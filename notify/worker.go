@@ -70,18 +70,19 @@ func (w *worker) offer(batch []change, now time.Time) {
 		if c.saveOnly {
 			continue
 		}
-		pair, owed, ok := w.machine.Pair(c.newest.ID)
-		if !w.sub.wants(c.newest, ok, owed) && (c.first == nil || !w.sub.wants(c.first, ok, owed)) {
+		a := c.newest.Alarm
+		pair, owed, ok := w.machine.Pair(a.ID)
+		if !w.sub.wants(a, ok, owed) && (c.first == nil || !w.sub.wants(c.first, ok, owed)) {
 			continue
 		}
-		eff := w.machine.Enqueue(c.newest, c.found, now)
+		eff := w.machine.Enqueue(c.newest, now)
 		writes = append(writes, w.writes(eff)...)
 		w.n.metrics.evicted(w.sub.Name, eff.Evicted)
-		if owed && c.newest.Revision.Compare(pair.Owed) > 0 {
+		if owed && a.Revision.Compare(pair.Owed) > 0 {
 			w.n.metrics.superseded(w.sub.Name)
 		}
 		if !ok && len(eff.Save) > 0 {
-			w.n.alarms[c.newest.ID].pairs++
+			w.n.alarms[a.ID].pairs++
 		}
 		w.n.release(eff.Remove)
 	}
@@ -187,10 +188,10 @@ func (w *worker) deliver(s delivery.Start) {
 	sub := w.subscription()
 	st := Stages{
 		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), AlarmID: s.Alarm.ID, Subscription: sub.Name,
-		Occurred: s.Alarm.Times.Occurred, Observed: s.Alarm.Times.Observed, Found: s.Found, Outbox: s.Outbox, Attempts: s.Attempt,
+		Occurred: s.Occurred, Observed: s.Observed, Found: s.Found, Outbox: s.Outbox, Attempts: s.Attempt,
 	}
-	if s.Alarm.Last != correlate.Raised { // the alarm's own times are of its beginning; see lastTimes
-		st.Occurred, st.Observed = lastTimes(s.Alarm)
+	if st.Observed.IsZero() { // no event made this revision
+		st.Occurred, st.Observed = decided(s.Alarm), decided(s.Alarm)
 	}
 	body, err := format.Native(format.Fault{
 		ID: st.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
@@ -210,14 +211,16 @@ func (w *worker) deliver(s delivery.Start) {
 	w.settle(s, st, a)
 }
 
-// lastTimes are when what a later revision tells happened and was seen. The engine keeps one pair of times per alarm,
-// those of its beginning; of a change or a clear only the moment of the decision is known.
-func lastTimes(a *correlate.Alarm) (occurred, observed time.Time) {
-	at := a.Times.Changed
-	if !a.Standing() && !a.Times.Cleared.IsZero() {
-		at = a.Times.Cleared
+// decided is when the engine made a revision.
+func decided(a *correlate.Alarm) time.Time {
+	switch a.Last {
+	case correlate.Raised:
+		return a.Times.Raised
+	case correlate.Changed:
+		return a.Times.Changed
+	case correlate.Cleared:
 	}
-	return at, at
+	return a.Times.Cleared
 }
 
 func (w *worker) settle(s delivery.Start, st Stages, a answer) {

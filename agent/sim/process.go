@@ -66,7 +66,7 @@ func newProcess(s *simulation) *process {
 		}
 		for _, r := range pairs[c.sub.ID] {
 			if a := p.known[r.AlarmID]; a != nil {
-				sub.machine.Restore(r, a, p.now())
+				sub.machine.Restore(r, correlate.Change{Alarm: a}, p.now())
 			} else {
 				p.outbox.put(place{c.sub.ID, r.AlarmID}, nil)
 			}
@@ -199,7 +199,7 @@ func (p *process) offer(sub *subscriber, alarms []*correlate.Alarm) {
 		if !wants(sub.c.sub, a, ok, owed) || p.drops(a) {
 			continue
 		}
-		eff := sub.machine.Enqueue(a, p.now(), p.now())
+		eff := sub.machine.Enqueue(correlate.Change{Alarm: a}, p.now())
 		if owed && a.Revision.Compare(before.Owed) > 0 {
 			p.s.report.Superseded++
 		}

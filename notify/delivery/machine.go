@@ -10,70 +10,14 @@ package delivery
 
 import (
 	"container/heap"
-	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
-// Config bounds a Machine.
-type Config struct {
-	InFlight   int           // requests at once
-	MaxAge     time.Duration // a revision owed for longer is parked when its next attempt fails
-	FirstRetry time.Duration // upper bound of the first backoff; it doubles with each failure
-	MaxRetry   time.Duration // upper bound of the backoff
-	MaxQuiet   time.Duration // upper bound of what Retry-After may ask for
-	Spacing    time.Duration // between the starts of two requests; zero: none
-	// Capacity is how many undelivered pairs are kept. When full, a sixteenth goes at once, in this order: clears of
-	// alarms that the consumer was never told of, parked ones, other clears, then the oldest. In-flight ones stay.
-	Capacity int
-}
-
-// DefaultConfig is what the product uses, but for MaxAge, which is configured.
-func DefaultConfig() Config {
-	return Config{
-		InFlight: 8, MaxAge: 24 * time.Hour, FirstRetry: 200 * time.Millisecond, MaxRetry: time.Minute,
-		MaxQuiet: 5 * time.Minute, Capacity: 4096,
-	}
-}
-
-// Record is what is kept of a pair across restarts.
-type Record struct {
-	AlarmID    string
-	Owed       correlate.Revision // to be delivered; zero when nothing is owed
-	Told       correlate.Revision // the newest one delivered; zero when none was
-	Parked     bool               // waits for an operator, or for a newer revision
-	Attempts   int                // at the owed revision, or since the last success
-	Superseded int                // older revisions that the owed one replaced unsent
-	Created    time.Time          // when the owed revision was first owed
-	Next       time.Time          // the next attempt is not before
-	LastError  string
-}
-
-// Start is a request to make now.
-type Start struct {
-	Alarm      *correlate.Alarm
-	Found      time.Time // Doctor's T02
-	Outbox     time.Time // Doctor's T06: committed, or the hold was over
-	Attempt    int       // 1 for the first
-	Superseded int
-}
-
-// Effects is what the caller must do: persist, forget, start, and call Tick again at Wake (zero: never).
-type Effects struct {
-	Save    []Record
-	Remove  []string // alarm ids
-	Start   []Start
-	Wake    time.Time
-	Parked  int  // pairs parked by this call
-	Evicted int  // pairs dropped for want of room by this call
-	Paused  bool // the consumer asked to stop, by this call
-}
-
 type entry struct {
 	Record
-	alarm *correlate.Alarm // the owed revision; nil when nothing is owed
-	found time.Time
+	owed correlate.Change // its alarm is nil when nothing is owed
 
 	outbox time.Time // T06; zero while held
 	hold   uint64    // which of Machine.held this pair waits in; 0 before Hold and after it
@@ -82,19 +26,10 @@ type entry struct {
 	order  uint64
 	index  int // in the heap; -1 when not there
 
-	backoff   bool // Next comes from our backoff, not from the consumer's word
 	flying    bool
 	sent      correlate.Revision
 	sentClear bool
 }
-
-// hold is a pair that waits for a commit. It is over when the pair's own hold is another.
-type hold struct {
-	entry   *entry
-	id, seq uint64
-}
-
-func (h hold) over() bool { return h.entry.hold != h.id }
 
 // Machine is the state of one subscription's deliveries.
 type Machine struct {
@@ -122,23 +57,42 @@ func New(cfg Config, rand func() float64) *Machine {
 	return &Machine{cfg: cfg, rand: rand, pairs: map[string]*entry{}}
 }
 
-// Restore takes back a pair of an earlier run. alarm is the owed revision, or nil when nothing is owed. What a record
-// owes but alarm can't supply is no longer owed.
-func (m *Machine) Restore(r Record, alarm *correlate.Alarm, found time.Time) {
+// Restore takes back a pair of an earlier run. What a record owes but newest, which may be empty, can't supply is no
+// longer owed; when newest is newer, it takes the place of what was owed.
+//
+// The wall clock may have gone back since. So nothing is taken to be of the future, and what waits longer than it can
+// have been meant to doesn't.
+func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 	e := &entry{Record: r, index: -1}
 	m.pairs[r.AlarmID] = e
-	if alarm == nil || r.Owed == (correlate.Revision{}) {
+	if newest.Alarm == nil || r.Owed == (correlate.Revision{}) {
 		e.Owed, e.Parked = correlate.Revision{}, false
 		return
 	}
-	e.Owed, e.alarm, e.found, e.outbox, e.at = alarm.Revision, alarm, found, r.Next, r.Next
-	if e.outbox.IsZero() {
-		e.outbox = r.Created
-	}
 	m.owed++
+	e.owed = newest
+	if newest.Alarm.Revision.Compare(r.Owed) > 0 {
+		e.Owed, e.Created = newest.Alarm.Revision, now
+		e.Superseded++
+		e.Parked, e.Attempts, e.Next, e.Backoff = false, 0, time.Time{}, false
+	}
+	if e.Created.IsZero() || e.Created.After(now) {
+		e.Created = now
+	}
+	longest := m.cfg.MaxQuiet
+	if e.Backoff {
+		longest = m.cfg.MaxRetry
+	}
+	if limit := now.Add(longest); e.Next.After(limit) {
+		e.Next = limit
+	}
+	e.outbox = e.Created
 	if e.Parked {
 		m.parked++
 		return
+	}
+	if e.Attempts > 0 {
+		m.failed(now) // a success ends the waiting of what failed before, in whichever run
 	}
 	m.push(e)
 }
@@ -149,7 +103,7 @@ func (m *Machine) Pair(alarmID string) (r Record, owed, ok bool) {
 	if !ok {
 		return Record{}, false, false
 	}
-	return e.Record, e.alarm != nil, true
+	return e.Record, e.owed.Alarm != nil, true
 }
 
 // Records copies every pair, in no order. inFlight tells which have a request under way.
@@ -168,7 +122,7 @@ func (m *Machine) Records() (records []Record, inFlight map[string]bool) {
 // Owed returns the revision that waits for an alarm, nil when none does.
 func (m *Machine) Owed(alarmID string) *correlate.Alarm {
 	if e, ok := m.pairs[alarmID]; ok {
-		return e.alarm
+		return e.owed.Alarm
 	}
 	return nil
 }
@@ -184,20 +138,21 @@ func (m *Machine) Worked(now time.Time) { m.succeeded(now) }
 
 // Enqueue owes a revision. One that is not newer than what is owed or told changes nothing. A newer revision of a
 // parked alarm un-parks it. It starts at the first Tick after its commit, or after the limit given to Hold.
-func (m *Machine) Enqueue(a *correlate.Alarm, found, now time.Time) Effects {
+func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 	var eff Effects
+	a := c.Alarm
 	e := m.pairs[a.ID]
 	if e != nil && (a.Revision.Compare(e.Told) <= 0 || a.Revision.Compare(e.Owed) <= 0) {
 		return eff
 	}
-	if (e == nil || e.alarm == nil) && m.cfg.Capacity > 0 && m.owed >= m.cfg.Capacity {
+	if (e == nil || e.owed.Alarm == nil) && m.cfg.Capacity > 0 && m.owed >= m.cfg.Capacity {
 		m.evict(&eff)
 	}
 	if e == nil {
 		e = &entry{Record: Record{AlarmID: a.ID}, index: -1}
 		m.pairs[a.ID] = e
 	}
-	if e.alarm == nil {
+	if e.owed.Alarm == nil {
 		m.owed++
 		e.Superseded = 0
 	} else if !e.flying || e.Owed.Compare(e.sent) > 0 {
@@ -208,56 +163,12 @@ func (m *Machine) Enqueue(a *correlate.Alarm, found, now time.Time) Effects {
 	if e.Parked {
 		m.unpark(e)
 	}
-	e.alarm, e.Owed, e.found, e.Created = a, a.Revision, found, now
+	e.owed, e.Owed, e.Created = c, a.Revision, now
 	e.outbox, e.hold = time.Time{}, 0
 	m.drop(e)
 	m.fresh = append(m.fresh, e)
 	eff.Save = append(eff.Save, e.Record)
 	return eff
-}
-
-// Hold keeps everything enqueued since the last Hold back until commit seq is reported or limit has passed.
-func (m *Machine) Hold(seq uint64, limit time.Time) {
-	for _, e := range m.fresh {
-		if e.alarm == nil || !e.outbox.IsZero() || e.hold != 0 {
-			continue
-		}
-		m.holds++
-		e.hold, e.limit = m.holds, limit
-		m.held = append(m.held, hold{e, m.holds, seq})
-		if !e.flying {
-			m.push(e)
-		}
-	}
-	clear(m.fresh)
-	m.fresh = m.fresh[:0]
-	if len(m.held) > 2*m.owed+64 { // the commits don't come: forget holds that are over
-		m.held = slices.DeleteFunc(m.held, hold.over)
-	}
-}
-
-// Committed reports that everything up to commit seq is durable.
-func (m *Machine) Committed(seq uint64, now time.Time) {
-	n := 0
-	for ; n < len(m.held) && m.held[n].seq <= seq; n++ {
-		e := m.held[n].entry
-		if m.held[n].over() { // its limit passed, or a newer revision came
-			continue
-		}
-		m.release(e, now)
-		if e.index >= 0 {
-			e.at = e.due()
-			heap.Fix(&m.waiting, e.index)
-		}
-	}
-	m.held = slices.Delete(m.held, 0, n)
-}
-
-func (m *Machine) release(e *entry, now time.Time) {
-	e.hold = 0
-	if e.outbox.IsZero() {
-		e.outbox = now
-	}
 }
 
 // Tick starts what is due.
@@ -271,12 +182,12 @@ func (m *Machine) Tick(now time.Time) Effects {
 		}
 		heap.Pop(&m.waiting)
 		m.release(e, now)
-		e.flying, e.sent, e.sentClear = true, e.Owed, !e.alarm.Standing()
+		e.flying, e.sent, e.sentClear = true, e.Owed, !e.owed.Alarm.Standing()
 		m.inFlight++
 		if m.cfg.Spacing > 0 {
 			m.nextStart = now.Add(m.cfg.Spacing)
 		}
-		eff.Start = append(eff.Start, Start{Alarm: e.alarm, Found: e.found, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded})
+		eff.Start = append(eff.Start, Start{Change: e.owed, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded})
 	}
 	return eff
 }
@@ -296,7 +207,7 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 	switch o.Verdict {
 	case Settled:
 		m.succeeded(now)
-		e.Told, e.Attempts, e.Next, e.backoff, e.LastError = e.sent, 0, time.Time{}, false, ""
+		e.Told, e.Attempts, e.Next, e.Backoff, e.LastError = e.sent, 0, time.Time{}, false, ""
 		if newer {
 			m.push(e)
 			break
@@ -315,8 +226,8 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 			break
 		}
 		wait := time.Duration(m.rand() * float64(m.bound(e.Attempts)))
-		e.backoff = o.RetryAfter <= 0
-		if !e.backoff {
+		e.Backoff = o.RetryAfter <= 0
+		if !e.Backoff {
 			wait = min(o.RetryAfter, m.cfg.MaxQuiet)
 			m.quiet = later(m.quiet, now.Add(wait))
 		}
@@ -359,8 +270,8 @@ func (m *Machine) succeeded(now time.Time) {
 	}
 	m.failing = time.Time{}
 	for _, e := range m.waiting {
-		if e.backoff {
-			e.backoff = false
+		if e.Backoff {
+			e.Backoff = false
 			if e.Next.After(now) {
 				e.Next = now
 				e.at = e.due()
@@ -376,44 +287,6 @@ func (m *Machine) failed(now time.Time) {
 	}
 }
 
-// Unpark tries a pair again at once, at an operator's word. It returns false when nothing is owed for the alarm.
-func (m *Machine) Unpark(alarmID string, now time.Time) (Effects, bool) {
-	e := m.pairs[alarmID]
-	if e == nil || e.alarm == nil {
-		return Effects{}, false
-	}
-	if e.flying {
-		return Effects{}, true
-	}
-	if e.Parked {
-		m.unpark(e)
-	}
-	m.drop(e)
-	m.release(e, now)
-	e.Created, e.Next, e.at, e.backoff = now, now, now, false
-	m.push(e)
-	return Effects{Save: []Record{e.Record}}, true
-}
-
-// Pause starts nothing until Resume.
-func (m *Machine) Pause() { m.paused = true }
-
-// Paused reports whether the machine is.
-func (m *Machine) Paused() bool { return m.paused }
-
-// Resume ends a pause. Everything owed, parked pairs included, gets its full time again.
-func (m *Machine) Resume(now time.Time) Effects {
-	var eff Effects
-	m.paused, m.quiet, m.failing = false, time.Time{}, time.Time{}
-	for id, e := range m.pairs {
-		if e.alarm != nil && !e.flying && !e.outbox.IsZero() {
-			u, _ := m.Unpark(id, now)
-			eff.Save = append(eff.Save, u.Save...)
-		}
-	}
-	return eff
-}
-
 // Forget ends a pair, in flight or not, without delivering.
 func (m *Machine) Forget(alarmID string) {
 	e := m.pairs[alarmID]
@@ -427,7 +300,7 @@ func (m *Machine) Forget(alarmID string) {
 	if e.flying {
 		m.inFlight--
 	}
-	if e.alarm != nil {
+	if e.owed.Alarm != nil {
 		m.settle(e)
 	}
 	delete(m.pairs, alarmID)
@@ -446,124 +319,8 @@ func (m *Machine) Told(alarmID string, r correlate.Revision) Record {
 	return e.Record
 }
 
-func (m *Machine) park(e *entry, eff *Effects) {
-	e.Parked, e.Next = true, time.Time{}
-	m.parked++
-	eff.Parked++
-}
-
-func (m *Machine) unpark(e *entry) {
-	e.Parked, e.Attempts, e.Next = false, 0, time.Time{}
-	m.parked--
-}
-
 // settle ends what is owed of a pair.
 func (m *Machine) settle(e *entry) {
-	e.alarm, e.Owed, e.Superseded, e.hold = nil, correlate.Revision{}, 0, 0
+	e.owed, e.Owed, e.Superseded, e.hold = correlate.Change{}, correlate.Revision{}, 0, 0
 	m.owed--
-}
-
-// evict makes room; see Config.Capacity.
-func (m *Machine) evict(eff *Effects) {
-	var all []*entry
-	for _, e := range m.pairs {
-		if e.alarm != nil && !e.flying {
-			all = append(all, e)
-		}
-	}
-	rank := func(e *entry) int {
-		switch {
-		case !e.alarm.Standing() && e.Told == (correlate.Revision{}):
-			return 0
-		case e.Parked:
-			return 1
-		case !e.alarm.Standing():
-			return 2
-		}
-		return 3
-	}
-	slices.SortFunc(all, func(a, b *entry) int {
-		if d := rank(a) - rank(b); d != 0 {
-			return d
-		}
-		if d := a.Created.Compare(b.Created); d != 0 {
-			return d
-		}
-		return a.Owed.Compare(b.Owed)
-	})
-	for _, e := range all[:min(len(all), max(1, m.cfg.Capacity/16))] {
-		eff.Evicted++
-		if e.Told != (correlate.Revision{}) && e.alarm.Standing() { // it is still owed the clear
-			m.drop(e)
-			if e.Parked {
-				m.unpark(e)
-			}
-			m.settle(e)
-			eff.Save = append(eff.Save, e.Record)
-			continue
-		}
-		eff.Remove = append(eff.Remove, e.AlarmID)
-		m.Forget(e.AlarmID)
-	}
-}
-
-func (m *Machine) push(e *entry) {
-	e.at = e.due()
-	if e.index >= 0 {
-		heap.Fix(&m.waiting, e.index)
-		return
-	}
-	m.order++
-	e.order = m.order
-	heap.Push(&m.waiting, e)
-}
-
-// due is the earliest start.
-func (e *entry) due() time.Time {
-	if e.outbox.IsZero() {
-		return later(e.limit, e.Next)
-	}
-	return later(e.outbox, e.Next)
-}
-
-// drop takes a pair out of the waiting ones.
-func (m *Machine) drop(e *entry) {
-	if e.index >= 0 {
-		heap.Remove(&m.waiting, e.index)
-	}
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
-// queue is a heap of pairs by earliest start.
-type queue []*entry
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	if c := q[i].at.Compare(q[j].at); c != 0 {
-		return c < 0
-	}
-	return q[i].order < q[j].order
-}
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-func (q *queue) Push(x any) {
-	e := x.(*entry)
-	e.index = len(*q)
-	*q = append(*q, e)
-}
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	e.index = -1
-	return e
 }

@@ -16,11 +16,13 @@ func newAlarm(id string, counter uint64, last correlate.Transition) *correlate.A
 	return &correlate.Alarm{ID: id, Revision: correlate.Revision{Term: 2, Counter: counter}, Last: last}
 }
 
+func change(a *correlate.Alarm) correlate.Change { return correlate.Change{Alarm: a} }
+
 func machine() *Machine { return New(DefaultConfig(), func() float64 { return 0.5 }) }
 
 // owe enqueues a revision whose commit is done at once.
 func owe(m *Machine, a *correlate.Alarm, now time.Time) Effects {
-	eff := m.Enqueue(a, now, now)
+	eff := m.Enqueue(change(a), now)
 	m.Hold(1, now.Add(time.Millisecond))
 	m.Committed(1, now)
 	return eff
@@ -41,7 +43,7 @@ func starts(t *testing.T, m *Machine, now time.Time, want ...string) []Start {
 
 func TestADeliveryWaitsForItsCommitOrTheLimit(t *testing.T) {
 	m := machine()
-	m.Enqueue(newAlarm("a", 1, correlate.Raised), t0, t0)
+	m.Enqueue(change(newAlarm("a", 1, correlate.Raised)), t0)
 	m.Hold(7, t0.Add(time.Millisecond))
 	if eff := m.Tick(t0); len(eff.Start) != 0 || !eff.Wake.Equal(t0.Add(time.Millisecond)) {
 		t.Fatalf("started %d, wake %v", len(eff.Start), eff.Wake)
@@ -53,7 +55,7 @@ func TestADeliveryWaitsForItsCommitOrTheLimit(t *testing.T) {
 	if !s[0].Outbox.Equal(t0.Add(300 * time.Microsecond)) {
 		t.Fatalf("passed the outbox at %v", s[0].Outbox)
 	}
-	m.Enqueue(newAlarm("b", 2, correlate.Raised), t0, t0)
+	m.Enqueue(change(newAlarm("b", 2, correlate.Raised)), t0)
 	m.Hold(8, t0.Add(time.Millisecond))
 	starts(t, m, t0.Add(time.Millisecond), "b@2.2") // never committed
 }
@@ -243,7 +245,7 @@ func TestTheNewestRevisionEndsDeliveredOrParked(t *testing.T) {
 				last := rapid.SampledFrom([]correlate.Transition{correlate.Changed, correlate.Changed, correlate.Cleared}).Draw(t, "transition")
 				counter++
 				newest[id] = newAlarm(id, counter, last)
-				keep(m.Enqueue(newest[id], now, now))
+				keep(m.Enqueue(change(newest[id]), now))
 				seq++
 				m.Hold(seq, now.Add(time.Millisecond))
 			case 2:
@@ -261,7 +263,7 @@ func TestTheNewestRevisionEndsDeliveredOrParked(t *testing.T) {
 				if rapid.Bool().Draw(t, "restart") {
 					m = New(cfg, func() float64 { return rnd.Draw(t, "jitter") })
 					for id, r := range saved {
-						m.Restore(r, newest[id], now)
+						m.Restore(r, change(newest[id]), now)
 					}
 					clear(flying)
 				}
@@ -330,7 +332,7 @@ func TestHoldsDontPileUpWhenCommitsNeverCome(t *testing.T) {
 	m := machine()
 	for i := range uint64(10_000) {
 		now := t0.Add(time.Duration(i) * time.Second)
-		m.Enqueue(newAlarm("a", i+1, correlate.Changed), now, now)
+		m.Enqueue(change(newAlarm("a", i+1, correlate.Changed)), now)
 		m.Hold(1, now.Add(time.Millisecond))
 		starts(t, m, now.Add(time.Millisecond), fmt.Sprint("a@2.", i+1))
 		m.Result("a", Outcome{}, now)

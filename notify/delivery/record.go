@@ -1,0 +1,61 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// Config bounds a Machine.
+type Config struct {
+	InFlight   int           // requests at once
+	MaxAge     time.Duration // a revision owed for longer is parked when its next attempt fails
+	FirstRetry time.Duration // upper bound of the first backoff; it doubles with each failure
+	MaxRetry   time.Duration // upper bound of the backoff
+	MaxQuiet   time.Duration // upper bound of what Retry-After may ask for
+	Spacing    time.Duration // between the starts of two requests; zero: none
+	// Capacity is how many undelivered pairs are kept. When full, a sixteenth goes at once, in this order: clears of
+	// alarms that the consumer was never told of, parked ones, other clears, then the oldest. In-flight ones stay.
+	Capacity int
+}
+
+// DefaultConfig is what the product uses, but for MaxAge, which is configured.
+func DefaultConfig() Config {
+	return Config{
+		InFlight: 8, MaxAge: 24 * time.Hour, FirstRetry: 200 * time.Millisecond, MaxRetry: time.Minute,
+		MaxQuiet: 5 * time.Minute, Capacity: 4096,
+	}
+}
+
+// Record is what is kept of a pair across restarts.
+type Record struct {
+	AlarmID    string
+	Owed       correlate.Revision // to be delivered; zero when nothing is owed
+	Told       correlate.Revision // the newest one delivered; zero when none was
+	Parked     bool               // waits for an operator, or for a newer revision
+	Attempts   int                // at the owed revision, or since the last success
+	Superseded int                // older revisions that the owed one replaced unsent
+	Created    time.Time          // when the owed revision was first owed
+	Next       time.Time          // the next attempt is not before
+	Backoff    bool               // Next comes from our backoff, not from the consumer's word
+	LastError  string
+}
+
+// Start is a request to make now.
+type Start struct {
+	correlate.Change
+	Outbox     time.Time // Doctor's T06: committed, or the hold was over
+	Attempt    int       // 1 for the first
+	Superseded int
+}
+
+// Effects is what the caller must do: persist, forget, start, and call Tick again at Wake (zero: never).
+type Effects struct {
+	Save    []Record
+	Remove  []string // alarm ids
+	Start   []Start
+	Wake    time.Time
+	Parked  int  // pairs parked by this call
+	Evicted int  // pairs dropped for want of room by this call
+	Paused  bool // the consumer asked to stop, by this call
+}
