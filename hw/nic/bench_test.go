@@ -64,6 +64,56 @@ func BenchmarkEdge(b *testing.B) {
 	}
 }
 
+// BenchmarkBridges is the same where each domain has a bridge of its own (the hybrid plug of Open vSwitch).
+func BenchmarkBridges(b *testing.B) {
+	for _, n := range []int{50, 1000} {
+		table, _, up, off := benchTable(b, 0)
+		for i := range n {
+			for _, m := range []message{
+				{index: 100 + 3*i, name: fmt.Sprintf("qbr%d", i), flags: running, attrs: []*nl.RtAttr{info("bridge")}},
+				{index: 101 + 3*i, name: fmt.Sprintf("qvb%d", i), flags: running, attrs: []*nl.RtAttr{
+					u32(unix.IFLA_MASTER, 100+3*i), info("veth"),
+				}},
+				{index: 102 + 3*i, name: fmt.Sprintf("tap%d", i), flags: running, attrs: []*nl.RtAttr{
+					u32(unix.IFLA_MASTER, 100+3*i), info("tun", nl.NewRtAttr(nl.IFLA_TUN_TYPE, nl.Uint8Attr(unix.IFF_TAP))),
+				}},
+			} {
+				u, err := decode(unix.RTM_NEWLINK, m.bytes())
+				if err != nil {
+					b.Fatal(err)
+				}
+				table.apply(u.link, true, clock())
+			}
+		}
+		table.delta(true, clock())
+		benchFlip(b, n, true, off, up, table)
+	}
+}
+
+// BenchmarkRelist is the list of every half minute, with nothing new in it.
+func BenchmarkRelist(b *testing.B) {
+	for _, taps := range []int{50, 1000} {
+		table, _, _, _ := benchTable(b, taps)
+		var l listing
+		for index := range table.links {
+			m := message{index: index, name: table.links[index].name, flags: running, attrs: []*nl.RtAttr{
+				u32(unix.IFLA_MASTER, 9), info("tun", nl.NewRtAttr(nl.IFLA_TUN_TYPE, nl.Uint8Attr(unix.IFF_TAP))),
+			}}
+			u, err := decode(unix.RTM_NEWLINK, m.bytes())
+			if err != nil {
+				b.Fatal(err)
+			}
+			l.links = append(l.links, u.link)
+		}
+		b.Run(fmt.Sprintf("taps=%d", taps), func(b *testing.B) {
+			for b.Loop() {
+				table.relist(l, clock())
+				table.delta(false, clock())
+			}
+		})
+	}
+}
+
 // BenchmarkReshape is a link switched off or on, with everything derived anew.
 func BenchmarkReshape(b *testing.B) {
 	for _, taps := range []int{50, 1000} {

@@ -26,6 +26,7 @@ type table struct {
 	include, exclude []string
 
 	links   map[int]link
+	names   map[string]int // index by name
 	held    map[int]hold
 	ghosts  map[correlate.ID]ghost
 	orphans map[correlate.ID]correlate.ID // by port: the master that it lost before we saw it; only until the first list
@@ -57,7 +58,7 @@ type statement struct {
 func newTable(root hw.Root, include, exclude []string) *table {
 	return &table{
 		root: root, include: include, exclude: exclude,
-		links: map[int]link{}, held: map[int]hold{}, ghosts: map[correlate.ID]ghost{},
+		links: map[int]link{}, names: map[string]int{}, held: map[int]hold{}, ghosts: map[correlate.ID]ghost{},
 		details: map[int]details{}, rates: map[int]errorRate{},
 		stated: map[correlate.ID]statement{}, dirty: map[int]bool{}, gone: map[correlate.ID]correlate.Gone{},
 	}
@@ -91,11 +92,13 @@ func (t *table) apply(from netlink.Link, inDump bool, now time.Time) {
 	if known && !inDump {
 		l.vfs = prev.vfs
 	}
-	for other, o := range t.links { // two indexes can't have one name: the older sighting missed its end
-		if o.name == l.name && other != index {
-			t.forget(other)
-		}
+	if other, ok := t.names[l.name]; ok && other != index { // one name, two indexes: the older sighting missed its end
+		t.forget(other)
 	}
+	if known && prev.name != l.name && t.names[prev.name] == index {
+		delete(t.names, prev.name)
+	}
+	t.names[l.name] = index
 	if known && prev.id() != l.id() && t.isStated(prev.id()) {
 		t.gone[prev.id()] = correlate.Gone{
 			ID: prev.id(), Reason: correlate.GoneOrderly, Occurred: now, Observed: now,
@@ -135,9 +138,11 @@ func (t *table) remove(index int, moved bool, now time.Time) {
 		return
 	}
 	id := l.id()
-	for other, port := range t.links { // who needs it waits for a new master; it failed them
-		if t.masterID(other) == id && !t.uplink(&port) {
-			t.held[other] = hold{master: id}
+	if l.hasPorts() { // who needs it waits for a new master; it failed them
+		for other, port := range t.links {
+			if t.masterID(other) == id && !t.uplink(&port) {
+				t.held[other] = hold{master: id}
+			}
 		}
 	}
 	if t.isStated(id) {
@@ -177,6 +182,9 @@ func exists(path string) bool {
 }
 
 func (t *table) forget(index int) {
+	if name := t.links[index].name; t.names[name] == index {
+		delete(t.names, name)
+	}
 	delete(t.links, index)
 	delete(t.held, index)
 	delete(t.details, index)
@@ -260,10 +268,10 @@ func (t *table) delta(full bool, now time.Time) correlate.Delta {
 	next := t.stated
 	if full || t.shape {
 		next = map[correlate.ID]statement{}
-		counted := t.counted()
-		for _, index := range slices.Sorted(maps.Keys(counted)) {
+		shape := t.shaped()
+		for _, index := range slices.Sorted(maps.Keys(shape.counted)) {
 			l := t.links[index]
-			s := statement{t.resource(index, t.needs(index, counted)), t.judge(index)}
+			s := statement{t.resource(index, t.needs(index, &shape)), t.judge(index)}
 			next[l.id()] = s
 			was, ok := t.stated[l.id()]
 			if full || !ok || !reflect.DeepEqual(was.resource, s.resource) {
@@ -274,7 +282,7 @@ func (t *table) delta(full bool, now time.Time) correlate.Delta {
 			}
 			d.Events = append(d.Events, t.changed(&l, was.judged, s.judged, now)...)
 		}
-		t.functions(counted, next, &d, now)
+		t.functions(shape.counted, next, &d, now)
 		for _, id := range slices.Sorted(maps.Keys(t.stated)) {
 			if _, ok := next[id]; ok {
 				continue

@@ -196,6 +196,25 @@ func TestVLANFromCraftedMessages(t *testing.T) {
 	})
 }
 
+func TestVLANOfABridgeLeadsThroughIt(t *testing.T) {
+	table := newTable(nowhere(t), nil, nil)
+	apply(t, table, append(bondMessages()[:4],
+		message{index: 20, name: "br0.100", flags: running, attrs: []*nl.RtAttr{
+			u32(unix.IFLA_LINK, 9), u32(unix.IFLA_MASTER, 21), info("vlan", nl.NewRtAttr(nl.IFLA_VLAN_ID, nl.Uint16Attr(100))),
+		}},
+		message{index: 21, name: "br100", flags: running, attrs: []*nl.RtAttr{info("bridge")}},
+		message{index: 22, name: "vnet1", flags: running, attrs: []*nl.RtAttr{
+			u32(unix.IFLA_MASTER, 21), info("tun", nl.NewRtAttr(nl.IFLA_TUN_TYPE, nl.Uint8Attr(unix.IFF_TAP))),
+		}})...)
+	table.delta(true, clock())
+	for id, want := range map[correlate.ID]string{
+		"nic/vnet1": "all-of:bridge/br100", "bridge/br100": "all-of:nic/br0.100", "nic/br0.100": "all-of:bridge/br0",
+		"bridge/br0": "all-of:bond/bond0", "bond/bond0": "1-of(carrier):nic/eth0,nic/eth1",
+	} {
+		check(t, "needs of "+string(id), showNeeds(table.stated[id].resource.Needs), want)
+	}
+}
+
 func TestVirtualFunctionsFromFixture(t *testing.T) {
 	table := newTable(sysfs(t, sriov), nil, nil)
 	pf := message{index: 2, name: "ens1", flags: running, attrs: append(onPCI("0000:3b:00.0"), vfList(0, 2))}

@@ -40,36 +40,47 @@ func (t *table) missed(l *link) bool {
 	return false
 }
 
-// counted finds the links that matter: hardware, bonds, what a domain may hang on, what is included by name; and
+// shape is which links count and how they hang together: counted once for a delta, whatever the number of links.
+type shape struct {
+	counted   map[int]bool
+	ports     map[correlate.ID][]int          // by bridge or bond, those that the kernel says and those held for it
+	missing   map[correlate.ID][]correlate.ID // by bridge or bond, what vanished from it
+	functions map[string]int                  // links by PCI address, virtual functions left out
+}
+
+// shaped finds the links that matter: hardware, bonds, what a domain may hang on, what is included by name; and
 // whatever those stand on.
-func (t *table) counted() map[int]bool {
-	byPCI, byID, ports := map[string]int{}, map[correlate.ID]int{}, map[correlate.ID][]int{}
+func (t *table) shaped() shape {
+	s := shape{map[int]bool{}, map[correlate.ID][]int{}, map[correlate.ID][]correlate.ID{}, map[string]int{}}
+	byID := map[correlate.ID]int{}
 	for index, l := range t.links {
 		byID[l.id()] = index
 		if l.device.pci != "" && l.kind != kindVF {
-			byPCI[l.device.pci] = index
+			s.functions[l.device.pci] = index
 		}
 		if m := t.masterID(index); m != "" {
-			ports[m] = append(ports[m], index)
+			s.ports[m] = append(s.ports[m], index)
 		}
 	}
-	counted := map[int]bool{}
+	for id, g := range t.ghosts {
+		s.missing[g.master] = append(s.missing[g.master], id)
+	}
 	var visit func(int)
 	visit = func(index int) {
 		l, ok := t.links[index]
-		if !ok || counted[index] || l.kind == kindLoopback || match(t.exclude, l.name) {
+		if !ok || s.counted[index] || l.kind == kindLoopback || match(t.exclude, l.name) {
 			return
 		}
-		counted[index] = true
+		s.counted[index] = true
 		visit(l.parent)
 		if m, ok := byID[t.masterID(index)]; ok {
 			visit(m)
 		}
-		if pf, ok := byPCI[l.device.physfn]; ok {
+		if pf, ok := s.functions[l.device.physfn]; ok {
 			visit(pf)
 		}
 		if l.hasPorts() {
-			for _, p := range ports[l.id()] {
+			for _, p := range s.ports[l.id()] {
 				if port := t.links[p]; t.uplink(&port) {
 					visit(p)
 				}
@@ -81,11 +92,11 @@ func (t *table) counted() map[int]bool {
 			visit(index)
 		}
 	}
-	return counted
+	return s
 }
 
-// needs says what a counted link needs. counted is nil when only the link itself changed and its needs did not.
-func (t *table) needs(index int, counted map[int]bool) []correlate.Need {
+// needs says what a counted link needs.
+func (t *table) needs(index int, s *shape) []correlate.Need {
 	l := t.links[index]
 	var needs []correlate.Need
 	all := func(id correlate.ID) {
@@ -95,16 +106,10 @@ func (t *table) needs(index int, counted map[int]bool) []correlate.Need {
 	}
 	switch l.kind {
 	case kindBridge, kindBond:
-		var of []correlate.ID
-		for p := range counted {
-			port := t.links[p]
-			if t.masterID(p) == l.id() && t.uplink(&port) {
+		of := slices.Clone(s.missing[l.id()])
+		for _, p := range s.ports[l.id()] {
+			if port := t.links[p]; s.counted[p] && t.uplink(&port) {
 				of = append(of, port.id())
-			}
-		}
-		for id, g := range t.ghosts {
-			if g.master == l.id() {
-				of = append(of, id)
 			}
 		}
 		slices.Sort(of)
@@ -122,15 +127,12 @@ func (t *table) needs(index int, counted map[int]bool) []correlate.Need {
 			all(t.masterID(index))
 		}
 	}
-	if p, ok := t.links[l.parent]; ok && counted[l.parent] {
+	if p, ok := t.links[l.parent]; ok && s.counted[l.parent] {
 		all(p.id())
 	}
-	if l.device.physfn != "" {
-		for p := range counted {
-			if pf := t.links[p]; pf.device.pci == l.device.physfn {
-				all(pf.id())
-			}
-		}
+	if p, ok := s.functions[l.device.physfn]; ok && s.counted[p] {
+		pf := t.links[p]
+		all(pf.id())
 	}
 	return needs
 }
