@@ -361,6 +361,11 @@ func TestUnusedPortRaisesNothing(t *testing.T) {
 	check(t, "disabled", statusOf(table, "nic/eth0", correlate.CondDisabled), correlate.StatusOK)
 	check(t, "carrier", statusOf(table, "nic/eth0", correlate.CondCarrier), correlate.StatusOK)
 
+	port.attrs = append(port.attrs, u32(unix.IFLA_MASTER, 7)) // of Open vSwitch
+	apply(t, table, port, message{index: 7, name: "ovs-system", attrs: []*nl.RtAttr{info("openvswitch")}})
+	table.delta(false, clock())
+	check(t, "disabled as a port of a switch that we don't know", statusOf(table, "nic/eth0", correlate.CondDisabled), correlate.StatusFailed)
+
 	port.flags = unix.IFF_UP
 	apply(t, table, port)
 	table.delta(false, clock())

@@ -14,7 +14,7 @@ func (t *table) uplink(l *link) bool {
 // used reports whether something stands on the link, so that it matters when it is switched off.
 func (t *table) used(index int) bool {
 	l := t.links[index]
-	if !l.hardware() || l.kind == kindPF || t.masterID(index) != "" || match(t.include, l.name) {
+	if !l.hardware() || l.kind == kindPF || l.master != 0 || t.masterID(index) != "" || match(t.include, l.name) {
 		return true
 	}
 	for _, o := range t.links {
