@@ -436,12 +436,12 @@ func BenchmarkPublish(b *testing.B) {
 				n.Publish(effects(a))
 				if i%256 == 255 { // the engine steps, too: let what waits be taken
 					for n.in.waiting() > 0 {
-						time.Sleep(10 * time.Microsecond)
+						<-time.After(10 * time.Microsecond)
 					}
 				}
 			}
 			for n.in.waiting() > 0 {
-				time.Sleep(10 * time.Microsecond)
+				<-time.After(10 * time.Microsecond)
 			}
 			n.box.await(b.Context(), n.box.put(), time.Minute)
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")

@@ -150,6 +150,7 @@ func confidenceRank(c correlate.Confidence) int {
 		return 0
 	case correlate.ConfidenceFenced:
 		return 2
+	case correlate.ConfidenceConfirmed:
 	}
 	return 1
 }

@@ -114,11 +114,10 @@ func TestTheCommandsTellWhatGoesOn(t *testing.T) {
 	if _, err := a.Wait(patience, func(n lab.Notification) bool { return n.Type == "paramedic.test" }); err != nil {
 		t.Errorf("paramedic test: %v", err)
 	}
-	out, err := ag.Command("ack", raised.Data.Alarm.ID)
-	if err != nil {
+	if _, err := ag.Command("ack", raised.Data.Alarm.ID); err != nil {
 		t.Errorf("paramedic ack: %v", err)
 	}
-	if out, err = ag.Command("alarms", "-o", "json"); err != nil || !json.Valid([]byte(out)) || !strings.Contains(out, `"by"`) {
+	if out, err := ag.Command("alarms", "-o", "json"); err != nil || !json.Valid([]byte(out)) || !strings.Contains(out, `"by"`) {
 		t.Errorf("the acknowledgement does not show (%v):\n%s", err, out)
 	}
 	for _, args := range [][]string{{"version"}, {"keygen"}} {

@@ -409,7 +409,7 @@ func (c *client) definition(o *observed) error {
 	o.read, o.definitionRaw = true, len(text)
 	if err != nil {
 		o.defErr = err
-		return nil
+		return nil //nolint:nilerr // the domain carries it
 	}
 	o.def, o.defErr = parseDefinition(text)
 	return nil
