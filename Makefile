@@ -26,7 +26,7 @@ build: ## bin/paramedic, static
 test: deps unit e2e ## everything: unit tests with -race, then the lab (root)
 
 .PHONY: unit
-unit: ## unit, golden, property and simulation tests with -race; needs gcc, no root
+unit: ## unit, golden, property and simulation tests with -race; hw/virt wants the lab too (root)
 	CGO_ENABLED=1 go test -race -timeout 5m $(UNIT)
 
 .PHONY: e2e
@@ -37,7 +37,7 @@ e2e: build ## the real binary on real links, libvirtd and qemu (root)
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## gofmt, go vet, golangci-lint
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
-	$(TOOLS)/golangci-lint-$(GOLANGCI) run ./...
+	$(TOOLS)/golangci-lint-$(GOLANGCI) run --allow-parallel-runners ./...
 
 # Built from source with our own Go, outside go.mod.
 $(TOOLS)/golangci-lint-$(GOLANGCI):
