@@ -120,6 +120,7 @@ func TestTheFileCheckPassesWhatIsSoundAndIsUsedByBolt(t *testing.T) {
 
 // TestADamagedOutboxIsNeverFatal damages files at random. Each time the outbox must open, with what is sound or anew.
 func TestADamagedOutboxIsNeverFatal(t *testing.T) {
+	t.Parallel()
 	sound, err := os.ReadFile(filled(t, t.TempDir(), false))
 	if err != nil {
 		t.Fatal(err)
@@ -237,6 +238,7 @@ func TestAtMostThreeDamagedOutboxesAreKept(t *testing.T) {
 }
 
 func TestASecondAgentIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cfg, _ := testConfig(t, dir)
 	start(t, cfg)
@@ -246,6 +248,7 @@ func TestASecondAgentIsRefused(t *testing.T) {
 }
 
 func TestWithoutADiskNotificationsStillGoOutAndItHealsItself(t *testing.T) {
+	t.Parallel()
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "state")
 	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file where the directory belongs
@@ -276,7 +279,6 @@ func TestWithoutADiskNotificationsStillGoOutAndItHealsItself(t *testing.T) {
 }
 
 func TestAFullDiskIsReportedAndHeals(t *testing.T) {
-	o := &outbox{}
 	dir := t.TempDir()
 	cfg, _ := testConfig(t, dir)
 	o, _, err := openOutbox(dir, time.Now, cfg.Log)

@@ -1,0 +1,241 @@
+package notify
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// loaded is what an earlier run left.
+type loaded struct {
+	term          uint64
+	alarms        []alarmRecord
+	pairs         map[string][]pairRecord // by subscription id
+	subscriptions []subscriptionRecord
+	damaged       int // records that could not be read
+}
+
+// openOutbox opens or makes the outbox. It fails only when another process holds it or dir can't be one at all; when it
+// merely can't be written, it works from memory and says so in broken. The term is durable unless broken.
+func openOutbox(dir string, now func() time.Time, log *slog.Logger) (*outbox, loaded, error) {
+	o := &outbox{
+		path: filepath.Join(dir, dbName), log: log, now: now, seq: 1, batch: map[place]any{}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		committed: func(uint64, time.Time) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {},
+	}
+	l, err := o.open(true)
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, loaded{}, fmt.Errorf("open outbox %s: another process holds it: is a second agent running?", o.path)
+	case err != nil:
+		o.broken = err.Error()
+		// Without a durable term the clock stands in: it is larger than any counted term, so revisions never go back.
+		o.term = max(l.term+2, clockTerm(now()))
+	}
+	l.term = o.term
+	return o, l, nil
+}
+
+func clockTerm(now time.Time) uint64 { return uint64(max(2, now.Unix())) &^ 1 }
+
+// open opens the file, checks it after an unclean stop, reads it, and makes the next term durable. A damaged file is
+// set aside and a new one begun, once.
+func (o *outbox) open(first bool) (l loaded, err error) {
+	if err := os.MkdirAll(filepath.Dir(o.path), 0o700); err != nil {
+		return l, fmt.Errorf("make outbox directory: %w", err)
+	}
+	aside := false
+	if err = guarded(func() error { l, err = o.tryOpen(); return err }); errors.Is(err, errDamaged) {
+		o.log.Error("the outbox is damaged; it is set aside and begun anew from what is restated", "path", o.path, "error", err)
+		o.closeQuietly()
+		if err := setAside(o.path, o.now()); err != nil {
+			return l, fmt.Errorf("set the damaged outbox aside: %w", err)
+		}
+		aside = true
+		if err = guarded(func() error { l, err = o.tryOpen(); return err }); err == nil && first {
+			o.report = func(string) {}
+		}
+	}
+	if err != nil {
+		o.closeQuietly()
+		return l, err
+	}
+	if !first {
+		return l, nil
+	}
+	term := l.term + 2
+	if aside {
+		term = clockTerm(o.now())
+	}
+	if err := guarded(func() error { return o.begin(term) }); err != nil {
+		return l, fmt.Errorf("write outbox %s: %w", o.path, err)
+	}
+	o.term = term
+	return l, nil
+}
+
+// tryOpen runs guarded: bbolt panics, or faults on its memory map, when a file is damaged.
+func (o *outbox) tryOpen() (loaded, error) {
+	if err := checkFile(o.path); err != nil {
+		return loaded{}, err
+	}
+	db, err := bbolt.Open(o.path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	switch {
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
+		return loaded{}, fmt.Errorf("%w: %w", errDamaged, err)
+	case err != nil:
+		return loaded{}, fmt.Errorf("open outbox %s: %w", o.path, err)
+	}
+	o.db = db
+	var l loaded
+	err = db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(shelfNames[shelfMeta])
+		if meta == nil {
+			return nil // new
+		}
+		l.term = number(meta.Get(keyTerm))
+		if meta.Get(keyClean) == nil {
+			for err := range tx.Check() {
+				return fmt.Errorf("%w: %w", errDamaged, err)
+			}
+		}
+		return l.read(tx, o.log)
+	})
+	return l, err
+}
+
+// read decodes every record. What can't be read is named in the log and left out; the rest is fine.
+func (l *loaded) read(tx *bbolt.Tx, log *slog.Logger) error {
+	l.pairs = map[string][]pairRecord{}
+	each := func(s shelf, take func(key string, value []byte) error) error {
+		b := tx.Bucket(shelfNames[s])
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, v []byte) error {
+			if err := take(string(k), v); err != nil {
+				l.damaged++
+				log.Error("a record of the outbox can't be read and is left out", "shelf", string(shelfNames[s]), "key", string(k), "error", err)
+			}
+			return nil
+		})
+	}
+	return errors.Join(
+		each(shelfAlarms, func(k string, v []byte) error {
+			r, err := decodeAlarm(k, v)
+			if err == nil {
+				l.alarms = append(l.alarms, r)
+			}
+			return err
+		}),
+		each(shelfPairs, func(k string, v []byte) error {
+			subscription, alarm, _ := strings.Cut(k, "\x00")
+			r, err := decodePair(alarm, v)
+			if err == nil {
+				l.pairs[subscription] = append(l.pairs[subscription], r)
+			}
+			return err
+		}),
+		each(shelfSubscriptions, func(k string, v []byte) error {
+			r, err := decodeSubscription(k, v)
+			if err == nil {
+				l.subscriptions = append(l.subscriptions, r)
+			}
+			return err
+		}),
+	)
+}
+
+// begin makes the term durable and takes the mark of a clean stop away.
+func (o *outbox) begin(term uint64) error {
+	return o.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range shelfNames {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(shelfNames[shelfMeta])
+		if err := meta.Delete(keyClean); err != nil {
+			return err
+		}
+		return meta.Put(keyTerm, binary.BigEndian.AppendUint64(nil, term))
+	})
+}
+
+func number(b []byte) uint64 {
+	if len(b) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b)
+}
+
+// guarded runs f where a panic or a fault of the memory map becomes errDamaged. The goroutine keeps SetPanicOnFault,
+// which is per goroutine, from leaking.
+func guarded(f func() error) (err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("%w: %v", errDamaged, r)
+			}
+		}()
+		debug.SetPanicOnFault(true)
+		err = f()
+	}()
+	<-done
+	return err
+}
+
+// setAside renames a damaged file and forgets all but the newest of those.
+func setAside(path string, now time.Time) error {
+	if err := os.Rename(path, path+".bad-"+now.UTC().Format("20060102T150405.000000000")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	bad, err := filepath.Glob(path + ".bad-*")
+	if err != nil {
+		return err
+	}
+	slices.Sort(bad)
+	for _, old := range bad[:max(0, len(bad)-keepBad)] {
+		if err := os.Remove(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *outbox) closeQuietly() {
+	if o.db == nil {
+		return
+	}
+	db := o.db
+	o.db = nil
+	if err := guarded(db.Close); err != nil {
+		o.log.Debug("close outbox", "error", err)
+	}
+}
+
+// finish marks a clean stop and closes.
+func (o *outbox) finish() {
+	if o.db == nil {
+		return
+	}
+	if o.problem() == "" {
+		if err := guarded(func() error {
+			return o.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(shelfNames[shelfMeta]).Put(keyClean, []byte{1}) })
+		}); err != nil {
+			o.log.Error("the outbox's clean stop can't be marked: the next start checks it", "error", err)
+		}
+	}
+	o.closeQuietly()
+}

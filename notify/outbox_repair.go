@@ -1,0 +1,103 @@
+package notify
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"slices"
+
+	"go.etcd.io/bbolt"
+)
+
+func (o *outbox) fail(err error) {
+	o.log.Error("the outbox can't be written: notifications go out but won't survive a restart", "path", o.path, "error", err)
+	if errors.Is(err, errDamaged) {
+		o.closeQuietly()
+	}
+	o.mu.Lock()
+	o.broken = err.Error()
+	clear(o.batch)
+	o.moved()
+	o.mu.Unlock()
+	o.report(err.Error())
+}
+
+// repair rewrites everything from memory when the outbox was not writable.
+func (o *outbox) repair() {
+	if o.problem() == "" {
+		return
+	}
+	if o.db == nil {
+		if _, err := o.open(false); err != nil {
+			o.log.Debug("the outbox still can't be opened", "error", err)
+			return
+		}
+	}
+	// From here on changes gather again; what the copy below misses is among them.
+	o.mu.Lock()
+	why := o.broken
+	o.broken = ""
+	clear(o.batch)
+	o.seq++
+	o.mu.Unlock()
+	contents := o.contents()
+	err := guarded(func() error {
+		if err := o.begin(o.term); err != nil {
+			return err
+		}
+		return o.db.Update(func(tx *bbolt.Tx) error { return rewrite(tx, contents) })
+	})
+	if err != nil {
+		if errors.Is(err, errDamaged) {
+			o.closeQuietly()
+		}
+		o.mu.Lock()
+		o.broken = why
+		clear(o.batch)
+		o.mu.Unlock()
+		return
+	}
+	o.log.Info("the outbox can be written again", "path", o.path, "records", len(contents))
+	o.report("")
+}
+
+// rewrite makes the file hold contents and nothing else, touching only what differs.
+func rewrite(tx *bbolt.Tx, contents []write) error {
+	want := [shelves]map[string][]byte{}
+	for s := range want {
+		want[s] = map[string][]byte{}
+	}
+	for _, w := range contents {
+		value, err := encodeRecord(w.record)
+		if err != nil {
+			return err
+		}
+		want[w.shelf][w.key] = value
+	}
+	for s := shelfAlarms; s < shelves; s++ {
+		b := tx.Bucket(shelfNames[s])
+		var stale [][]byte
+		if err := b.ForEach(func(k, v []byte) error {
+			if value, ok := want[s][string(k)]; !ok {
+				stale = append(stale, bytes.Clone(k))
+			} else if bytes.Equal(v, value) {
+				delete(want[s], string(k))
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		for _, k := range stale {
+			if err := b.Delete(k); err != nil {
+				return err
+			}
+		}
+		for _, k := range slices.Sorted(maps.Keys(want[s])) {
+			if err := b.Put([]byte(k), want[s][k]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
