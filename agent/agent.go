@@ -80,7 +80,7 @@ func New(opts Options) (*Agent, error) {
 		stopped:     make(chan struct{}),
 	}
 	if a.specs == nil {
-		a.specs = sourceTable(a.missedLinks)
+		a.specs = sourceTable(a.alarmedLinks)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 

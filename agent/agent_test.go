@@ -213,9 +213,9 @@ func TestALinkSourceIsToldWhatVanishedBeforeTheRestart(t *testing.T) {
 	awaitAlarm(t, a, "nic/eth0", correlate.CondGone, correlate.Raised)
 	stop(t, a)
 	b := start(t, c, oneSource("nic", func(ctx context.Context, _ hw.Sink) error { <-ctx.Done(); return ctx.Err() }))
-	missed, err := b.missedLinks(t.Context())
-	if err != nil || len(missed) != 1 || !slices.Equal(missed["nic/eth0"], []correlate.ID{"bridge/br0"}) {
-		t.Errorf("missed: %v, %v", missed, err)
+	links, err := b.alarmedLinks(t.Context())
+	if err != nil || len(links) != 1 || !slices.Equal(links["nic/eth0"], []correlate.ID{"bridge/br0"}) {
+		t.Errorf("links: %v, %v", links, err)
 	}
 }
 

@@ -22,7 +22,7 @@ type sourceSpec struct {
 }
 
 // sourceTable is every source there is, the most urgent first: the loop looks at their queues in this order.
-func sourceTable(missedLinks func(context.Context) (map[correlate.ID][]correlate.ID, error)) []sourceSpec {
+func sourceTable(alarmedLinks func(context.Context) (map[correlate.ID][]correlate.ID, error)) []sourceSpec {
 	return []sourceSpec{
 		{
 			name: "nic",
@@ -33,7 +33,7 @@ func sourceTable(missedLinks func(context.Context) (map[correlate.ID][]correlate
 				return c.HW.NIC
 			},
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
-				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Missed: missedLinks, Log: log})
+				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Alarmed: alarmedLinks, Log: log})
 			},
 		},
 		{
@@ -99,17 +99,17 @@ func enabled(sources []built) []string {
 	return names
 }
 
-// missedLinks is what the alarms say of links that vanished, for a link source that starts.
-func (a *Agent) missedLinks(ctx context.Context) (map[correlate.ID][]correlate.ID, error) {
-	missed := make(map[correlate.ID][]correlate.ID)
+// alarmedLinks are the links on which alarms stand, with who needs them, for a link source that starts.
+func (a *Agent) alarmedLinks(ctx context.Context) (map[correlate.ID][]correlate.ID, error) {
+	links := make(map[correlate.ID][]correlate.ID)
 	err := a.Query(ctx, func(e *correlate.Engine) {
 		for _, alarm := range e.Alarms() {
 			if alarm.Source == "nic" && len(alarm.NeededBy) > 0 {
-				missed[alarm.Key.Resource] = alarm.NeededBy
+				links[alarm.Key.Resource] = alarm.NeededBy
 			}
 		}
 	})
-	return missed, err
+	return links, err
 }
 
 func hostID(c *config.Config) correlate.ID { return correlate.NewID(correlate.KindHost, c.Node.Name) }

@@ -151,9 +151,11 @@ func (e *Engine) presently(last []Affected) []Affected {
 	}
 	out := slices.Clone(last)
 	for i := range out {
-		out[i].State = StateOK
-		if n := e.nodes[out[i].Resource]; n != nil {
+		switch n := e.nodes[out[i].Resource]; {
+		case n != nil && (n.present || n.lost):
 			out[i].State = n.state
+		case len(e.awaiting) == 0:
+			out[i].State = StateOK // and before all have spoken, as it was told
 		}
 	}
 	return out

@@ -185,8 +185,8 @@ type Alarm struct {
 	// Lost is true while the resource is out of the topology because a fault took it (GoneByFault, GoneVanished): such
 	// an alarm survives a restart although no source states the resource, and an acknowledgement clears it.
 	Lost bool
-	// NeededBy are the physical resources that need the lost one; sorted. A source that starts anew is told them
-	// (hw/nic), for its lists can't show what is missing.
+	// NeededBy are the physical resources that need this one; sorted. A source that starts anew is told them (hw/nic),
+	// for its lists can't show what is missing.
 	NeededBy []ID
 
 	Affected []Affected // failed or degraded because of it; sorted by resource; of a cleared alarm: the last ones, as they are now

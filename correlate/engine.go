@@ -232,8 +232,8 @@ func (e *Engine) remove(d *Delta) {
 		if n == nil {
 			continue
 		}
-		was := n.present
-		if was {
+		was := n.present || !n.lost && n.failing() // present, or known to have been: an alarm of the last run speaks of it
+		if n.present {
 			e.unset(n)
 		}
 		switch g.Reason {
@@ -270,15 +270,22 @@ func (e *Engine) remove(d *Delta) {
 			continue
 		}
 		n.lost = true
+		var told *outcome
 		for _, r := range n.records {
 			if r.own {
 				r.end(e, ReasonGone) // that it is gone says more
+			}
+			if r.frozen && r.def.State == StateFailed {
+				told = &r.next
 			}
 		}
 		e.observe(&Event{
 			Source: d.Source, Resource: g.ID, Condition: CondGone, Status: StatusFailed,
 			Text: g.Text, Occurred: g.Occurred, Observed: g.Observed,
 		})
+		if r := n.record(CondGone); told != nil && r.alarm == nil { // until all have spoken it says what it takes the place of
+			r.frozen, r.next = true, *told
+		}
 	}
 }
 

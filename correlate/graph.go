@@ -14,8 +14,10 @@ type node struct {
 	present bool     // the topology holds it
 	lost    bool     // it was there and a fault took it
 
-	groups  []group   // what it needs; none unless present
-	up      []edge    // who needs it
+	groups  []group // what it needs; none unless present
+	up      []edge  // who needs it
+	holders []ID    // the physical ones among them, when they are counted
+	counted bool
 	records []*record // its conditions, oldest first
 	unknown []Condition
 
@@ -91,7 +93,7 @@ func (e *Engine) attach(n *node) {
 				continue
 			}
 			g.members = append(g.members, member{m, len(m.up)})
-			m.up = append(m.up, edge{n, len(n.groups), len(g.members) - 1})
+			m.up, m.counted = append(m.up, edge{n, len(n.groups), len(g.members) - 1}), false
 		}
 		n.groups = append(n.groups, g)
 	}
@@ -109,7 +111,7 @@ func (e *Engine) detach(n *node) {
 				moved.holder.groups[moved.group].members[moved.index].back = m.back
 			}
 			m.node.up[last] = edge{}
-			m.node.up = m.node.up[:last]
+			m.node.up, m.node.counted = m.node.up[:last], false
 			e.loosened = append(e.loosened, m.node)
 		}
 		if g.mode == KOfN {
@@ -210,4 +212,20 @@ func (e *Engine) needed(n *node) bool {
 		return true
 	}
 	return false
+}
+
+// neededBy lists the physical resources that need n, sorted; immutable. Who states virtual ones names what they need
+// whether it is there or not.
+func (n *node) neededBy() []ID {
+	if !n.counted {
+		var ids []ID
+		for _, ed := range n.up {
+			if id := ed.holder.id; !id.Kind().Virtual() {
+				ids = append(ids, id)
+			}
+		}
+		slices.Sort(ids)
+		n.holders, n.counted = slices.Compact(ids), true
+	}
+	return n.holders
 }

@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -44,6 +45,11 @@ type outcome struct {
 	state            State
 	affected, atRisk []Affected
 	through          *record // the failed group that the walk upwards crossed
+}
+
+// failing reports whether a source has said that something is wrong with n.
+func (n *node) failing() bool {
+	return slices.ContainsFunc(n.records, func(r *record) bool { return r.own })
 }
 
 func (n *node) record(c Condition) *record {

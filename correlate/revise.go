@@ -173,29 +173,14 @@ func (e *Engine) describe(r *record, a *Alarm) {
 func (r *record) sign(a *Alarm) {
 	a.Source, a.Lost = r.source, r.node.lost
 	if !r.frozen {
-		a.NeededBy = r.node.missedBy()
+		a.NeededBy = r.node.neededBy()
 	}
 }
 
 // outdated reports whether that has changed.
 func (r *record) outdated() bool {
 	a := r.alarm
-	return a.Lost != r.node.lost || a.Source != r.source || !r.frozen && !slices.Equal(a.NeededBy, r.node.missedBy())
-}
-
-// missedBy lists the physical holders of a lost resource. Who states virtual ones names what they need anyway.
-func (n *node) missedBy() []ID {
-	if !n.lost {
-		return nil
-	}
-	var ids []ID
-	for _, ed := range n.up {
-		if id := ed.holder.id; !id.Kind().Virtual() {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	return a.Lost != r.node.lost || a.Source != r.source || !r.frozen && !slices.Equal(a.NeededBy, r.node.neededBy())
 }
 
 // differs reports whether a standing record has something new to say. Text and evidence alone are nothing new, and

@@ -102,7 +102,7 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			if ids := s.engine.Correlated(a.ID); len(ids) > 0 && a.RootCause {
 				fmt.Fprintf(&out, "    explains: %s\n", s.names(ids))
 			}
-			if len(a.NeededBy) > 0 {
+			if a.Lost && len(a.NeededBy) > 0 {
 				fmt.Fprintf(&out, "    missed by %s\n", a.NeededBy)
 			}
 			if a.Ack != nil {

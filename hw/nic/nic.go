@@ -39,9 +39,9 @@ type Config struct {
 	Include, Exclude []string
 	Root             hw.Root
 	Log              *slog.Logger // nil: none
-	// Missed tells, at the start of each Run, which links stand as vanished, and the bridges, bonds and links that need
-	// them (correlate.Alarm.NeededBy): no list shows what is missing. nil: none. An error ends the Run.
-	Missed func(context.Context) (map[correlate.ID][]correlate.ID, error)
+	// Alarmed tells, at the start of each Run, on which links alarms stand, and the bridges, bonds and links that need
+	// those (correlate.Alarm.NeededBy): no list shows what has vanished. nil: none. An error ends the Run.
+	Alarmed func(context.Context) (map[correlate.ID][]correlate.ID, error)
 	// Namespace is the path of a network namespace; empty: the one that the process is in.
 	Namespace string
 }
@@ -130,12 +130,12 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 		table:     newTable(s.config.Root, s.config.Include, s.config.Exclude),
 		questions: make(chan asked), answers: make(chan answered),
 	}
-	if s.config.Missed != nil {
-		missed, err := s.config.Missed(ctx)
+	if s.config.Alarmed != nil {
+		alarmed, err := s.config.Alarmed(ctx)
 		if err != nil {
-			return fmt.Errorf("ask which links are missed: %w", err)
+			return fmt.Errorf("ask on which links alarms stand: %w", err)
 		}
-		w.table.remember(missed)
+		w.table.remember(alarmed)
 	}
 	wg.Go(func() {
 		err := hw.Contain(func() error { return ask(ctx, ns, w.questions, w.answers) })

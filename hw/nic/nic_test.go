@@ -73,11 +73,13 @@ func TestLinkThatVanishedInAnEarlierRunIsStillNeeded(t *testing.T) {
 	h.ip("link del up0\nlink add br1 type bridge\ntuntap add vnet1 mode tap\nlink set vnet1 master br1\nlink del br1")
 	_, l := watchHost(t, h, Config{
 		Include: []string{"up*"},
-		Missed: func(context.Context) (map[correlate.ID][]correlate.ID, error) {
+		Alarmed: func(context.Context) (map[correlate.ID][]correlate.ID, error) {
 			return map[correlate.ID][]correlate.ID{"nic/up0": {"bridge/br0"}, "bridge/br1": {"nic/vnet1"}}, nil
 		},
 	})
 	l.awaitStated(t, "bridge/br0", "nic/vnet0", "nic/vnet1")
+	l.awaitGone(t, "nic/up0", correlate.GoneVanished)
+	l.awaitGone(t, "bridge/br1", correlate.GoneVanished)
 	l.await(t, "the bridge misses its uplink, the tap its bridge", func() bool {
 		return l.needs("bridge/br0") == "all-of:nic/up0" && l.needs("nic/vnet1") == "all-of:bridge/br1"
 	})
@@ -86,9 +88,9 @@ func TestLinkThatVanishedInAnEarlierRunIsStillNeeded(t *testing.T) {
 	l.await(t, "the tap has a second to become a port again", func() bool { return l.needs("nic/vnet1") == "" })
 }
 
-func TestRunEndsWhenNobodySaysWhatIsMissed(t *testing.T) {
+func TestRunEndsWhenNobodySaysWhatStands(t *testing.T) {
 	loopGone := errors.New("the loop does not answer")
-	s, err := New(Config{Missed: func(context.Context) (map[correlate.ID][]correlate.ID, error) { return nil, loopGone }})
+	s, err := New(Config{Alarmed: func(context.Context) (map[correlate.ID][]correlate.ID, error) { return nil, loopGone }})
 	if err != nil {
 		t.Fatal(err)
 	}

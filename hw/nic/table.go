@@ -25,11 +25,13 @@ type table struct {
 	root             hw.Root
 	include, exclude []string
 
-	links   map[int]link
-	names   map[string]int // index by name
-	held    map[int]hold
-	ghosts  map[correlate.ID]ghost
-	orphans map[correlate.ID]correlate.ID // by port: the master that it lost before we saw it; only until the first list
+	links  map[int]link
+	names  map[string]int // index by name
+	held   map[int]hold
+	ghosts map[correlate.ID]ghost
+	// Of an earlier run, until the first list: on which links alarms stand, and by port the master that it may have lost.
+	alarmed []correlate.ID
+	orphans map[correlate.ID]correlate.ID
 	details map[int]details
 	rates   map[int]errorRate
 
@@ -64,20 +66,42 @@ func newTable(root hw.Root, include, exclude []string) *table {
 	}
 }
 
-// remember takes up what vanished before this table was made, and who needs it.
-func (t *table) remember(missed map[correlate.ID][]correlate.ID) {
+// remember takes up on which links alarms stand, and who needs those: if the first list does not show them, they have
+// vanished, before this table was made or while nobody looked.
+func (t *table) remember(alarmed map[correlate.ID][]correlate.ID) {
 	t.orphans = map[correlate.ID]correlate.ID{}
-	for lost, holders := range missed {
+	for id, holders := range alarmed {
+		if match(t.exclude, id.Name()) {
+			continue
+		}
+		t.alarmed = append(t.alarmed, id)
 		for _, holder := range holders {
-			switch {
-			case match(t.exclude, lost.Name()):
-			case holder.Kind() == correlate.KindBridge || holder.Kind() == correlate.KindBond:
-				t.ghosts[lost] = ghost{holder}
-			default:
-				t.orphans[holder] = lost
+			if holder.Kind() == correlate.KindBridge || holder.Kind() == correlate.KindBond {
+				t.ghosts[id] = ghost{holder}
+			} else {
+				t.orphans[holder] = id
 			}
 		}
 	}
+	slices.Sort(t.alarmed)
+}
+
+// vanishedBefore says which of the alarmed links are missing, and still missed.
+func (t *table) vanishedBefore(now time.Time) (gone []correlate.Gone) {
+	for _, id := range t.alarmed {
+		_, missed := t.ghosts[id]
+		for _, h := range t.held {
+			missed = missed || h.master == id && h.until.IsZero()
+		}
+		if missed && !t.isStated(id) {
+			gone = append(gone, correlate.Gone{
+				ID: id, Reason: correlate.GoneVanished, Occurred: now, Observed: now,
+				Text: shown(id.Name()) + " vanished while nobody watched",
+			})
+		}
+	}
+	t.alarmed = nil
+	return gone
 }
 
 // apply takes in a link as a message showed it. inDump is true for answers to a dump: only those hold the VFs.
@@ -317,6 +341,9 @@ func (t *table) delta(full bool, now time.Time) correlate.Delta {
 	}
 	t.stated, t.shape, t.events = next, false, nil
 	maps.DeleteFunc(t.ghosts, func(_ correlate.ID, g ghost) bool { return !t.isStated(g.master) })
+	if full {
+		d.Gone = append(d.Gone, t.vanishedBefore(now)...)
+	}
 	clear(t.dirty)
 	clear(t.gone)
 	slices.SortFunc(d.Set, func(a, b correlate.Resource) int { return cmp.Compare(a.ID, b.ID) })

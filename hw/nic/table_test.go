@@ -334,7 +334,14 @@ func TestWhatVanishedBeforeTheStartIsStillNeeded(t *testing.T) {
 		l.links = append(l.links, mustDecode(t, m).link)
 	}
 	table.relist(l, clock())
-	table.delta(true, clock())
+	var gone []correlate.ID
+	for _, g := range table.delta(true, clock()).Gone {
+		gone = append(gone, g.ID)
+		check(t, "reason of "+string(g.ID), g.Reason, correlate.GoneVanished)
+	}
+	if want := []correlate.ID{"bridge/br1", "nic/eth1"}; !slices.Equal(gone, want) {
+		t.Errorf("gone %v, want %v", gone, want)
+	}
 	for range 2 {
 		check(t, "needs of the bond", showNeeds(table.stated["bond/bond0"].resource.Needs), "1-of(carrier):nic/eth0,nic/eth1")
 		check(t, "needs of the bridge", showNeeds(table.stated["bridge/br0"].resource.Needs), "all-of:bond/bond0")
