@@ -45,14 +45,14 @@ type feed struct {
 
 // openFeed subscribes in the given namespace (netns.None(): the caller's own). forced is false when the receive buffer
 // could not be made as large as asked, which needs CAP_NET_ADMIN.
-func openFeed(ctx context.Context, ns netns.NsHandle, buffer int, bad func(error)) (f *feed, forced bool, err error) {
+func (s *Source) openFeed(ctx context.Context, ns netns.NsHandle) (f *feed, forced bool, err error) {
 	socket, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
 	if err != nil {
 		return nil, false, fmt.Errorf("subscribe to link changes: %w", err)
 	}
-	forced = socket.SetReceiveBufferSize(buffer, true) == nil
+	forced = socket.SetReceiveBufferSize(s.buffer, true) == nil
 	if !forced {
-		if err := socket.SetReceiveBufferSize(buffer, false); err != nil {
+		if err := socket.SetReceiveBufferSize(s.buffer, false); err != nil {
 			socket.Close()
 			return nil, false, fmt.Errorf("size receive buffer of link subscription: %w", err)
 		}
@@ -66,7 +66,10 @@ func openFeed(ctx context.Context, ns netns.NsHandle, buffer int, bad func(error
 	f.wg.Go(func() {
 		defer cancel()
 		defer close(f.updates)
-		f.err = hw.Contain(func() error { return f.receive(bad) })
+		f.err = hw.Contain(func() error { return f.receive(s.undecodable) })
+		if errors.Is(f.err, errOverrun) || errors.Is(f.err, errFeedFull) {
+			s.counters.overruns.Add(1)
+		}
 	})
 	return f, forced, nil
 }

@@ -182,9 +182,6 @@ func (w *watch) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		w.counters.resyncs.Add(1)
-		if errors.Is(err, errOverrun) || errors.Is(err, errFeedFull) {
-			w.counters.overruns.Add(1)
-		}
 		if err.Error() != said {
 			said = err.Error()
 			w.log.Warn("link subscription ended; subscribing anew and relisting", "error", err)
@@ -194,7 +191,7 @@ func (w *watch) run(ctx context.Context) error {
 
 // follow subscribes, states everything and follows the changes until the subscription ends; it returns why.
 func (w *watch) follow(ctx context.Context) error {
-	f, forced, err := openFeed(ctx, w.ns, w.buffer, w.undecodable)
+	f, forced, err := w.openFeed(ctx, w.ns)
 	if err != nil {
 		w.sink.Health(hw.Health{Sight: hw.SightBlind, Text: err.Error()})
 		return err
