@@ -64,8 +64,37 @@ func number(status []byte, name string) int64 {
 	return 0
 }
 
+// waitedOf is how long a process's threads have waited for a processor so far, all together: the second figure of
+// /proc/<pid>/task/<tid>/schedstat (Documentation/scheduler/sched-stats.rst). Threads that end take theirs away.
+func waitedOf(pid int) (time.Duration, error) {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return 0, err
+	}
+	var sum time.Duration
+	for _, t := range tasks {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", pid, t.Name()))
+		if err != nil {
+			continue
+		}
+		if f := strings.Fields(string(stat)); len(f) == 3 {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("/proc/%d/task/%s/schedstat: %w", pid, t.Name(), err)
+			}
+			sum += time.Duration(n)
+		}
+	}
+	return sum, nil
+}
+
 // idle watches the agent while nothing happens, after all those faults.
 func (s *stage) idle(ctx context.Context, p plan, r *report) error {
+	if s.agent == nil {
+		if err := s.startAgent(); err != nil {
+			return err
+		}
+	}
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
