@@ -5,9 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -354,6 +356,29 @@ func TestACallbackThatDoesNotProveItselfIsNotSubscribed(t *testing.T) {
 	}
 	if list := get[SubscriptionList](c, "GET", "/v1/subscriptions", nil, 200).Subscriptions; len(list) != 0 {
 		t.Errorf("subscribed all the same: %+v", list)
+	}
+}
+
+// The time to write an answer runs from the request's beginning; here it is over at once.
+func TestAnswersThatWaitForAConsumerHaveTheirOwnTime(t *testing.T) {
+	h := newHost(t)
+	server, err := New(Config{Backend: h, Socket: filepath.Join(t.TempDir(), "api.sock"), Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.http.WriteTimeout = time.Nanosecond
+	run(t, server.Run)
+	c := newClient(t, server, server.listener.Addr().String())
+	made := get[Subscribed](c, "POST", "/v1/subscriptions", wish("slow", consumer(t, http.StatusNoContent), false), 201).Subscription
+	get[Subscription](c, "PATCH", "/v1/subscriptions/"+made.ID, map[string]any{"name": "slower"}, 200)
+	get[Stages](c, "POST", "/v1/subscriptions/"+made.ID+"/test", nil, 200)
+}
+
+func TestWhatTheTitleSaysIsNotRepeated(t *testing.T) {
+	c := serve(t, newHost(t))
+	p := c.problem("POST", "/v1/subscriptions", wish("x", "ftp://127.0.0.1/", false), 422)
+	if !strings.HasPrefix(p.Detail, "endpoints[0]") {
+		t.Errorf("detail %q", p.Detail)
 	}
 }
 

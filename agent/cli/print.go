@@ -72,8 +72,12 @@ func block(n *yaml.Node) {
 	}
 }
 
-// compact prints answer as one line of JSON.
-func (p *printer) compact(answer any) error {
+// item prints one of a stream of answers: a line of JSON, or a YAML document.
+func (p *printer) item(answer any) error {
+	if p.format == "yaml" {
+		p.line("---")
+		return p.show(answer, nil)
+	}
 	data, err := json.Marshal(answer)
 	if err != nil {
 		return fmt.Errorf("write the answer: %w", err)
