@@ -159,6 +159,27 @@ func TestABlindSourceIsAnAlarmAndAnAbsentOneIsNot(t *testing.T) {
 	}
 }
 
+func TestAnAbsentHypervisorIsSaidOnce(t *testing.T) {
+	c := testConfig(t)
+	c.HW.NIC.Disabled = true
+	c.HW.Virt.Socket = filepath.Join(t.TempDir(), "no-libvirt.sock")
+	var log syncBuffer
+	a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for a.Ready() != nil { // until it has looked; the test's own timeout bounds this
+		runtime.Gosched()
+	}
+	stop(t, a)
+	if n := strings.Count(log.String(), "libvirt"); n == 0 || strings.Count(log.String(), "source=virt") != 1 {
+		t.Errorf("the log should say once that there is no libvirt:\n%s", log.String())
+	}
+}
+
 func first[A, B, C any](a A, _ B, _ C) A { return a }
 
 func TestARestartWithoutAChangeMakesNoRevision(t *testing.T) {

@@ -186,10 +186,7 @@ func (r *run) emit(ctx context.Context, d correlate.Delta) error {
 // lost says once that libvirt can't be reached, and why.
 func (r *run) lost(ctx context.Context, err error, at time.Time) error {
 	if !r.everConnected && errors.Is(err, fs.ErrNotExist) {
-		if !r.saidAbsent {
-			r.saidAbsent = true
-			r.log.Info("no libvirt on this host: no domains are watched until its socket appears", "sockets", r.sockets)
-		}
+		r.saidAbsent = true
 		r.sink.Health(hw.Health{Sight: hw.SightAbsent, Text: "no libvirt socket (" + strings.Join(r.sockets, ", ") + ")"})
 		return nil
 	}
@@ -199,7 +196,6 @@ func (r *run) lost(ctx context.Context, err error, at time.Time) error {
 		return nil // while it lasts, each try may fail in its own way
 	}
 	r.said = text
-	r.log.Warn("libvirt can't be reached: domains are not watched", "err", err)
 	return r.emit(ctx, correlate.Delta{
 		Source: Name,
 		Set:    []correlate.Resource{r.hypervisor()},
