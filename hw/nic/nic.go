@@ -138,7 +138,7 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 		w.table.remember(alarmed)
 	}
 	wg.Go(func() {
-		err := hw.Contain(func() error { return ask(ctx, ns, w.questions, w.answers) })
+		err := hw.Contain(func() error { return ask(ctx, ns, s.config.Root, w.questions, w.answers) })
 		if ctx.Err() == nil {
 			s.log.Warn("speed, duplex and firmware of links are not read", "error", err)
 		}
