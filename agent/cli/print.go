@@ -114,6 +114,7 @@ func (p *printer) table(head []string, rows [][]string) {
 const (
 	columnGap = 2
 	minColumn = 6  // what a column keeps
+	minFirst  = 8  // what the first one keeps: an id that people type
 	minText   = 24 // what the last one keeps, if the others can give it
 )
 
@@ -129,13 +130,13 @@ func fit(width []int, wide int) {
 		over -= cut
 	}
 	for ; over > 0; over-- {
-		widest := 0
+		widest := -1
 		for i, w := range width {
-			if w > width[widest] {
+			if (i > 0 && w > minColumn || w > minFirst) && (widest < 0 || w > width[widest]) {
 				widest = i
 			}
 		}
-		if width[widest] <= minColumn {
+		if widest < 0 {
 			return
 		}
 		width[widest]--
