@@ -122,23 +122,13 @@ type listing struct {
 	interrupted bool
 }
 
-// dump lists every link with its VFs.
+// dump lists every link with its VFs. An adapter with more than some 220 VFs does not fit into one message with them
+// all, and the kernel then ends the list with EMSGSIZE (rtnl_dump_ifinfo): the links are then listed without.
 func dump(ns netns.NsHandle, bad func(error)) (listing, error) {
-	socket, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return listing{}, fmt.Errorf("list links: open socket: %w", err)
+	msgs, err := list(ns, nl.RTEXT_FILTER_VF)
+	if errors.Is(err, unix.EMSGSIZE) {
+		msgs, err = list(ns, 0)
 	}
-	handle := &nl.SocketHandle{Socket: socket}
-	defer handle.Close()
-	timeout := unix.NsecToTimeval(dumpTimeout.Nanoseconds())
-	if err := socket.SetReceiveTimeout(&timeout); err != nil {
-		return listing{}, fmt.Errorf("list links: set deadline: %w", err)
-	}
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: handle}
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(nl.RTEXT_FILTER_VF)))
-	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
 	l := listing{unread: map[int]bool{}, interrupted: errors.Is(err, netlink.ErrDumpInterrupted)}
 	if err != nil && !l.interrupted {
 		return listing{}, fmt.Errorf("list links: %w", err)
@@ -157,4 +147,23 @@ func dump(ns netns.NsHandle, bad func(error)) (listing, error) {
 		}
 	}
 	return l, nil
+}
+
+// list asks for all links, with what the filter (RTEXT_FILTER_*) adds.
+func list(ns netns.NsHandle, filter uint32) ([][]byte, error) {
+	socket, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	handle := &nl.SocketHandle{Socket: socket}
+	defer handle.Close()
+	timeout := unix.NsecToTimeval(dumpTimeout.Nanoseconds())
+	if err := socket.SetReceiveTimeout(&timeout); err != nil {
+		return nil, fmt.Errorf("set deadline: %w", err)
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: handle}
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(filter)))
+	return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
 }
