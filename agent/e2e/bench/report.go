@@ -36,7 +36,7 @@ func machineNow() machine {
 // heading names the block and the machine; before is how it was when the block began.
 func (r *report) heading(title string, before machine) {
 	r.line("\n### %s\n", title)
-	r.line("%s, %d cores, Linux %s; %s; load average %s before, %s after.\n", processor(), runtime.NumCPU(), kernel(),
+	r.line("%s, %d cores, Linux %s, %s; %s; load average %s before, %s after.\n", processor(), runtime.NumCPU(), kernel(), scheduling(),
 		before.at.UTC().Format("2006-01-02 15:04 MST"), before.load, machineNow().load)
 }
 
@@ -51,6 +51,18 @@ func processor() string {
 		}
 	}
 	return runtime.GOARCH
+}
+
+// scheduling is how the kernel treats us, and with us all that we start.
+func scheduling() string {
+	attr, err := unix.SchedGetAttr(0, 0)
+	switch {
+	case err != nil:
+		return "scheduling unknown"
+	case attr.Policy == unix.SCHED_NORMAL:
+		return fmt.Sprintf("ordinary scheduling, nice %d", attr.Nice)
+	}
+	return fmt.Sprintf("scheduling policy %d, priority %d", attr.Policy, attr.Priority) // 1 and 2: FIFO and RR, sched(7)
 }
 
 func kernel() string {
