@@ -121,7 +121,7 @@ func (s *stage) idle(ctx context.Context, p plan, r *report) error {
 	r.line("| what | value | aim |\n|---|--:|--:|")
 	r.line("| resident memory | %.1f MiB | ≤ 40 MB |", mib(last.rss))
 	r.line("| of it anonymous (heap, stacks) | %.1f MiB | |", mib(last.anon))
-	r.line("| its highest so far, after all faults above | %.1f MiB | |", mib(last.highest))
+	r.line("| its highest since its start, before the faults of the last block | %.1f MiB | |", mib(last.highest))
 	r.line("| processor | %.2f %% of a core | ≤ 1 %% |", percent)
 	r.line("| wake-ups | %.0f a second | |", float64(last.switches-first.switches)/took.Seconds())
 	r.line("| threads | %d | |\n", last.threads)
