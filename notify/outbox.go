@@ -90,19 +90,29 @@ type outbox struct {
 
 // put hands records over and returns the batch that they, or with none the last ones, go with. It never blocks on the disk.
 func (o *outbox) put(writes ...write) (seq uint64) {
+	seq = o.stage(writes...)
+	o.flush()
+	return seq
+}
+
+// stage is put without starting a commit; flush starts it. What belongs together so costs one fsync.
+func (o *outbox) stage(writes ...write) (seq uint64) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, w := range writes {
 		o.batch[w.place] = w.record
 	}
 	if seq = o.seq; len(o.batch) == 0 {
 		seq-- // nothing waits: what the caller means went with the batch before
 	}
-	o.mu.Unlock()
+	return seq
+}
+
+func (o *outbox) flush() {
 	select {
 	case o.wake <- struct{}{}:
 	default:
 	}
-	return seq
 }
 
 // await waits until batch seq is committed, ctx ends, the outbox turns out broken, or the wait is over.
@@ -222,4 +232,3 @@ func apply(tx *bbolt.Tx, batch map[place]any) error {
 	}
 	return nil
 }
-

@@ -131,6 +131,7 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	w.pump(now)
 	w.mu.Unlock()
 	w.offer(n.standing(), now)
+	n.box.flush()
 	return s
 }
 

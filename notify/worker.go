@@ -58,7 +58,7 @@ func NotificationID(alarmID string, r correlate.Revision, subscription string, v
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(alarmID+"\x00"+r.String()+"\x00"+subscription+"\x00"+strconv.FormatUint(version, 10))).String()
 }
 
-// offer owes the subscription what it wants of a batch. Under Notifier.mu.
+// offer owes the subscription what it wants of a batch, and stages it in the outbox. Under Notifier.mu.
 func (w *worker) offer(batch []change, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -89,7 +89,7 @@ func (w *worker) offer(batch []change, now time.Time) {
 	if len(writes) == 0 {
 		return
 	}
-	seq := w.n.box.put(writes...)
+	seq := w.n.box.stage(writes...)
 	w.machine.Hold(seq, now.Add(hold))
 	w.rewake(now.Add(hold))
 }
