@@ -205,7 +205,7 @@ func (f Filter) match(a *correlate.Alarm) bool {
 	return !judged || len(f.Affected(a)) > 0
 }
 
-// wants decides whether a revision is owed to a subscription. pair: something of this alarm was told or is owed
+// Wants decides whether a revision is owed to a subscription. pair: something of this alarm was told or is owed
 // already; owed: a revision still waits or is on its way.
 //
 // A clear goes to whoever was told. What lies under a root cause is not sent, unless an older revision of it is still

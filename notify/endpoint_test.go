@@ -10,6 +10,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 func TestAnIPv6AddressIsReachedAndKeptWarm(t *testing.T) {
@@ -102,6 +103,38 @@ func TestNewEndpointsBringTheirOwnRate(t *testing.T) {
 	s, err = n.Update(t.Context(), s.ID, SubscriptionPatch{Endpoints: &[]string{fast.URL}})
 	if err != nil || s.Rate != 600 {
 		t.Fatal(s.Rate, err)
+	}
+	stop()
+}
+
+// TestTheTimelineTellsOfTheEventBehindEachRevision: that of a clear too, so that the time of its detection shows.
+func TestTheTimelineTellsOfTheEventBehindEachRevision(t *testing.T) {
+	c := newConsumer(t, nil)
+	cfg, _ := testConfig(t, t.TempDir())
+	n, stop := start(t, cfg, fileSub("a", c.URL))
+	clearedAt := epoch.Add(time.Minute)
+	for i, step := range []struct {
+		last               correlate.Transition
+		occurred, observed time.Time
+		t00, t01           time.Time
+	}{
+		{correlate.Raised, epoch, epoch.Add(time.Millisecond), epoch, epoch.Add(time.Millisecond)},
+		{correlate.Changed, time.Time{}, time.Time{}, epoch.Add(time.Second), epoch.Add(time.Second)}, // by a timer: when it was decided
+		{correlate.Cleared, clearedAt, clearedAt.Add(3 * time.Millisecond), clearedAt, clearedAt.Add(3 * time.Millisecond)},
+	} {
+		a := alarm("a1", uint64(i+1), step.last)
+		n.Publish(correlate.Effects{
+			Save:    []*correlate.Alarm{a},
+			Publish: []correlate.Change{{Alarm: a, Occurred: step.occurred, Observed: step.observed, Found: clearedAt.Add(time.Second)}},
+		})
+		got := c.waitFor(t, i+1)[i].event.Data.Timeline
+		if got["T00"] != format.RFC3339(step.t00) || got["T01"] != format.RFC3339(step.t01) {
+			t.Errorf("%s: %v", step.last, got)
+		}
+		eventually(t, "it is settled", func() bool { return len(n.Profile()) == i+1 })
+		if s := n.Profile()[i]; !s.Occurred.Equal(step.t00) || !s.Observed.Equal(step.t01) {
+			t.Errorf("%s: %+v", step.last, s)
+		}
 	}
 	stop()
 }
