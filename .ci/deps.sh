@@ -33,8 +33,10 @@ apt_update() {
 	[ -z "$update" ] || return 0
 	update=done
 	say "apt-get update"
-	# Not the end: one broken list of somebody else's, or old lists, may do.
-	apt update --error-on=any || say "apt-get update failed; going on with what apt knows"
+	apt update --error-on=any && return
+	# Not the end when one list of somebody else's is broken, or older ones are there.
+	apt-cache show "${packages[0]}" >/dev/null 2>&1 || die "apt-get update failed: $mirror"
+	say "apt-get update failed; going on with what apt knows"
 }
 
 [ -r /etc/os-release ] || die "no /etc/os-release: the lab needs Debian 12 or later"
