@@ -206,3 +206,37 @@ func TestAClearedAlarmThatACrashLeftBehindIsForgotten(t *testing.T) {
 		t.Fatalf("%v: %d alarms", err, len(l.alarms))
 	}
 }
+
+// TestADiskThatDoesNotAnswerIsReportedAndDelaysNobody: a write transaction that never ends stands in for the fdatasync
+// that does not return.
+func TestADiskThatDoesNotAnswerIsReportedAndDelaysNobody(t *testing.T) {
+	t.Parallel()
+	c := newConsumer(t, nil)
+	cfg, r := testConfig(t, t.TempDir())
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.box.patience = 10 * time.Millisecond
+	if err := n.SetFile([]Subscription{fileSub("a", c.URL)}); err != nil {
+		t.Fatal(err)
+	}
+	blocking, err := n.box.db.Begin(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, n)
+	n.Publish(effects(alarm("a1", 1, correlate.Raised)))
+	c.waitFor(t, 1)
+	eventually(t, "it is reported", func() bool { return r.last(correlate.CondOutbox) == correlate.StatusFailed })
+	if ok, why := n.Durable(); ok || why == "" {
+		t.Error("said to be durable")
+	}
+	if err := blocking.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the report ends", func() bool { return r.last(correlate.CondOutbox) == correlate.StatusOK })
+	if ok, why := n.Durable(); !ok {
+		t.Errorf("still not durable: %s", why)
+	}
+}

@@ -31,7 +31,7 @@ type loaded struct {
 func openOutbox(dir string, now func() time.Time, log *slog.Logger) (*outbox, loaded, error) {
 	o := &outbox{
 		path: filepath.Join(dir, dbName), log: log, now: now, seq: 1, batch: map[place]any{}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
-		committed: func(uint64, time.Time) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {},
+		committed: func(uint64, time.Time) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {}, patience: slowCommit,
 	}
 	l, err := o.open(true)
 	switch {

@@ -51,12 +51,15 @@ func TestFilters(t *testing.T) {
 	a.AtRisk = []correlate.Affected{{Resource: "domain/r", Name: "risky", Project: "p3", State: correlate.StateAtRisk}}
 	probable, indeterminate := *a, *a
 	probable.Confidence, indeterminate.Severity = correlate.ConfidenceProbable, correlate.SeverityIndeterminate
+	cleared := alarm("a1", 2, correlate.Cleared, "p1", "p2")
+	cleared.Affected[0].State, cleared.Affected[1].State = correlate.StateOK, correlate.StateOK
 	for name, test := range map[string]struct {
 		f     Filter
 		a     *correlate.Alarm
 		match bool
 		list  int
 	}{
+		"state, of a clear":  {Filter{Projects: []string{"p1"}, States: []correlate.State{correlate.StateFailed}}, cleared, true, 1},
 		"none":               {Filter{}, a, true, 2},
 		"project":            {Filter{Projects: []string{"p1"}}, a, true, 1},
 		"other project":      {Filter{Projects: []string{"p9"}}, a, false, 0},

@@ -165,6 +165,7 @@ func confidenceRank(c correlate.Confidence) int {
 }
 
 // Affected returns those of an alarm's domains that this filter lists. At-risk ones are listed only when States asks.
+// States does not judge a clear: it names whom the fault had hit, and they are well by then.
 func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
 	if len(f.Projects) == 0 && len(f.Domains) == 0 && len(f.States) == 0 {
 		return a.Affected
@@ -179,7 +180,9 @@ func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
 			}
 		}
 	}
-	add(a.Affected, func(s correlate.State) bool { return len(f.States) == 0 || slices.Contains(f.States, s) })
+	add(a.Affected, func(s correlate.State) bool {
+		return len(f.States) == 0 || !a.Standing() || slices.Contains(f.States, s)
+	})
 	if slices.Contains(f.States, correlate.StateAtRisk) {
 		add(a.AtRisk, func(correlate.State) bool { return true })
 	}
