@@ -35,19 +35,26 @@ func (c *topologyCommand) Run(s *session) error {
 		return err
 	}
 	return s.out.show(list, func() {
-		for _, line := range drawTopology(list.Resources, s.out.paint) {
+		for _, line := range drawTopology(list.Resources, c.Resource, s.out.paint) {
 			s.out.line(line)
 		}
 	})
 }
 
 // drawTopology draws what needs what, from those that nobody needs (domains) down to what all stands on. A resource
-// whose needs have been drawn already is only named again, so shared parts and cycles end.
-func drawTopology(resources []api.Resource, paint func(string) string) []string {
-	d := &drawing{byID: make(map[string]api.Resource), drawn: make(map[string]bool), paint: paint}
+// whose needs have been drawn already is only named again, so shared parts and cycles end. With a root, resources are
+// what it stands on and what stands on it; what else the latter need is left out.
+func drawTopology(resources []api.Resource, root string, paint func(string) string) []string {
+	d := &drawing{byID: make(map[string]api.Resource), drawn: make(map[string]bool), whole: make(map[string]bool), paint: paint}
 	needed := make(map[string]bool)
 	for _, r := range resources {
 		d.byID[r.ID] = r
+		if root == "" {
+			d.whole[r.ID] = true
+		}
+	}
+	if root != "" {
+		d.below(root)
 	}
 	for _, r := range resources {
 		for _, n := range r.Needs {
@@ -72,8 +79,22 @@ func drawTopology(resources []api.Resource, paint func(string) string) []string 
 type drawing struct {
 	byID  map[string]api.Resource
 	drawn map[string]bool
+	whole map[string]bool // all that it needs belongs into the drawing
 	lines []string
 	paint func(string) string
+}
+
+// below notes id and all that it stands on.
+func (d *drawing) below(id string) {
+	if d.whole[id] {
+		return
+	}
+	d.whole[id] = true
+	for _, n := range d.byID[id].Needs {
+		for _, of := range n.Of {
+			d.below(of)
+		}
+	}
 }
 
 func (d *drawing) draw(id, first, rest, mode string) {
@@ -118,8 +139,10 @@ func (d *drawing) draw(id, first, rest, mode string) {
 		}
 		of := slices.Clone(n.Of)
 		slices.Sort(of)
-		for _, id := range of {
-			edges = append(edges, edge{id, mode})
+		for _, needed := range of {
+			if _, known := d.byID[needed]; known || d.whole[id] {
+				edges = append(edges, edge{needed, mode})
+			}
 		}
 	}
 	for i, e := range edges {
