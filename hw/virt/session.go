@@ -121,7 +121,7 @@ func (r *run) session(parent context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := newWire(conn, func(err error) { r.log.Warn("libvirt event lost, reading all again", "err", err) })
+	w := newWire(conn, &r.counts, func(err error) { r.log.Warn("libvirt event lost, reading all again", "err", err) })
 	c := newClient(w, r.Timeout)
 
 	ctx, stop := context.WithCancel(parent)
