@@ -55,7 +55,11 @@ func (s Subscription) Validate() error {
 			bad(fmt.Sprintf("endpoints[%d]", i), "%s", problem)
 		}
 	}
-	if s.Format != FormatNative && s.Format != "" {
+	switch s.Format {
+	case FormatNative, "":
+	case "aodh", "sol", "alertmanager":
+		bad("format", "%q is not yet built: want %q", s.Format, FormatNative)
+	default:
 		bad("format", "%q is not known: want %q", s.Format, FormatNative)
 	}
 	switch s.Role {

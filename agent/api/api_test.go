@@ -277,7 +277,8 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"POST", "/v1/subscriptions", `{"secret":"plain"}`, 400, "keygen"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["ftp://a/"]}`, 422, "http or https"},
 		{"POST", "/v1/subscriptions", `{"name":"","endpoints":["http://a/"]}`, 422, "name"},
-		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"aodh"}`, 422, "format"},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"aodh"}`, 422, `"aodh" is not yet built`},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"heartbeat":"10s"}`, 400, `"heartbeat" is not yet built`},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"role":"king"}`, 422, "role"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"filter":{"kinds":["maintenance"]}}`, 422, "not yet built"},
 		{"POST", "/v1/subscriptions", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, "more than 1048576 bytes"},
@@ -288,6 +289,7 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"GET", "/v1/hosts", nil, 501, "not yet built"},
 		{"PUT", "/v1/hosts/cmp-1/state", `{}`, 501, "not yet built"},
 		{"POST", "/v1/maintenance", `{}`, 501, "not yet built"},
+		{"POST", "/v1/maintenance/cmp-1/start", `{}`, 501, "not yet built"},
 	} {
 		p := c.problem(test.method, test.path, test.body, test.status)
 		path, _, _ := strings.Cut(test.path, "?")

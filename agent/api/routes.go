@@ -66,6 +66,8 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "PUT", path: "/v1/hosts/{name}/state"},
 		{method: "GET", path: "/v1/maintenance"},
 		{method: "POST", path: "/v1/maintenance"},
+		{method: "GET", path: "/v1/maintenance/{rest...}"},
+		{method: "POST", path: "/v1/maintenance/{rest...}"},
 	} {
 		r.reserved, r.handle = true, s.notBuilt
 		all = append(all, r)
