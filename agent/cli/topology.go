@@ -65,12 +65,12 @@ func drawTopology(resources []api.Resource, root string, paint func(string) stri
 	}
 	for _, r := range resources {
 		if !needed[r.ID] {
-			d.draw(r.ID, "", "", "")
+			d.draw(r.ID, "", "", "", "")
 		}
 	}
 	for _, r := range resources { // a cycle that nobody outside of it needs
 		if !d.drawn[r.ID] {
-			d.draw(r.ID, "", "", "")
+			d.draw(r.ID, "", "", "", "")
 		}
 	}
 	return d.lines
@@ -97,13 +97,18 @@ func (d *drawing) below(id string) {
 	}
 }
 
-func (d *drawing) draw(id, first, rest, mode string) {
+// draw draws id below its holder, whose own name it does not repeat: a domain's UUID is long.
+func (d *drawing) draw(id, holder, first, rest, mode string) {
+	shown := id
+	if _, name, ok := strings.Cut(holder, "/"); ok {
+		shown = strings.Replace(id, "/"+name+"/", "/…/", 1)
+	}
 	r, known := d.byID[id]
 	if !known {
-		d.lines = append(d.lines, first+word(id)+mode+"  (not seen)")
+		d.lines = append(d.lines, first+word(shown)+mode+"  (not seen)")
 		return
 	}
-	text := first + word(id)
+	text := first + word(shown)
 	if r.Name != "" && !strings.HasSuffix(id, "/"+r.Name) {
 		text += " " + word(r.Name)
 	}
@@ -147,9 +152,9 @@ func (d *drawing) draw(id, first, rest, mode string) {
 	}
 	for i, e := range edges {
 		if i == len(edges)-1 {
-			d.draw(e.id, rest+"└─ ", rest+"   ", e.mode)
+			d.draw(e.id, id, rest+"└─ ", rest+"   ", e.mode)
 		} else {
-			d.draw(e.id, rest+"├─ ", rest+"│  ", e.mode)
+			d.draw(e.id, id, rest+"├─ ", rest+"│  ", e.mode)
 		}
 	}
 }
