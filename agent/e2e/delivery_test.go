@@ -323,9 +323,9 @@ func TestAConsumerThatHangs(t *testing.T) {
 		name, scheme, reason string
 		stage                func(net.Conn)
 	}{
-		{"before it reads", "http", "no answer", silent},
+		{"before it reads", "http", "no answer in time", silent},
 		{"in the TLS handshake", "https", "tls handshake", silent},
-		{"in the header", "http", "no answer", dribble("HTTP/1.1 200 OK\r\n", "X-Slow: a\r\n")},
+		{"in the header", "http", "no answer in time", dribble("HTTP/1.1 200 OK\r\n", "X-Slow: a\r\n")},
 	}
 	consumers := make([]*consumer, 0, len(cases)+2)
 	free := map[string]func(){}
