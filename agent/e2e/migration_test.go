@@ -87,7 +87,9 @@ func TestLiveMigration(t *testing.T) {
 		eventually(t, d.Name+" to begin to arrive", func() bool {
 			state, reason, err := lv.State(d.Name)
 			_, known := ag.Get("/v1/resources/domain/" + d.UUID)
-			return err == nil && known == nil && state == libvirt.DomainPaused && reason == int32(libvirt.DomainPausedMigration)
+			why := libvirt.DomainPausedReason(reason) // either is seen
+			return err == nil && known == nil && state == libvirt.DomainPaused &&
+				(why == libvirt.DomainPausedMigration || why == libvirt.DomainPausedStartingUp)
 		}, seen(ag, lv, d))
 		if m.Ended() {
 			t.Fatalf("the migration is over before it could be disturbed: %v", m.Wait())

@@ -170,7 +170,7 @@ func (t *tracker) judge(st *statement, key libvirt.UUID, d *domain, state libvir
 	}
 	switch m.class {
 	case classHeld:
-		d.incoming = d.incoming || !d.ran && state == libvirt.DomainPaused && reason == int32(libvirt.DomainPausedMigration)
+		d.incoming = d.incoming || !d.ran && arrives(state, reason, d.persistent)
 		if d.now.class == classHeld {
 			d.now = m
 		} else {
@@ -215,6 +215,17 @@ func (t *tracker) judge(st *statement, key libvirt.UUID, d *domain, state libvir
 		}
 	}
 	return true
+}
+
+// arrives reports whether a domain that never ran here waits to arrive by migration. Libvirt's reason for the pause of
+// one is "migration" or "starting up"; the latter it shares with a domain that is being started, but that one is
+// transient only when somebody waits for its start, who is told himself that it failed.
+func arrives(state libvirt.DomainState, reason int32, persistent bool) bool {
+	if state != libvirt.DomainPaused {
+		return false
+	}
+	why := libvirt.DomainPausedReason(reason)
+	return why == libvirt.DomainPausedMigration || why == libvirt.DomainPausedStartingUp && !persistent
 }
 
 // fail says that a condition stands. What stands already is said again as it was.

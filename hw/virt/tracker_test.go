@@ -203,6 +203,14 @@ func TestALiveMigrationIsNoFaultOnEitherSide(t *testing.T) {
 		t.Error("target: inactive although it runs here")
 	}
 
+	// The same, of a migration that began before we did.
+	for _, why := range []libvirt.DomainPausedReason{libvirt.DomainPausedMigration, libvirt.DomainPausedStartingUp} {
+		s = newStory(t)
+		s.list(true, false, libvirt.DomainPaused, int(why))
+		s.lifecycle(libvirt.DomainEventStopped, int(libvirt.DomainEventStoppedFailed))
+		s.expect("failed target, first seen arriving", "")
+	}
+
 	// The target of a migration that fails: it never ran here.
 	s = newStory(t)
 	s.empty(true)
