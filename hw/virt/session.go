@@ -180,6 +180,9 @@ func (r *run) serve(ctx context.Context, c *client, path string, jobs <-chan job
 		case <-ctx.Done():
 			return
 		case j := <-jobs:
+			if ctx.Err() != nil {
+				return
+			}
 			if j.connect {
 				// Before anything that may take long.
 				facts, err := c.open(r, path)
