@@ -42,24 +42,28 @@ func TestADeliveryOutlivesKillMinusNine(t *testing.T) {
 }
 
 func TestARestartWithoutChangeTellsNothing(t *testing.T) {
-	for name, end := range map[string]func(*agent) error{
-		"stopped": func(a *agent) error { return a.Stop() },
-		"killed":  func(a *agent) error { return a.Kill() },
+	for _, c := range []struct {
+		name  string
+		end   func(*agent) error
+		heard func(*consumer, *testing.T, int)
+	}{
+		{"stopped", func(a *agent) error { return a.Stop() }, (*consumer).heard},
+		{"killed", func(a *agent) error { return a.Kill() }, (*consumer).heardKilled},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			a := consume(t, "a", projectA)
 			ag := start(t, a)
 			must(t, w.uplink0.Pull())
 			raised := a.hears(t, "raised", "carrier")
 			eventually(t, "the delivery to be settled", func() bool { return len(ag.deliveries()) == 0 }, ag.Log)
 			before := ag.alarms()
-			must(t, end(ag))
+			must(t, c.end(ag))
 			must(t, ag.Start())
 			ag.knows(tinyVMs...)
 			// The same fault again would be told before the next one.
 			must(t, w.libvirt.KillQEMU(vmA3.Name))
 			a.hears(t, "raised", "crash")
-			a.heard(t, 2)
+			c.heard(a, t, 2)
 			if after := ag.alarms(); !slices.ContainsFunc(after, func(s standing) bool { return s.ID == raised.Data.Alarm.ID }) {
 				t.Errorf("alarm %s does not stand any more: before %+v, after %+v", raised.Data.Alarm.ID, before, after)
 			}
@@ -83,7 +87,7 @@ func TestAFaultThatEndsWhileTheAgentIsDownIsCleared(t *testing.T) {
 	if c := a.hears(t, "cleared", "carrier"); c.Data.Alarm.ID != raised.Data.Alarm.ID {
 		t.Errorf("another alarm was cleared: %s", c)
 	}
-	a.heard(t, 2)
+	a.heardKilled(t, 2)
 }
 
 // hold makes a consumer keep each notification waiting until the test ends.
