@@ -60,3 +60,11 @@ type Record struct {
 	Deleted bool // a tombstone: the payload is empty
 	Payload []byte
 }
+
+// Kinds of the replica itself. They travel like the others and mean nothing to the agent.
+const (
+	// KindFloor says that what the space held in versions below that of this record is void (see Replica.Restated).
+	KindFloor Kind = 63
+	// KindForget says that the host in its ID is forgotten (see Replica.Forget). Born deleted, so that it expires.
+	KindForget Kind = 127
+)

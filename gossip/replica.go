@@ -1,0 +1,542 @@
+package gossip
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+)
+
+// The periods of a replica.
+const (
+	// MaxAhead is how far ahead of our clock the version of a shared record may be.
+	MaxAhead = time.Minute
+	// TombstoneLife is how long a deleted shared record is remembered. An agent that was away for longer must drop what
+	// it had of the shared space: it might bring back what was deleted meanwhile.
+	TombstoneLife = 30 * 24 * time.Hour
+	// FloorDelay is between the restatement of what lives and the floor that voids what was not restated: time for the
+	// former to be everywhere, since nothing keeps the two in order.
+	FloorDelay = 15 * time.Second
+)
+
+// maxTerm leaves every host a higher term.
+const maxTerm = 1 << 62
+
+// Limits bound what others can make us hold. The zero value means the defaults.
+type Limits struct {
+	Records int // of a space, deleted ones included; 16384; of our own half of that, so that a peer never has to refuse us
+	Shared  int // of the shared space; 65536
+	Bytes   int // of the payloads of a space; 32 MiB
+	Spaces  int // 4096
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Records = cmp.Or(l.Records, 16384)
+	l.Shared = cmp.Or(l.Shared, 65536)
+	l.Bytes = cmp.Or(l.Bytes, 32<<20)
+	l.Spaces = cmp.Or(l.Spaces, 4096)
+	return l
+}
+
+// Config is what a replica must know of its host.
+type Config struct {
+	Self string // the name of this host: the space that it writes
+	// Term is the even term under which it writes, zero while it is not known: then Set and Delete refuse, until SetTerm.
+	Term   uint64
+	Limits Limits
+}
+
+// Errors of the writers.
+var (
+	ErrNoTerm = errors.New("the term of this host is not known yet")
+	ErrFull   = errors.New("too many records")
+	ErrClock  = errors.New("own clock is ahead of the peers'")
+)
+
+// Replica is what one agent knows of the whole cluster: the records of every host and the shared ones. It is a value
+// machine: the same calls give the same answers. Time is an argument; there is no goroutine, no I/O, no randomness.
+// Not safe for use by several goroutines at once.
+//
+// For each key the highest version wins, so that merging is commutative, associative and idempotent, and replicas that
+// have seen the same records in any order hold the same. The space of a host is written by that host alone, under even
+// terms; records under an odd term are accepted from anybody, because those are its speakers' when it is dead.
+type Replica struct {
+	self     string
+	term     uint64
+	counter  uint64
+	seenTerm uint64 // the highest term of our own space that a peer has shown us
+	limits   Limits
+
+	spaces    map[string]*space
+	index     index
+	clock     uint64 // the highest version of a shared record, or of a write of ours
+	forgotten map[string]uint64
+	peers     map[string]*peerState
+
+	floor    pendingFloor
+	restated bool
+	swept    time.Time
+	turn     uint32 // where the next repair begins, so that what cannot be repaired starves nothing else
+
+	stats stats
+}
+
+type space struct {
+	name       string
+	records    map[localKey]*entry
+	floor      Version
+	tombstones int
+	bytes      int
+	changed    time.Time
+}
+
+type localKey struct {
+	kind Kind
+	id   string
+}
+
+// Result is what a call did.
+type Result struct {
+	// Changed are the records that are new here, in the order of arrival, each with the form that won. Pass them on.
+	Changed []Record
+	// Purged are records that vanished because a floor or a forgotten host voided them. They are not passed on: the floor is.
+	Purged []Record
+	// Rejected are records that were refused for cause. Stale and known ones are not among them.
+	Rejected []Rejection
+	// Own are records of our own space that we do not hold: what a former life of this host has written, or a speaker.
+	Own []Record
+	// OwnTerm, when not zero, is a term of our own space that a peer has shown us and that we cannot continue: it is
+	// above ours, or ours with writes that are not ours. Take the next even number above it with SetTerm.
+	OwnTerm uint64
+
+	// Replies go back to the sender of the message (Handle only), in order.
+	Replies [][]byte
+	// Repair says that the message answered a repair. When it also changed something there may be more to repair: exchange
+	// digests again soon, not only in a second.
+	Repair bool
+	// InSync says that the message was a digest equal to ours.
+	InSync bool
+}
+
+// New makes an empty replica. It fails on a name that cannot be a space and on an odd term.
+func New(c Config) (*Replica, error) {
+	if c.Self == "" || len(c.Self) > maxSpace {
+		return nil, fmt.Errorf("replica of host %q: the name must have 1 to %d bytes", c.Self, maxSpace)
+	}
+	if c.Term%2 != 0 || c.Term > maxTerm {
+		return nil, fmt.Errorf("replica of host %q: term %d: a host writes under even terms up to %d", c.Self, c.Term, uint64(maxTerm))
+	}
+	r := &Replica{
+		self: c.Self, term: c.Term, limits: c.Limits.withDefaults(),
+		spaces: map[string]*space{}, forgotten: map[string]uint64{}, peers: map[string]*peerState{},
+	}
+	r.stats.rejected = map[rejectionKey]*RejectionCount{}
+	return r, nil
+}
+
+// Self is the name of this host, Term the term under which it writes.
+func (r *Replica) Self() string { return r.self }
+
+// Term is the term under which this host writes; zero while it is not known.
+func (r *Replica) Term() uint64 { return r.term }
+
+// SeenTerm is the highest term of this host that any peer has shown, forgotten ones included; zero when none has. A
+// reimaged host waits until it is in sync with a peer and takes the next even number above.
+func (r *Replica) SeenTerm() uint64 { return r.seenTerm }
+
+// Set writes a record of our own space, and says whether it changed: writing what stands changes nothing. The payload is
+// copied.
+func (r *Replica) Set(now time.Time, kind Kind, id string, payload []byte) (Record, bool, error) {
+	rec, changed, err := r.write(now, Key{r.self, kind, id}, payload, false)
+	if err != nil {
+		return Record{}, false, fmt.Errorf("write record %d %q: %w", kind, id, err)
+	}
+	return rec, changed, nil
+}
+
+// Delete deletes a record of our own space, and says whether there was one. It stays as a tombstone until a floor passes it.
+func (r *Replica) Delete(now time.Time, kind Kind, id string) (Record, bool, error) {
+	rec, changed, err := r.write(now, Key{r.self, kind, id}, nil, true)
+	if err != nil {
+		return Record{}, false, fmt.Errorf("delete record %d %q: %w", kind, id, err)
+	}
+	return rec, changed, nil
+}
+
+// SetShared writes a record that any host may write. Its version is a hybrid logical clock: now, or just above the highest
+// seen. ErrClock says that the clocks of our peers are so far behind ours that they would refuse it.
+func (r *Replica) SetShared(now time.Time, kind Kind, id string, payload []byte) (Record, bool, error) {
+	rec, changed, err := r.writeShared(now, Key{Shared, kind, id}, payload, false)
+	if err != nil {
+		return Record{}, false, fmt.Errorf("write shared record %d %q: %w", kind, id, err)
+	}
+	return rec, changed, nil
+}
+
+// DeleteShared deletes a shared record; the tombstone stays for TombstoneLife. A record that is not known here is not
+// deleted: changed is false.
+func (r *Replica) DeleteShared(now time.Time, kind Kind, id string) (Record, bool, error) {
+	rec, changed, err := r.writeShared(now, Key{Shared, kind, id}, nil, true)
+	if err != nil {
+		return Record{}, false, fmt.Errorf("delete shared record %d %q: %w", kind, id, err)
+	}
+	return rec, changed, nil
+}
+
+func (r *Replica) write(now time.Time, key Key, payload []byte, deleted bool) (Record, bool, error) {
+	switch {
+	case key.Kind == 0 || key.Kind >= KindFloor:
+		return Record{}, false, fmt.Errorf("kind %d has not one writer", key.Kind)
+	case r.term == 0:
+		return Record{}, false, ErrNoTerm
+	}
+	cur := r.lookup(key)
+	if same(cur, payload, deleted) {
+		return recordOf(cur), false, nil
+	}
+	rec := Record{Key: key, Version: Version{A: r.term, B: r.counter + 1, Node: r.self}, Deleted: deleted, Payload: bytes.Clone(payload)}
+	if err := checkSize(&rec); err != nil {
+		return Record{}, false, err
+	}
+	if s := r.spaces[r.self]; cur == nil && s != nil && len(s.records) >= r.limits.Records/2 {
+		return Record{}, false, fmt.Errorf("%d records of this host: %w", len(s.records), ErrFull)
+	}
+	r.counter++
+	r.put(now, rec, cur)
+	return rec, true, nil
+}
+
+func (r *Replica) writeShared(now time.Time, key Key, payload []byte, deleted bool) (Record, bool, error) {
+	if key.Kind < KindShared || key.Kind == KindForget {
+		return Record{}, false, fmt.Errorf("kind %d is not shared", key.Kind)
+	}
+	cur := r.lookup(key)
+	if same(cur, payload, deleted) {
+		return recordOf(cur), false, nil
+	}
+	return r.stamp(now, Record{Key: key, Deleted: deleted, Payload: bytes.Clone(payload)}, cur)
+}
+
+// stamp gives a shared record the next version and keeps it.
+func (r *Replica) stamp(now time.Time, rec Record, cur *entry) (Record, bool, error) {
+	if ahead := r.aheadOfPeers(); ahead > MaxAhead {
+		return Record{}, false, fmt.Errorf("%w by %v (median), they would refuse it: set the clock", ErrClock, ahead.Round(time.Second))
+	}
+	rec.Version = Version{A: max(nanos(now), r.clock+1), Node: r.self}
+	if err := checkSize(&rec); err != nil {
+		return Record{}, false, err
+	}
+	if s := r.spaces[Shared]; cur == nil && s != nil && len(s.records) >= r.limits.Shared {
+		return Record{}, false, fmt.Errorf("%d shared records: %w", len(s.records), ErrFull)
+	}
+	r.clock = rec.Version.A
+	r.put(now, rec, cur)
+	return rec, true, nil
+}
+
+// same says that a write would change nothing: it stands already, or nothing is there to delete.
+func same(cur *entry, payload []byte, deleted bool) bool {
+	if cur == nil {
+		return deleted
+	}
+	return cur.Deleted == deleted && bytes.Equal(cur.Payload, payload)
+}
+
+func checkSize(rec *Record) error {
+	if len(rec.ID) > maxID {
+		return fmt.Errorf("id of %d bytes, at most %d are allowed", len(rec.ID), maxID)
+	}
+	if n := len(appendRecord(nil, rec)); n > MaxRecord {
+		return fmt.Errorf("record of %d bytes, at most %d are allowed", n, MaxRecord)
+	}
+	return nil
+}
+
+// Merge takes records from anywhere, each judged alone. Payloads that are kept are copied.
+func (r *Replica) Merge(now time.Time, records []Record) Result {
+	var res Result
+	for i := range records {
+		r.merge(now, records[i], &res)
+	}
+	return res
+}
+
+func (r *Replica) merge(now time.Time, rec Record, res *Result) {
+	if reason := r.judge(now, &rec); reason != 0 {
+		r.reject(now, &rec, reason, res)
+		return
+	}
+	if rec.Space == r.self {
+		r.mergeOwn(&rec, res)
+		return
+	}
+	s := r.spaces[rec.Space]
+	if r.void(s, &rec) {
+		r.stats.stale++
+		return
+	}
+	cur := r.lookup(rec.Key)
+	if cur != nil {
+		switch order := compare(&rec, &cur.Record); {
+		case order == 0:
+			r.stats.known++
+			return
+		case rec.Version == cur.Version:
+			r.reject(now, &rec, Contradiction, res) // one of the two: the order of the content decides, the same everywhere
+			if order < 0 {
+				return
+			}
+		case order < 0:
+			r.stats.stale++
+			return
+		}
+	}
+	if !r.room(now, &rec, cur, res) {
+		return
+	}
+	rec.Payload = bytes.Clone(rec.Payload)
+	if rec.Space == Shared {
+		r.clock = max(r.clock, rec.Version.A)
+	}
+	r.put(now, rec, cur)
+	res.Changed = append(res.Changed, rec)
+	switch rec.Kind {
+	case KindFloor:
+		r.raiseFloor(rec.Space, rec.Version, res)
+	case KindForget:
+		r.applyForget(&rec, res)
+	}
+}
+
+// compare orders records of one key. Two that claim one version are ordered by what they say, so that every replica keeps
+// the same one.
+func compare(a, b *Record) int {
+	if c := a.Version.Compare(b.Version); c != 0 {
+		return c
+	}
+	if a.Deleted != b.Deleted {
+		if a.Deleted {
+			return 1
+		}
+		return -1
+	}
+	return bytes.Compare(a.Payload, b.Payload)
+}
+
+// judge looks at a record by itself.
+func (r *Replica) judge(now time.Time, rec *Record) Reason {
+	shared := rec.Kind >= KindShared
+	v := rec.Version
+	switch {
+	case rec.Kind == 0, shared != (rec.Space == Shared), rec.Deleted && len(rec.Payload) > 0,
+		len(rec.Space) > maxSpace, len(rec.ID) > maxID, len(v.Node) > maxSpace:
+		return Malformed
+	case len(rec.Payload) > MaxRecord:
+		return TooBig
+	case shared:
+		switch {
+		case v.A == 0 || v.B != 0:
+			return Malformed
+		case v.A > nanos(now.Add(MaxAhead)):
+			return Ahead
+		case rec.Deleted && expired(now, v):
+			return Expired
+		case rec.Kind == KindForget:
+			if _, _, ok := parseForget(rec.ID); !ok || !rec.Deleted {
+				return Malformed
+			}
+		}
+	case v.A == 0 || v.A > maxTerm:
+		return Malformed
+	case v.A%2 == 0 && v.Node != rec.Space:
+		return Foreign
+	case rec.Kind == KindFloor && (v.A%2 != 0 || rec.ID != "" || rec.Deleted || len(rec.Payload) > 0):
+		return Malformed
+	}
+	return 0
+}
+
+// mergeOwn takes what comes back about our own space. We alone write it: nothing is taken over.
+func (r *Replica) mergeOwn(rec *Record, res *Result) {
+	r.seenTerm = max(r.seenTerm, rec.Version.A)
+	cur := r.lookup(rec.Key)
+	if cur != nil && compare(rec, &cur.Record) == 0 {
+		r.stats.known++
+		return
+	}
+	if r.term != 0 && rec.Version.A == r.term {
+		s := r.spaces[r.self]
+		ours := rec.Version.B <= r.counter && (cur == nil && r.void(s, rec) || cur != nil && compare(rec, &cur.Record) < 0)
+		if ours {
+			r.stats.stale++
+			return
+		}
+	}
+	own := *rec
+	own.Payload = bytes.Clone(rec.Payload)
+	res.Own = append(res.Own, own)
+	if rec.Version.A >= r.term {
+		res.OwnTerm = max(res.OwnTerm, rec.Version.A)
+	}
+}
+
+// room says whether a record may be added.
+func (r *Replica) room(now time.Time, rec *Record, cur *entry, res *Result) bool {
+	s := r.spaces[rec.Space]
+	limit := r.limits.Records
+	if rec.Space == Shared {
+		limit = r.limits.Shared
+	}
+	grown := len(rec.Payload)
+	if cur != nil {
+		grown -= len(cur.Payload)
+	}
+	switch {
+	case s == nil && len(r.spaces) >= r.limits.Spaces,
+		s != nil && cur == nil && len(s.records) >= limit,
+		s != nil && grown > 0 && s.bytes+grown > r.limits.Bytes:
+		r.reject(now, rec, Full, res)
+		return false
+	}
+	return true
+}
+
+// Get is the record of a key, when there is one that is not deleted.
+func (r *Replica) Get(key Key) (Record, bool) {
+	e := r.lookup(key)
+	if e == nil || e.Deleted {
+		return Record{}, false
+	}
+	return e.Record, true
+}
+
+// Space yields the records of a kind in a space that are not deleted, in the order of their IDs. The replica must not be
+// changed meanwhile.
+func (r *Replica) Space(name string, kind Kind) iter.Seq[Record] {
+	return func(yield func(Record) bool) {
+		s := r.spaces[name]
+		if s == nil {
+			return
+		}
+		var found []*entry
+		for k, e := range s.records {
+			if k.kind == kind && !e.Deleted {
+				found = append(found, e)
+			}
+		}
+		slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(a.ID, b.ID) })
+		for _, e := range found {
+			if !yield(e.Record) {
+				return
+			}
+		}
+	}
+}
+
+// All yields the records of a kind in all spaces that are not deleted, in the order of spaces and IDs. The replica must
+// not be changed meanwhile.
+func (r *Replica) All(kind Kind) iter.Seq[Record] {
+	return func(yield func(Record) bool) {
+		for _, name := range r.Spaces() {
+			for rec := range r.Space(name, kind) {
+				if !yield(rec) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Records yields every record, deleted ones and the replica's own included, in no order: what a snapshot on disk holds.
+func (r *Replica) Records() iter.Seq[Record] {
+	return func(yield func(Record) bool) {
+		for _, b := range r.index.buckets {
+			for _, e := range b {
+				if !yield(e.Record) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Spaces are the names of the spaces that hold something, in order; the shared one has the empty name.
+func (r *Replica) Spaces() []string {
+	return slices.Sorted(maps.Keys(r.spaces))
+}
+
+func (r *Replica) lookup(key Key) *entry {
+	s := r.spaces[key.Space]
+	if s == nil {
+		return nil
+	}
+	return s.records[localKey{key.Kind, key.ID}]
+}
+
+// put keeps a record in place of cur. The payload is ours.
+func (r *Replica) put(now time.Time, rec Record, cur *entry) {
+	s := r.spaces[rec.Space]
+	if s == nil {
+		s = &space{name: rec.Space, records: map[localKey]*entry{}}
+		r.spaces[rec.Space] = s
+	}
+	rec.Space = s.name // one string for all
+	if rec.Version.Node == s.name {
+		rec.Version.Node = s.name
+	}
+	s.changed = now
+	if cur == nil {
+		cur = &entry{Record: Record{Key: rec.Key}}
+		s.records[localKey{rec.Kind, rec.ID}] = cur
+		r.index.add(cur, keyHash(rec.Key))
+	} else {
+		s.uncount(cur)
+		rec.Key = cur.Key
+	}
+	cur.Record = rec
+	s.count(cur)
+	r.index.sum(cur)
+}
+
+func (r *Replica) drop(s *space, e *entry) {
+	s.uncount(e)
+	r.index.remove(e)
+	delete(s.records, localKey{e.Kind, e.ID})
+	if len(s.records) == 0 {
+		delete(r.spaces, s.name)
+	}
+}
+
+func (s *space) count(e *entry) {
+	s.bytes += len(e.Payload)
+	if e.Deleted {
+		s.tombstones++
+	}
+}
+
+func (s *space) uncount(e *entry) {
+	s.bytes -= len(e.Payload)
+	if e.Deleted {
+		s.tombstones--
+	}
+}
+
+func recordOf(e *entry) Record {
+	if e == nil {
+		return Record{}
+	}
+	return e.Record
+}
+
+// nanos is a time as a version; before 1970 it is zero.
+func nanos(t time.Time) uint64 {
+	return uint64(max(t.UnixNano(), 0))
+}
+
+func expired(now time.Time, v Version) bool {
+	return v.A+uint64(TombstoneLife) < nanos(now)
+}
