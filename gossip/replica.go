@@ -42,8 +42,8 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Config is what a replica must know of its host.
-type Config struct {
+// ReplicaConfig is what a replica must know of its host.
+type ReplicaConfig struct {
 	Self string // the name of this host: the space that it writes
 	// Term is the even term under which it writes, zero while it is not known: then Set and Delete refuse, until SetTerm.
 	Term   uint64
@@ -122,8 +122,8 @@ type Result struct {
 	InSync bool
 }
 
-// New makes an empty replica. It fails on a name that cannot be a space and on an odd term.
-func New(c Config) (*Replica, error) {
+// NewReplica makes an empty replica. It fails on a name that cannot be a space and on an odd term.
+func NewReplica(c ReplicaConfig) (*Replica, error) {
 	if c.Self == "" || len(c.Self) > maxSpace {
 		return nil, fmt.Errorf("replica of host %q: the name must have 1 to %d bytes", c.Self, maxSpace)
 	}

@@ -17,7 +17,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func newReplica(t testing.TB, self string, term uint64) *Replica {
 	t.Helper()
-	r, err := New(Config{Self: self, Term: term})
+	r, err := NewReplica(ReplicaConfig{Self: self, Term: term})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestMergeIsCommutativeAssociativeAndIdempotent(t *testing.T) {
 		shuffled := rapid.Permutation(records).Draw(t, "shuffled")
 		split := rapid.IntRange(0, len(records)).Draw(t, "split")
 		fresh := func() *Replica {
-			r, err := New(Config{Self: "me", Term: 2})
+			r, err := NewReplica(ReplicaConfig{Self: "me", Term: 2})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -288,10 +288,10 @@ func TestATwinUnderOurTermIsReported(t *testing.T) {
 }
 
 func TestTermsMustBeEvenAndRise(t *testing.T) {
-	if _, err := New(Config{Self: "a", Term: 3}); err == nil {
+	if _, err := NewReplica(ReplicaConfig{Self: "a", Term: 3}); err == nil {
 		t.Error("an odd term was taken")
 	}
-	if _, err := New(Config{}); err == nil {
+	if _, err := NewReplica(ReplicaConfig{}); err == nil {
 		t.Error("no name was taken")
 	}
 	a := newReplica(t, "a", 4)
@@ -438,7 +438,7 @@ func TestAForgottenHostStaysForgottenUnlessItReturnsUnderAHigherTerm(t *testing.
 }
 
 func TestAFloodIsBoundedAndNamed(t *testing.T) {
-	r, err := New(Config{Self: "me", Term: 2, Limits: Limits{Records: 100, Bytes: 1000, Spaces: 2}})
+	r, err := NewReplica(ReplicaConfig{Self: "me", Term: 2, Limits: Limits{Records: 100, Bytes: 1000, Spaces: 2}})
 	if err != nil {
 		t.Fatal(err)
 	}
