@@ -57,8 +57,8 @@ func (r *Replica) Restated(now time.Time) {
 	r.floor = pendingFloor{version: Version{A: r.term, Node: r.self}, due: now.Add(FloorDelay)}
 }
 
-// SetTerm takes a higher term: what lives in our space is written again under it, and returned to be passed on. It fails on
-// an odd term, and on one that is not above the present one.
+// SetTerm takes a higher term: what this life has written and not deleted is written again under it, and returned to be
+// passed on. It fails on an odd term, and on one that is not above the present one.
 func (r *Replica) SetTerm(now time.Time, term uint64) (Result, error) {
 	var res Result
 	switch {
@@ -67,8 +67,11 @@ func (r *Replica) SetTerm(now time.Time, term uint64) (Result, error) {
 	case term <= r.term:
 		return res, fmt.Errorf("term %d is not above the present term %d", term, r.term)
 	}
+	old := Version{A: r.term}
 	r.term, r.counter = term, 0
-	r.rewrite(now, Version{A: term, Node: r.self}, &res)
+	if old.A != 0 {
+		r.rewrite(now, old, Version{A: term}, &res)
+	}
 	if r.restated {
 		r.restated = false
 		r.Restated(now)
@@ -80,17 +83,18 @@ func (r *Replica) SetTerm(now time.Time, term uint64) (Result, error) {
 func (r *Replica) restate(now time.Time, res *Result) {
 	r.counter++
 	floor := Version{A: r.term, B: r.counter, Node: r.self}
-	r.rewrite(now, floor, res)
+	r.rewrite(now, Version{}, floor, res)
 	r.floor = pendingFloor{version: floor, due: now.Add(FloorDelay)}
 }
 
-func (r *Replica) rewrite(now time.Time, below Version, res *Result) {
+// rewrite writes what lives in our space between two versions again.
+func (r *Replica) rewrite(now time.Time, from, below Version, res *Result) {
 	s := r.spaces[r.self]
 	if s == nil {
 		return
 	}
 	for _, e := range sorted(s) {
-		if e.Deleted || e.Kind == KindFloor || !lower(e.Version, below) {
+		if e.Deleted || e.Kind == KindFloor || lower(e.Version, from) || !lower(e.Version, below) {
 			continue
 		}
 		r.counter++
@@ -125,7 +129,7 @@ func (r *Replica) void(s *space, rec *Record) bool {
 	if rec.Space == Shared {
 		return false
 	}
-	if rec.Space != r.self && rec.Version.A <= r.forgotten[rec.Space] {
+	if rec.Version.A <= r.forgotten[rec.Space] && (rec.Space != r.self || rec.Version.A != r.term) {
 		return true
 	}
 	return s != nil && rec.Kind != KindFloor && lower(rec.Version, s.floor)
@@ -182,8 +186,6 @@ func (r *Replica) applyForget(rec *Record, res *Result) {
 		if term >= r.term {
 			res.OwnTerm = max(res.OwnTerm, term)
 		}
-		r.forgotten[name] = term
-		return
 	}
 	r.forgotten[name] = term
 	delete(r.peers, name)
@@ -192,7 +194,7 @@ func (r *Replica) applyForget(rec *Record, res *Result) {
 		return
 	}
 	for _, e := range sorted(s) {
-		if e.Version.A <= term {
+		if e.Version.A <= term && (name != r.self || e.Version.A != r.term) {
 			r.purge(s, e, res)
 		}
 	}

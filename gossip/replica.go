@@ -42,8 +42,8 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// ReplicaConfig is what a replica must know of its host.
-type ReplicaConfig struct {
+// Config is what a replica must know of its host.
+type Config struct {
 	Self string // the name of this host: the space that it writes
 	// Term is the even term under which it writes, zero while it is not known: then Set and Delete refuse, until SetTerm.
 	Term   uint64
@@ -107,10 +107,12 @@ type Result struct {
 	Purged []Record
 	// Rejected are records that were refused for cause. Stale and known ones are not among them.
 	Rejected []Rejection
-	// Own are records of our own space that we do not hold: what a former life of this host has written, or a speaker.
+	// Own are records of our own space that we did not write in this life: of a former one or of a speaker. Those below our
+	// term, or all while it is not known, are kept (and are in Changed too) until the floor of Restated ends them.
 	Own []Record
 	// OwnTerm, when not zero, is a term of our own space that a peer has shown us and that we cannot continue: it is
-	// above ours, or ours with writes that are not ours. Take the next even number above it with SetTerm.
+	// above ours, or ours with writes that are not ours. Take the next even number above it with SetTerm. (While our term is
+	// not known, SeenTerm tells.)
 	OwnTerm uint64
 
 	// Replies go back to the sender of the message (Handle only), in order.
@@ -122,8 +124,8 @@ type Result struct {
 	InSync bool
 }
 
-// NewReplica makes an empty replica. It fails on a name that cannot be a space and on an odd term.
-func NewReplica(c ReplicaConfig) (*Replica, error) {
+// New makes an empty replica. It fails on a name that cannot be a space and on an odd term.
+func New(c Config) (*Replica, error) {
 	if c.Self == "" || len(c.Self) > maxSpace {
 		return nil, fmt.Errorf("replica of host %q: the name must have 1 to %d bytes", c.Self, maxSpace)
 	}
@@ -148,8 +150,8 @@ func (r *Replica) Term() uint64 { return r.term }
 // reimaged host waits until it is in sync with a peer and takes the next even number above.
 func (r *Replica) SeenTerm() uint64 { return r.seenTerm }
 
-// Set writes a record of our own space, and says whether it changed: writing what stands changes nothing. The payload is
-// copied.
+// Set writes a record of our own space, and says whether it changed: writing what stands in this term changes nothing. The
+// payload is copied.
 func (r *Replica) Set(now time.Time, kind Kind, id string, payload []byte) (Record, bool, error) {
 	rec, changed, err := r.write(now, Key{r.self, kind, id}, payload, false)
 	if err != nil {
@@ -195,7 +197,7 @@ func (r *Replica) write(now time.Time, key Key, payload []byte, deleted bool) (R
 		return Record{}, false, ErrNoTerm
 	}
 	cur := r.lookup(key)
-	if same(cur, payload, deleted) {
+	if same(cur, payload, deleted) && (cur == nil || deleted || cur.Version.A == r.term) {
 		return recordOf(cur), false, nil
 	}
 	rec := Record{Key: key, Version: Version{A: r.term, B: r.counter + 1, Node: r.self}, Deleted: deleted, Payload: bytes.Clone(payload)}
@@ -270,8 +272,7 @@ func (r *Replica) merge(now time.Time, rec Record, res *Result) {
 		r.reject(now, &rec, reason, res)
 		return
 	}
-	if rec.Space == r.self {
-		r.mergeOwn(&rec, res)
+	if rec.Space == r.self && r.foreignOwn(&rec, res) {
 		return
 	}
 	s := r.spaces[rec.Space]
@@ -298,12 +299,15 @@ func (r *Replica) merge(now time.Time, rec Record, res *Result) {
 	if !r.room(now, &rec, cur, res) {
 		return
 	}
-	rec.Payload = bytes.Clone(rec.Payload)
+	rec = cloned(&rec)
 	if rec.Space == Shared {
 		r.clock = max(r.clock, rec.Version.A)
 	}
 	r.put(now, rec, cur)
 	res.Changed = append(res.Changed, rec)
+	if rec.Space == r.self {
+		res.Own = append(res.Own, rec)
+	}
 	switch rec.Kind {
 	case KindFloor:
 		r.raiseFloor(rec.Space, rec.Version, res)
@@ -360,28 +364,29 @@ func (r *Replica) judge(now time.Time, rec *Record) Reason {
 	return 0
 }
 
-// mergeOwn takes what comes back about our own space. We alone write it: nothing is taken over.
-func (r *Replica) mergeOwn(rec *Record, res *Result) {
+// foreignOwn says that a record of our own space is not ours to hold: it is of our term or a higher one. What a former life
+// of this host has written, and its speakers, we hold like any peer, until our floor ends it.
+func (r *Replica) foreignOwn(rec *Record, res *Result) bool {
 	r.seenTerm = max(r.seenTerm, rec.Version.A)
-	cur := r.lookup(rec.Key)
-	if cur != nil && compare(rec, &cur.Record) == 0 {
-		r.stats.known++
-		return
+	if r.term == 0 || rec.Version.A < r.term {
+		return false
 	}
-	if r.term != 0 && rec.Version.A == r.term {
-		s := r.spaces[r.self]
-		ours := rec.Version.B <= r.counter && (cur == nil && r.void(s, rec) || cur != nil && compare(rec, &cur.Record) < 0)
-		if ours {
-			r.stats.stale++
-			return
+	if rec.Version.A == r.term && rec.Version.B <= r.counter {
+		cur := r.lookup(rec.Key)
+		if cur != nil && compare(rec, &cur.Record) <= 0 || cur == nil && r.void(r.spaces[r.self], rec) {
+			r.stats.known++ // our own word comes back
+			return true
 		}
 	}
-	own := *rec
-	own.Payload = bytes.Clone(rec.Payload)
-	res.Own = append(res.Own, own)
-	if rec.Version.A >= r.term {
-		res.OwnTerm = max(res.OwnTerm, rec.Version.A)
-	}
+	res.Own = append(res.Own, cloned(rec))
+	res.OwnTerm = max(res.OwnTerm, rec.Version.A)
+	return true
+}
+
+func cloned(rec *Record) Record {
+	c := *rec
+	c.Payload = bytes.Clone(rec.Payload)
+	return c
 }
 
 // room says whether a record may be added.

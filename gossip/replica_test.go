@@ -17,7 +17,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func newReplica(t testing.TB, self string, term uint64) *Replica {
 	t.Helper()
-	r, err := NewReplica(ReplicaConfig{Self: self, Term: term})
+	r, err := New(Config{Self: self, Term: term})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestMergeIsCommutativeAssociativeAndIdempotent(t *testing.T) {
 		shuffled := rapid.Permutation(records).Draw(t, "shuffled")
 		split := rapid.IntRange(0, len(records)).Draw(t, "split")
 		fresh := func() *Replica {
-			r, err := NewReplica(ReplicaConfig{Self: "me", Term: 2})
+			r, err := New(Config{Self: "me", Term: 2})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,13 +247,16 @@ func TestAReimagedHostLearnsItsTerm(t *testing.T) {
 		t.Fatalf("wrote without a term: %v", err)
 	}
 	res := exchange(t, noon, peer, reimaged)
-	if res.OwnTerm != 7 || reimaged.SeenTerm() != 7 || len(res.Own) != 3 {
+	if res.OwnTerm != 0 || reimaged.SeenTerm() != 7 || len(res.Own) != 3 {
 		t.Fatalf("told of term %d, seen %d, own %v", res.OwnTerm, reimaged.SeenTerm(), res.Own)
+	}
+	if reimaged.Root() != peer.Root() {
+		t.Fatal("it cannot tell that it has seen all")
 	}
 	if _, err := reimaged.SetTerm(noon, 8); err != nil {
 		t.Fatal(err)
 	}
-	mustSet(t, reimaged, noon, KindDomain, "d", "new inventory")
+	mustSet(t, reimaged, noon, KindDomain, "d", "inventory") // as before, and still to be said again
 	reimaged.Restated(noon)
 	if res := reimaged.Tick(noon.Add(FloorDelay - 1)); len(res.Changed) != 0 {
 		t.Fatal("the floor came before its time")
@@ -261,7 +264,7 @@ func TestAReimagedHostLearnsItsTerm(t *testing.T) {
 	reimaged.Tick(noon.Add(FloorDelay))
 	exchange(t, noon, reimaged, peer)
 	want := []string{
-		`"a"/2/"d" 8.1 by "a" deleted=false "new inventory"`,
+		`"a"/2/"d" 8.1 by "a" deleted=false "inventory"`,
 		`"a"/63/"" 8.0 by "a" deleted=false ""`,
 	}
 	if diff := cmp.Diff(want, contents(peer)); diff != "" {
@@ -288,10 +291,10 @@ func TestATwinUnderOurTermIsReported(t *testing.T) {
 }
 
 func TestTermsMustBeEvenAndRise(t *testing.T) {
-	if _, err := NewReplica(ReplicaConfig{Self: "a", Term: 3}); err == nil {
+	if _, err := New(Config{Self: "a", Term: 3}); err == nil {
 		t.Error("an odd term was taken")
 	}
-	if _, err := NewReplica(ReplicaConfig{}); err == nil {
+	if _, err := New(Config{}); err == nil {
 		t.Error("no name was taken")
 	}
 	a := newReplica(t, "a", 4)
@@ -438,7 +441,7 @@ func TestAForgottenHostStaysForgottenUnlessItReturnsUnderAHigherTerm(t *testing.
 }
 
 func TestAFloodIsBoundedAndNamed(t *testing.T) {
-	r, err := NewReplica(ReplicaConfig{Self: "me", Term: 2, Limits: Limits{Records: 100, Bytes: 1000, Spaces: 2}})
+	r, err := New(Config{Self: "me", Term: 2, Limits: Limits{Records: 100, Bytes: 1000, Spaces: 2}})
 	if err != nil {
 		t.Fatal(err)
 	}

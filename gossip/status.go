@@ -48,8 +48,8 @@ type RejectionCount struct {
 	Last   time.Time
 }
 
-// ReplicaStatus is what an operator sees of a replica.
-type ReplicaStatus struct {
+// Status is what an operator sees of a replica.
+type Status struct {
 	Spaces     int
 	Records    int // tombstones included
 	Tombstones int
@@ -167,8 +167,8 @@ func (r *Replica) aheadOfPeers() time.Duration {
 }
 
 // Status is the present state. It costs the number of spaces.
-func (r *Replica) Status() ReplicaStatus {
-	st := ReplicaStatus{
+func (r *Replica) Status() Status {
+	st := Status{
 		Spaces: len(r.spaces), Records: r.index.n,
 		Known: r.stats.known, Stale: r.stats.stale, Purged: r.stats.purged, RejectedElse: r.stats.rejectedElse,
 	}
