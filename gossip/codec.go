@@ -33,7 +33,7 @@ const (
 	MaxRecord = 64 << 10
 
 	maxSpace = 255  // of a space or node, in bytes
-	maxID   = 1024 // of an ID, in bytes
+	maxID    = 1024 // of an ID, in bytes
 
 	minRecord = 7 // the shortest encoded record with its length byte: bounds counts before anything is allocated
 	minItem   = 14
