@@ -35,7 +35,7 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.Records = cmp.Or(l.Records, 16384)
+	l.Records = max(cmp.Or(l.Records, 16384), 4)
 	l.Shared = cmp.Or(l.Shared, 65536)
 	l.Bytes = cmp.Or(l.Bytes, 32<<20)
 	l.Spaces = cmp.Or(l.Spaces, 4096)
@@ -92,6 +92,7 @@ type space struct {
 	tombstones int
 	bytes      int
 	changed    time.Time
+	highest    *entry // see last; nil when not known
 }
 
 type localKey struct {
@@ -389,25 +390,55 @@ func cloned(rec *Record) Record {
 	return c
 }
 
-// room says whether a record may be added.
+// room makes room for a record, and says whether there is. Of a host that writes more keys than it may those with the lowest
+// hashes are kept: the same ones at every replica whatever the order of arrival, so that a flood does not keep them
+// repairing each other for ever. Shared records are not displaced: whoever comes first stays.
 func (r *Replica) room(now time.Time, rec *Record, cur *entry, res *Result) bool {
 	s := r.spaces[rec.Space]
-	limit := r.limits.Records
-	if rec.Space == Shared {
-		limit = r.limits.Shared
+	if s == nil {
+		if len(r.spaces) >= r.limits.Spaces {
+			r.reject(now, rec, Full, res)
+			return false
+		}
+		return true
 	}
 	grown := len(rec.Payload)
 	if cur != nil {
 		grown -= len(cur.Payload)
 	}
+	shared := rec.Space == Shared
 	switch {
-	case s == nil && len(r.spaces) >= r.limits.Spaces,
-		s != nil && cur == nil && len(s.records) >= limit,
-		s != nil && grown > 0 && s.bytes+grown > r.limits.Bytes:
+	case grown > 0 && s.bytes+grown > r.limits.Bytes,
+		cur == nil && shared && len(s.records) >= r.limits.Shared:
 		r.reject(now, rec, Full, res)
 		return false
+	case cur == nil && !shared && len(s.records) >= r.limits.Records:
+		last := s.last()
+		if rec.Kind != KindFloor && keyHash(rec.Key) >= last.key {
+			r.reject(now, rec, Full, res)
+			return false
+		}
+		displaced := last.Record
+		r.drop(s, last)
+		r.spaces[s.name] = s // even if that was all of it
+		r.reject(now, &displaced, Full, res)
+		if !displaced.Deleted {
+			res.Purged = append(res.Purged, displaced)
+		}
 	}
 	return true
+}
+
+// last is the entry with the highest hash of its key; the floor is never it. The search is done once for each displacement.
+func (s *space) last() *entry {
+	if s.highest == nil {
+		for _, e := range s.records {
+			if e.Kind != KindFloor && (s.highest == nil || e.key > s.highest.key) {
+				s.highest = e
+			}
+		}
+	}
+	return s.highest
 }
 
 // Get is the record of a key, when there is one that is not deleted.
@@ -498,6 +529,9 @@ func (r *Replica) put(now time.Time, rec Record, cur *entry) {
 		cur = &entry{Record: Record{Key: rec.Key}}
 		s.records[localKey{rec.Kind, rec.ID}] = cur
 		r.index.add(cur, keyHash(rec.Key))
+		if s.highest != nil && cur.key > s.highest.key && cur.Kind != KindFloor {
+			s.highest = cur
+		}
 	} else {
 		s.uncount(cur)
 		rec.Key = cur.Key
@@ -509,6 +543,9 @@ func (r *Replica) put(now time.Time, rec Record, cur *entry) {
 
 func (r *Replica) drop(s *space, e *entry) {
 	s.uncount(e)
+	if s.highest == e {
+		s.highest = nil
+	}
 	r.index.remove(e)
 	delete(s.records, localKey{e.Kind, e.ID})
 	if len(s.records) == 0 {

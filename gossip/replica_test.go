@@ -453,8 +453,8 @@ func TestAFloodIsBoundedAndNamed(t *testing.T) {
 	flood = append(flood, Record{Key: Key{"big", KindAlarm, "y"}, Version: Version{2, 2, "big"}, Payload: make([]byte, 700)})
 	flood = append(flood, Record{Key: Key{"third", KindAlarm, "x"}, Version: Version{2, 1, "third"}})
 	res := r.Merge(noon, flood)
-	if len(res.Changed) != 101 || len(res.Rejected) != 902 {
-		t.Fatalf("%d changed, %d rejected", len(res.Changed), len(res.Rejected))
+	if len(res.Rejected) != 902 || len(res.Changed)-len(res.Purged) != 101 || r.Status().Records != 101 {
+		t.Fatalf("%d changed, %d purged, %d rejected", len(res.Changed), len(res.Purged), len(res.Rejected))
 	}
 	want := []RejectionCount{{"big", Full, 1, noon}, {"mad", Full, 900, noon}, {"third", Full, 1, noon}}
 	if diff := cmp.Diff(want, r.Status().Rejected); diff != "" {
@@ -478,6 +478,32 @@ func TestAFloodIsBoundedAndNamed(t *testing.T) {
 	if _, _, err := r.Set(noon, KindDomain, strings.Repeat("x", maxID+1), nil); err == nil {
 		t.Fatal("an id of 1025 bytes was taken")
 	}
+}
+
+func TestAFloodLeavesTheSameAtEveryReplica(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var flood []Record
+		for i := range 60 {
+			flood = append(flood, Record{Key: Key{"mad", KindAlarm, fmt.Sprint(i)}, Version: Version{2, uint64(i), "mad"}})
+		}
+		flood = append(flood, Record{Key: Key{"mad", KindFloor, ""}, Version: Version{2, 5, "mad"}})
+		var roots [2][2]uint64
+		for i := range roots {
+			r, err := New(Config{Self: "me", Term: 2, Limits: Limits{Records: 20}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			shuffled := rapid.Permutation(flood).Draw(t, "order")
+			for range 2 { // what the floor made room for comes again by the repair
+				r.Merge(noon, shuffled)
+			}
+			checkIndex(t, r)
+			roots[i] = r.Root()
+		}
+		if roots[0] != roots[1] {
+			t.Fatal("the order of arrival decided")
+		}
+	})
 }
 
 func TestIterationIsInOrder(t *testing.T) {
