@@ -158,7 +158,7 @@ func chaos(t *testing.T, seed uint64) {
 			check(t, x.Start())
 		}
 	}
-	net.Run(AskTermFor + FloorsOut)
+	net.Run(AskTermFor + 2*FloorsOut) // twice: one that took too low a term is told, and begins again
 	if took, ok := net.RunUntil(100*time.Millisecond, 30*time.Second, net.Converged); !ok {
 		for _, x := range net.Live() {
 			t.Logf("%s: %v %+v", x.Name, x.Replica.Root(), x.Replica.Status())
