@@ -65,7 +65,7 @@ func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 	}
 	next := time.NewTimer(0)
 	defer next.Stop()
-	settle := time.NewTimer(settledAfter)
+	settle := time.NewTimer(settledAfter + rand.N(settledAfter))
 	defer settle.Stop()
 	save := time.NewTicker(rosterEvery)
 	defer save.Stop()

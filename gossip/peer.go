@@ -126,7 +126,7 @@ func (p *Peer) drop(r dropReason) { p.drops[r].Add(1) }
 const gossipMult = 2
 
 const (
-	maxQueue     = 1_024            // messages that wait to be gossiped; the most often sent goes first
+	maxQueue     = 128              // messages that wait to be gossiped, about 20 go a second; the most often sent is dropped
 	settledAfter = 30 * time.Second // then we are a member that a newcomer of the same name can't push out
 	leaveTimeout = 500 * time.Millisecond
 )
