@@ -241,7 +241,7 @@ func (t *transport) accept() {
 		select {
 		case t.streams <- s:
 		case <-t.ctx.Done():
-			s.Close()
+			_ = s.Close()
 			return
 		}
 	}
