@@ -2,6 +2,8 @@
 # Puts in place what the lab needs (docs/testing.md) and says what it does: Debian packages, and the kernel that
 # test guests boot. It changes nothing, and asks for no network, when nothing is lacking.
 set -euo pipefail
+export LC_ALL=C                # what apt answers is read below
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # su without "-" leaves them out
 
 packages=(
 	libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils
@@ -10,24 +12,41 @@ packages=(
 )
 # What the guest's kernel needs as modules, in the order of loading; dependencies are found.
 modules=(virtio_pci virtio_blk virtio_console virtio_net pvpanic-mmio i6300esb)
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/paramedic-lab"
 
 say() { echo "deps: $*"; }
 die() { echo "deps: $*" >&2; exit 1; }
 
+trash=()
+trap 'rm -rf "${trash[@]}"' EXIT
+
+# apt waits for another apt (a fresh machine upgrades itself), gives up on a dead mirror, and is silent unless it fails.
+log=$(mktemp)
+trash+=("$log")
+apt() {
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root \
+		-o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15 -o Acquire::Retries=2 "$@" >"$log" 2>&1 || { cat "$log" >&2; return 1; }
+}
+mirror="is a Debian mirror reachable? See /etc/apt/sources.list and sources.list.d; behind a proxy, Acquire::http::Proxy in /etc/apt/apt.conf.d"
+
 update=
 apt_update() {
-	if [ -z "$update" ]; then
-		say "apt-get update"
-		apt-get -qq update || die "apt-get update failed: is a Debian mirror reachable, and /etc/apt/sources.list right?"
-		update=done
-	fi
+	[ -z "$update" ] || return 0
+	update=done
+	say "apt-get update"
+	apt update --error-on=any && return
+	# Not the end when one list of somebody else's is broken, or older ones are there.
+	apt-cache show "${packages[0]}" >/dev/null 2>&1 || die "apt-get update failed: $mirror"
+	say "apt-get update failed; going on with what apt knows"
 }
 
+[ -r /etc/os-release ] || die "no /etc/os-release: the lab needs Debian 12 or later"
 # shellcheck disable=SC1091
-. /etc/os-release 2>/dev/null || die "no /etc/os-release: the lab needs Debian 12 or later"
+. /etc/os-release
 [ "${ID:-}" = debian ] || die "this is ${PRETTY_NAME:-unknown}: the lab needs Debian 12 or later. On another system install the like of: ${packages[*]}"
-[ "${VERSION_ID:-99}" -ge 12 ] || die "this is ${PRETTY_NAME}: the lab needs Debian 12 or later"
+[ "${VERSION_ID:-99}" -ge 12 ] || die "this is ${PRETTY_NAME:-Debian $VERSION_ID}: the lab needs Debian 12 or later"
+[ "$(dpkg --print-architecture)" = amd64 ] || die "this is $(dpkg --print-architecture): the lab's guests need amd64"
+[ -n "${XDG_CACHE_HOME:-${HOME:-}}" ] || die "neither HOME nor XDG_CACHE_HOME is set: no place for the guests' kernel"
+cache="${XDG_CACHE_HOME:-${HOME:-}/.cache}/paramedic-lab"
 
 # --- packages
 missing=()
@@ -39,15 +58,15 @@ if [ ${#missing[@]} -gt 0 ]; then
 	apt_update
 	say "apt-get install --no-install-recommends ${missing[*]}"
 	# No service may start on this machine: the lab runs its own libvirtd. The policy is ours only while we install.
-	policy=/usr/sbin/policy-rc.d
+	policy=/usr/sbin/policy-rc.d ours=
 	if [ ! -e "$policy" ]; then
-		trap 'rm -f "$policy"' EXIT
-		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		ours=$policy
+		trash+=("$policy")
+		printf '#!/bin/sh\n# paramedic, make deps\nexit 101\n' >"$policy"
 		chmod 755 "$policy"
 	fi
-	DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}" >/dev/null ||
-		die "apt-get install failed"
-	[ -z "$(trap -p EXIT)" ] || { rm -f "$policy"; trap - EXIT; }
+	apt install -y --no-install-recommends "${missing[@]}" || die "apt-get install failed: $mirror"
+	[ -z "$ours" ] || rm -f "$ours"
 fi
 
 # --- the guest's kernel: unpacked beside the system, never installed
@@ -56,27 +75,31 @@ if [ -s "$cache/vmlinux" ] && [ -s "$stamp" ] && [ -d "$cache/modules" ]; then
 	say "nothing lacking (guest kernel $(cat "$stamp") in $cache)"
 	exit 0
 fi
-image=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1)
+newest() { apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1; }
+
+image=$(newest)
 if [ -z "$image" ] && [ "$(id -u)" = 0 ]; then
 	apt_update
-	image=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1)
+	image=$(newest)
 fi
-[ -n "$image" ] || die "apt knows no linux-image-amd64: run apt-get update as root first"
+[ -n "$image" ] || die "apt knows no linux-image-amd64: run apt-get update as root first; $mirror"
 abi=${image#linux-image-}
 
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/.unpack-XXXXXX")
-trap 'rm -rf "$work"' EXIT
+trash+=("$work")
 say "guest kernel: apt-get download $image (70 MB, unpacked into $cache; not installed)"
-(
-	cd "$work"
-	if ! apt-get -qq -o APT::Sandbox::User=root download "$image" >/dev/null 2>&1; then
-		[ "$(id -u)" != 0 ] || { apt_update; }
-		apt-get -qq -o APT::Sandbox::User=root download "$image" >/dev/null || die "apt-get download $image failed"
-	fi
-	dpkg -x ./*.deb root
-	rm -f ./*.deb
-)
+cd "$work"
+if ! apt download "$image"; then
+	# The lists may name a version that the mirror has replaced since.
+	[ "$(id -u)" = 0 ] || die "apt-get download $image failed: run apt-get update as root first; $mirror"
+	apt_update
+	image=$(newest)
+	abi=${image#linux-image-}
+	apt download "$image" || die "apt-get download $image failed: $mirror"
+fi
+dpkg -x ./*.deb root
+rm -f ./*.deb
 depmod -b "$work/root" "$abi"
 mkdir "$work/modules"
 n=10
@@ -92,7 +115,7 @@ done
 # An uncompressed kernel boots seconds faster under emulation. It stands in the bzImage as one xz stream; what
 # follows the stream makes xz complain after the output is complete.
 vmlinuz="$work/root/boot/vmlinuz-$abi"
-for at in $(LC_ALL=C grep -aobP '\xFD7zXZ\x00' "$vmlinuz" | cut -d: -f1); do
+for at in $(grep -aobP '\xFD7zXZ\x00' "$vmlinuz" | cut -d: -f1); do
 	tail -c "+$((at + 1))" "$vmlinuz" | xz -dc --single-stream >"$work/vmlinux" 2>/dev/null || true
 	[ "$(head -c 4 "$work/vmlinux" | tail -c 3)" != ELF ] || break
 done

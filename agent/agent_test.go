@@ -3,7 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -156,6 +160,73 @@ func TestABlindSourceIsAnAlarmAndAnAbsentOneIsNot(t *testing.T) {
 		if ch.Change.Alarm.Text == "no socket" {
 			t.Error("an absent source raised an alarm")
 		}
+	}
+}
+
+// libvirt takes the connection and says nothing, and so does the consumer.
+func TestNobodyWhoHangsHoldsUpTheStop(t *testing.T) {
+	c := testConfig(t)
+	c.HW.NIC.Disabled = true
+	c.HW.Virt.Socket = filepath.Join(t.TempDir(), "libvirt.sock")
+	c.HW.Virt.Timeout = time.Minute
+	libvirt, err := new(net.ListenConfig).Listen(t.Context(), "unix", c.HW.Virt.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer libvirt.Close()
+	called := make(chan struct{}, 1)
+	consumer := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then does the server see that the caller goes
+		select {
+		case called <- struct{}{}:
+		default:
+		}
+		<-r.Context().Done()
+	}))
+	defer consumer.Close()
+	c.Notify.Subscriptions = []config.Subscription{{Name: "vnfm", Endpoints: []string{consumer.URL}, Format: "native", Role: "admin"}}
+	a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := libvirt.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	a.self.offer(correlate.Delta{
+		Set:    []correlate.Resource{{ID: "nic/eth0"}},
+		Events: []correlate.Event{{Resource: "nic/eth0", Condition: correlate.CondCarrier, Status: correlate.StatusFailed}},
+	})
+	<-called
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := a.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnAbsentHypervisorIsSaidOnce(t *testing.T) {
+	c := testConfig(t)
+	c.HW.NIC.Disabled = true
+	c.HW.Virt.Socket = filepath.Join(t.TempDir(), "no-libvirt.sock")
+	var log syncBuffer
+	a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for a.Ready() != nil { // until it has looked; the test's own timeout bounds this
+		runtime.Gosched()
+	}
+	stop(t, a)
+	if n := strings.Count(log.String(), "libvirt"); n == 0 || strings.Count(log.String(), "source=virt") != 1 {
+		t.Errorf("the log should say once that there is no libvirt:\n%s", log.String())
 	}
 }
 

@@ -144,9 +144,12 @@ func (s *supervisor) Health(h hw.Health) {
 	if !changed {
 		return
 	}
-	if h.Sight == hw.SightClear {
+	switch h.Sight {
+	case hw.SightClear:
 		s.log.Info("a source sees clearly")
-	} else {
+	case hw.SightAbsent:
+		s.log.Info("a source has nothing to watch", "reason", h.Text)
+	case hw.SightDegraded, hw.SightBlind:
 		s.log.Warn("a source does not see everything", "sight", h.Sight.String(), "reason", h.Text)
 	}
 	status := correlate.StatusOK

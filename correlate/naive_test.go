@@ -148,6 +148,18 @@ func (n *naive) lists(start ID, level State) (affected, atRisk []string) {
 	return affected, atRisk
 }
 
+// holders lists the physical resources that need one.
+func (n *naive) holders(id ID) []ID {
+	var ids []ID
+	for holder, v := range n.views {
+		if !v.Lost && !holder.Kind().Virtual() && slices.ContainsFunc(v.Needs, func(need Need) bool { return slices.Contains(need.Of, id) }) {
+			ids = append(ids, holder)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 func hitText(id ID, name string, s State, ports map[Port]bool) string {
 	var list []string
 	for p := range ports {
@@ -197,6 +209,9 @@ func checkAgainstNaive(t *rapid.T, e *Engine) {
 		}
 		if got := hitTexts(a.AtRisk); !slices.Equal(got, atRisk) {
 			t.Fatalf("%s endangers\n%q, and counted up anew\n%q", a.Key, got, atRisk)
+		}
+		if want := n.holders(a.Key.Resource); !slices.Equal(a.NeededBy, want) {
+			t.Fatalf("%s is needed by %v, and counted up anew by %v", a.Key, a.NeededBy, want)
 		}
 		if a.RootCause != (a.Under == "") {
 			t.Fatalf("%s: root cause %v, under %q", a.Key, a.RootCause, a.Under)

@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -321,6 +322,38 @@ func TestARestartWithoutChangeMakesNoRevision(t *testing.T) {
 			}
 		}
 		checkAgainstNaive(t, again)
+	})
+}
+
+func TestARestartIntoAnotherWorldIsJudgedLikeAnyOther(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e, s := testEngine(Config{Term: 2}, nil), shell{}
+		for _, act := range drawActions(t) {
+			s.take(t, e, act(e))
+		}
+		again := testEngine(Config{Term: 4, Sources: []string{"nic", "virt"}}, slices.Collect(maps.Values(s.disk)))
+		now := e.now.Add(time.Minute)
+		for _, source := range rapid.Permutation([]string{"nic", "virt"}).Draw(t, "order") {
+			d := Delta{Source: source, Full: true}
+			for range rapid.IntRange(0, 6).Draw(t, "set") {
+				d.Set = append(d.Set, drawResource(t, source))
+			}
+			for range rapid.IntRange(0, 3).Draw(t, "gone") {
+				d.Gone = append(d.Gone, Gone{
+					ID:     rapid.SampledFrom(universe[source]).Draw(t, "gone id"),
+					Reason: GoneReason(rapid.IntRange(0, 3).Draw(t, "reason")),
+				})
+			}
+			for range rapid.IntRange(0, 3).Draw(t, "events") {
+				d.Events = append(d.Events, drawEvent(t, source, now))
+			}
+			s.take(t, again, again.Topology(now, d))
+		}
+		checkAgainstNaive(t, again)
+		for _, act := range drawActions(t) {
+			s.take(t, again, act(again))
+			checkAgainstNaive(t, again)
+		}
 	})
 }
 

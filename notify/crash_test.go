@@ -78,7 +78,14 @@ func crashChild(dir, url string) {
 				n.mu.Unlock()
 			}
 			if rand.IntN(3) == 0 {
-				n.box.await(ctx, n.box.put(), time.Second)
+				seq := n.box.put()
+				n.box.await(ctx, seq, time.Second)
+				n.box.mu.Lock()
+				durable := n.box.durable >= seq
+				n.box.mu.Unlock()
+				if !durable { // it runs not yet, or is slow
+					continue
+				}
 				fmt.Printf("committed %s %s %s\n", a.ID, a.Revision, a.Last)
 			}
 		}

@@ -218,10 +218,11 @@ func (n *Notifier) dispatch() {
 		}
 		writes = append(writes, write{place{shelfAlarms, r.Alarm.ID}, r})
 	}
-	n.box.put(writes...)
+	n.box.stage(writes...) // with what is owed of them
 	for _, w := range n.list() {
 		w.offer(batch, now)
 	}
+	n.box.flush()
 	for _, b := range batch {
 		n.forgetSettled(b.newest.Alarm.ID)
 	}
@@ -298,6 +299,7 @@ func (n *Notifier) adopt(sub Subscription) *worker {
 	delete(n.left, sub.ID)
 	n.workers.Store(ptr(append(slices.Clone(n.list()), w)))
 	w.offer(n.standing(), now)
+	n.box.flush()
 	if n.running.Load() {
 		n.startWorker(w)
 	}

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ const (
 	keepBad     = 3
 	lockWait    = time.Second
 	repairEvery = time.Second
+	slowCommit  = 5 * time.Second // the default of outbox.patience
 )
 
 // shelf is a bucket of the outbox.
@@ -73,6 +75,7 @@ type outbox struct {
 	contents  func() []write
 	report    func(problem string)
 	observe   func(records int, took time.Duration)
+	patience  time.Duration // a commit that takes longer is an alarm about ourselves
 
 	db   *bbolt.DB // run's, after open
 	term uint64
@@ -81,6 +84,8 @@ type outbox struct {
 	batch  map[place]any
 	seq    uint64 // of the batch being gathered
 	broken string // why nothing can be written; empty when well
+	busy   bool   // a commit is under way
+	slow   string // that it has not come back; empty when well
 	wake   chan struct{}
 
 	running bool
@@ -90,19 +95,29 @@ type outbox struct {
 
 // put hands records over and returns the batch that they, or with none the last ones, go with. It never blocks on the disk.
 func (o *outbox) put(writes ...write) (seq uint64) {
+	seq = o.stage(writes...)
+	o.flush()
+	return seq
+}
+
+// stage is put without starting a commit; flush starts it. What belongs together so costs one fsync.
+func (o *outbox) stage(writes ...write) (seq uint64) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, w := range writes {
 		o.batch[w.place] = w.record
 	}
 	if seq = o.seq; len(o.batch) == 0 {
 		seq-- // nothing waits: what the caller means went with the batch before
 	}
-	o.mu.Unlock()
+	return seq
+}
+
+func (o *outbox) flush() {
 	select {
 	case o.wake <- struct{}{}:
 	default:
 	}
-	return seq
 }
 
 // await waits until batch seq is committed, ctx ends, the outbox turns out broken, or the wait is over.
@@ -111,7 +126,7 @@ func (o *outbox) await(ctx context.Context, seq uint64, wait time.Duration) {
 	defer timer.Stop()
 	for {
 		o.mu.Lock()
-		done, changed := o.durable >= seq || o.broken != "" || !o.running, o.changed
+		done, changed := o.durable >= seq || o.broken != "" || o.slow != "" || !o.running, o.changed
 		o.mu.Unlock()
 		if done {
 			return
@@ -136,7 +151,30 @@ func (o *outbox) moved() {
 func (o *outbox) problem() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.broken
+	return cmp.Or(o.broken, o.slow)
+}
+
+// stuck says that the disk has not answered for a commit. Nothing can end an fdatasync but the disk; deliveries go out
+// meanwhile, and what is to be written gathers, one record for each place.
+func (o *outbox) stuck() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.busy {
+		return
+	}
+	o.slow = fmt.Sprintf("the disk under %s has not taken a commit for %v", o.path, o.patience)
+	o.moved()
+	o.log.Error("the disk does not answer: notifications go out but won't survive a restart", "path", o.path)
+	o.report(o.slow)
+}
+
+// returned ends what stuck said. Under mu.
+func (o *outbox) returned() {
+	o.busy = false
+	if o.slow != "" {
+		o.slow = ""
+		o.report("")
+	}
 }
 
 // run commits until ctx ends, then commits the rest, marks a clean stop and closes.
@@ -180,15 +218,21 @@ func (o *outbox) commit() {
 	batch, seq := o.batch, o.seq
 	o.batch = make(map[place]any, min(len(batch), 1024))
 	o.seq++
+	o.busy = true
 	o.mu.Unlock()
 
 	start := o.now()
-	if err := guarded(func() error { return o.db.Update(func(tx *bbolt.Tx) error { return apply(tx, batch) }) }); err != nil {
+	alert := time.AfterFunc(o.patience, o.stuck)
+	err := guarded(func() error { return o.db.Update(func(tx *bbolt.Tx) error { return apply(tx, batch) }) })
+	alert.Stop()
+	at := o.now()
+	o.mu.Lock()
+	o.returned()
+	if err != nil {
+		o.mu.Unlock()
 		o.fail(err)
 		return
 	}
-	at := o.now()
-	o.mu.Lock()
 	o.durable = seq
 	o.moved()
 	o.mu.Unlock()
@@ -222,4 +266,3 @@ func apply(tx *bbolt.Tx, batch map[place]any) error {
 	}
 	return nil
 }
-

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -30,7 +31,7 @@ type loaded struct {
 func openOutbox(dir string, now func() time.Time, log *slog.Logger) (*outbox, loaded, error) {
 	o := &outbox{
 		path: filepath.Join(dir, dbName), log: log, now: now, seq: 1, batch: map[place]any{}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
-		committed: func(uint64, time.Time) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {},
+		committed: func(uint64, time.Time) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {}, patience: slowCommit,
 	}
 	l, err := o.open(true)
 	switch {
@@ -61,9 +62,7 @@ func (o *outbox) open(first bool) (l loaded, err error) {
 			return l, fmt.Errorf("set the damaged outbox aside: %w", err)
 		}
 		aside = true
-		if err = guarded(func() error { l, err = o.tryOpen(); return err }); err == nil && first {
-			o.report = func(string) {}
-		}
+		err = guarded(func() error { l, err = o.tryOpen(); return err })
 	}
 	if err != nil {
 		o.closeQuietly()
@@ -92,12 +91,30 @@ func (o *outbox) tryOpen() (loaded, error) {
 	switch {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
 		return loaded{}, fmt.Errorf("%w: %w", errDamaged, err)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, os.ErrPermission):
+		l, _ := o.peek()
+		return l, fmt.Errorf("open outbox %s: %w", o.path, err)
 	case err != nil:
 		return loaded{}, fmt.Errorf("open outbox %s: %w", o.path, err)
 	}
 	o.db = db
+	return o.load()
+}
+
+// peek reads a file that can't be written, so that what the last run left is neither forgotten now nor removed by the
+// rewrite when the disk is well again.
+func (o *outbox) peek() (l loaded, err error) {
+	if o.db, err = bbolt.Open(o.path, 0o600, &bbolt.Options{Timeout: lockWait, ReadOnly: true, FreelistType: bbolt.FreelistMapType}); err != nil {
+		return l, err
+	}
+	defer o.closeQuietly()
+	return o.load()
+}
+
+// load reads what the open file holds; after an unclean stop it checks it first.
+func (o *outbox) load() (loaded, error) {
 	var l loaded
-	err = db.View(func(tx *bbolt.Tx) error {
+	err := o.db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(shelfNames[shelfMeta])
 		if meta == nil {
 			return nil // new

@@ -100,4 +100,3 @@ func rewrite(tx *bbolt.Tx, contents []write) error {
 	}
 	return nil
 }
-

@@ -197,7 +197,7 @@ func plain(err error) string {
 		err = u.Err
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Sprintf("no answer within %v", totalTimeout)
+		return "no answer in time" // headerTimeout or totalTimeout: a header's end, or all of it
 	}
 	const most = 300
 	text := err.Error()

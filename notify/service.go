@@ -69,7 +69,10 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 			}
 			delete(n.past, s.ID)
 		}
-		n.box.put(n.adopt(s).record())
+		w := n.adopt(s)
+		w.mu.Lock() // it may be answered already
+		n.box.put(w.record())
+		w.mu.Unlock()
 	}
 	for _, w := range n.list() {
 		if w.sub.Origin == OriginFile && !named[w.id] {
@@ -89,7 +92,7 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 	clear(n.past)
 	for _, a := range n.restored.Alarms { // of the last run, about subscriptions that are no more
 		if a.Key.Condition == correlate.CondSubscription && a.Source == source && !slices.ContainsFunc(n.list(), func(w *worker) bool {
-			return a.Key.Resource == resourceOf(w.sub.Name)
+			return a.Key.Resource == w.sub.resource()
 		}) {
 			n.report(a.Key.Resource, a.Key.Condition, "")
 		}
@@ -111,14 +114,15 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	if !sameContents(w.sub, s) {
 		s.Version++
 	}
-	if old := w.sub.Name; old != s.Name {
-		n.metrics.forget(old)
+	if old := w.sub; old.Name != s.Name {
+		n.metrics.forget(old.Name)
 		if w.reported != "" {
 			w.reported = ""
-			n.report(resourceOf(old), correlate.CondSubscription, "")
+			n.report(old.resource(), correlate.CondSubscription, "")
 		}
 	}
 	w.sub = s
+	w.machine.Space(s.spacing())
 	writes := []write{w.record()}
 	switch {
 	case s.Paused != "":
@@ -131,6 +135,7 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	w.pump(now)
 	w.mu.Unlock()
 	w.offer(n.standing(), now)
+	n.box.flush()
 	return s
 }
 
@@ -170,7 +175,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	w.mu.Lock()
 	writes := []write{w.record()}
 	for _, c := range n.standing() {
-		if a := c.newest.Alarm; a.Standing() && s.wants(a, false, false) {
+		if a := c.newest.Alarm; a.Standing() && s.Wants(a, false, false) {
 			snapshot = append(snapshot, s.view(a))
 			r := w.machine.Told(a.ID, a.Revision)
 			n.alarms[a.ID].pairs++
@@ -193,7 +198,7 @@ func (s Subscription) view(a *correlate.Alarm) *correlate.Alarm {
 		return a
 	}
 	v := *a
-	v.Affected, v.AtRisk, v.Evidence, v.Source, v.Correlated, v.Under, v.Ack = s.Filter.affected(a), nil, nil, "", nil, "", nil
+	v.Affected, v.AtRisk, v.Evidence, v.Source, v.Correlated, v.Under, v.Ack = s.Filter.Affected(a), nil, nil, "", nil, "", nil
 	v.Key, v.Text, v.ProbableCause = format.Abstract(a, v.Affected, s.Filter.Projects)
 	return &v
 }
@@ -218,8 +223,10 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	if err := s.Validate(); err != nil {
 		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	rate := s.Rate
 	if s.Verified && p.Endpoints != nil {
-		if _, err := n.verify(ctx, s); err != nil {
+		var err error
+		if rate, err = n.verify(ctx, s); err != nil {
 			return Subscription{}, err
 		}
 	}
@@ -228,7 +235,9 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 		n.mu.Unlock()
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
-	s = n.change(w, p.apply(w.subscription()), n.cfg.Now())
+	s = p.apply(w.subscription())
+	s.Rate = rate
+	s = n.change(w, s, n.cfg.Now())
 	seq := n.box.put()
 	n.mu.Unlock()
 	n.box.await(ctx, seq, durableWait)

@@ -51,12 +51,15 @@ func TestFilters(t *testing.T) {
 	a.AtRisk = []correlate.Affected{{Resource: "domain/r", Name: "risky", Project: "p3", State: correlate.StateAtRisk}}
 	probable, indeterminate := *a, *a
 	probable.Confidence, indeterminate.Severity = correlate.ConfidenceProbable, correlate.SeverityIndeterminate
+	cleared := alarm("a1", 2, correlate.Cleared, "p1", "p2")
+	cleared.Affected[0].State, cleared.Affected[1].State = correlate.StateOK, correlate.StateOK
 	for name, test := range map[string]struct {
 		f     Filter
 		a     *correlate.Alarm
 		match bool
 		list  int
 	}{
+		"state, of a clear":  {Filter{Projects: []string{"p1"}, States: []correlate.State{correlate.StateFailed}}, cleared, true, 1},
 		"none":               {Filter{}, a, true, 2},
 		"project":            {Filter{Projects: []string{"p1"}}, a, true, 1},
 		"other project":      {Filter{Projects: []string{"p9"}}, a, false, 0},
@@ -81,7 +84,7 @@ func TestFilters(t *testing.T) {
 		if got := test.f.match(test.a); got != test.match {
 			t.Errorf("%s: match %v", name, got)
 		}
-		if got := len(test.f.affected(test.a)); got != test.list {
+		if got := len(test.f.Affected(test.a)); got != test.list {
 			t.Errorf("%s: %d affected, want %d", name, got, test.list)
 		}
 	}
@@ -92,7 +95,7 @@ func TestWhoIsToldWhat(t *testing.T) {
 	raised, under, cleared := alarm("a", 1, correlate.Raised), alarm("a", 2, correlate.Changed), alarm("a", 3, correlate.Cleared)
 	under.Under = "root"
 	own := alarm("own", 1, correlate.Raised)
-	own.Key.Resource, own.Key.Condition = resourceOf("a"), correlate.CondSubscription
+	own.Key.Resource, own.Key.Condition = s.resource(), correlate.CondSubscription
 	for what, test := range map[string]struct {
 		a          *correlate.Alarm
 		pair, owed bool
@@ -107,7 +110,7 @@ func TestWhoIsToldWhat(t *testing.T) {
 		"its own failure":              {own, false, false, false},
 		"its own failure, owed before": {own, true, true, false},
 	} {
-		if got := s.wants(test.a, test.pair, test.owed); got != test.want {
+		if got := s.Wants(test.a, test.pair, test.owed); got != test.want {
 			t.Errorf("%s: %v", what, got)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -54,7 +55,11 @@ func (s Subscription) Validate() error {
 			bad(fmt.Sprintf("endpoints[%d]", i), "%s", problem)
 		}
 	}
-	if s.Format != FormatNative && s.Format != "" {
+	switch s.Format {
+	case FormatNative, "":
+	case "aodh", "sol", "alertmanager":
+		bad("format", "%q is not yet built: want %q", s.Format, FormatNative)
+	default:
 		bad("format", "%q is not known: want %q", s.Format, FormatNative)
 	}
 	switch s.Role {
@@ -144,6 +149,14 @@ func sameContents(a, b Subscription) bool {
 		a.Secret.equal(b.Secret) && string(fa) == string(fb)
 }
 
+// spacing is the least time between two requests that its consumer allows.
+func (s Subscription) spacing() time.Duration {
+	if s.Rate <= 0 {
+		return 0
+	}
+	return time.Minute / time.Duration(s.Rate)
+}
+
 func confidenceRank(c correlate.Confidence) int {
 	switch c {
 	case correlate.ConfidenceProbable:
@@ -155,8 +168,9 @@ func confidenceRank(c correlate.Confidence) int {
 	return 1
 }
 
-// affected returns those of an alarm's domains that this filter lists. At-risk ones are listed only when States asks.
-func (f Filter) affected(a *correlate.Alarm) []correlate.Affected {
+// Affected returns those of an alarm's domains that this filter lists. At-risk ones are listed only when States asks.
+// States does not judge a clear: it names whom the fault had hit, and they are well by then.
+func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
 	if len(f.Projects) == 0 && len(f.Domains) == 0 && len(f.States) == 0 {
 		return a.Affected
 	}
@@ -170,7 +184,9 @@ func (f Filter) affected(a *correlate.Alarm) []correlate.Affected {
 			}
 		}
 	}
-	add(a.Affected, func(s correlate.State) bool { return len(f.States) == 0 || slices.Contains(f.States, s) })
+	add(a.Affected, func(s correlate.State) bool {
+		return len(f.States) == 0 || !a.Standing() || slices.Contains(f.States, s)
+	})
 	if slices.Contains(f.States, correlate.StateAtRisk) {
 		add(a.AtRisk, func(correlate.State) bool { return true })
 	}
@@ -193,17 +209,17 @@ func (f Filter) match(a *correlate.Alarm) bool {
 		return false
 	}
 	judged := len(f.Projects) > 0 || len(f.Domains) > 0 || len(f.States) > 0
-	return !judged || len(f.affected(a)) > 0
+	return !judged || len(f.Affected(a)) > 0
 }
 
-// wants decides whether a revision is owed to a subscription. pair: something of this alarm was told or is owed
+// Wants decides whether a revision is owed to a subscription. pair: something of this alarm was told or is owed
 // already; owed: a revision still waits or is on its way.
 //
 // A clear goes to whoever was told. What lies under a root cause is not sent, unless an older revision of it is still
 // owed: then the newest is the truth. Whoever was told is kept up to date, even when the filter no longer passes.
-func (s Subscription) wants(a *correlate.Alarm, pair, owed bool) bool {
+func (s Subscription) Wants(a *correlate.Alarm, pair, owed bool) bool {
 	switch {
-	case a.Key.Resource == resourceOf(s.Name) && a.Key.Condition == correlate.CondSubscription:
+	case a.Key.Resource == s.resource() && a.Key.Condition == correlate.CondSubscription:
 		return false // that it can't be reached is not told to itself: it would feed on its own failure
 	case owed:
 		return true
@@ -215,7 +231,12 @@ func (s Subscription) wants(a *correlate.Alarm, pair, owed bool) bool {
 	return pair || s.Filter.match(a)
 }
 
-// resourceOf names a subscription as a thing with health.
-func resourceOf(name string) correlate.ID {
-	return correlate.NewID(correlate.KindService, "paramedic/subscription/"+name)
+// resource names a subscription as a thing with health. The names of API subscriptions need not be unique: without the
+// id one would clear the other's alarm.
+func (s Subscription) resource() correlate.ID {
+	name := "paramedic/subscription/" + s.Name
+	if s.Origin == OriginAPI {
+		name += "/" + s.ID
+	}
+	return correlate.NewID(correlate.KindService, name)
 }

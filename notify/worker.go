@@ -34,19 +34,17 @@ type worker struct {
 func newWorker(n *Notifier, sub Subscription) *worker {
 	cfg := delivery.DefaultConfig()
 	cfg.MaxAge = n.cfg.MaxAge
-	if sub.Rate > 0 {
-		cfg.Spacing = time.Minute / time.Duration(sub.Rate)
-	}
 	w := &worker{
 		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		machine: delivery.New(cfg, n.cfg.Rand),
 		sender:  newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now),
 	}
+	w.machine.Space(sub.spacing())
 	if sub.Paused != "" {
 		w.machine.Pause()
 	}
 	for _, a := range n.restored.Alarms {
-		if a.Key.Resource == resourceOf(sub.Name) && a.Key.Condition == correlate.CondSubscription {
+		if a.Key.Resource == sub.resource() && a.Key.Condition == correlate.CondSubscription {
 			w.reported = a.Text
 		}
 	}
@@ -58,7 +56,7 @@ func NotificationID(alarmID string, r correlate.Revision, subscription string, v
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(alarmID+"\x00"+r.String()+"\x00"+subscription+"\x00"+strconv.FormatUint(version, 10))).String()
 }
 
-// offer owes the subscription what it wants of a batch. Under Notifier.mu.
+// offer owes the subscription what it wants of a batch, and stages it in the outbox. Under Notifier.mu.
 func (w *worker) offer(batch []change, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -72,7 +70,7 @@ func (w *worker) offer(batch []change, now time.Time) {
 		}
 		a := c.newest.Alarm
 		pair, owed, ok := w.machine.Pair(a.ID)
-		if !w.sub.wants(a, ok, owed) && (c.first == nil || !w.sub.wants(c.first, ok, owed)) {
+		if !w.sub.Wants(a, ok, owed) && (c.first == nil || !w.sub.Wants(c.first, ok, owed)) {
 			continue
 		}
 		eff := w.machine.Enqueue(c.newest, now)
@@ -89,7 +87,7 @@ func (w *worker) offer(batch []change, now time.Time) {
 	if len(writes) == 0 {
 		return
 	}
-	seq := w.n.box.put(writes...)
+	seq := w.n.box.stage(writes...)
 	w.machine.Hold(seq, now.Add(hold))
 	w.rewake(now.Add(hold))
 }
@@ -181,7 +179,13 @@ func (w *worker) subscription() Subscription {
 	return w.sub
 }
 
-func (w *worker) endpoints() []string { return w.subscription().Endpoints }
+// endpoints are those to keep warm: a consumer that wants nothing more is left alone.
+func (w *worker) endpoints() []string {
+	if s := w.subscription(); s.Paused == "" {
+		return s.Endpoints
+	}
+	return nil
+}
 
 // deliver makes one request and reports what came of it.
 func (w *worker) deliver(s delivery.Start) {
@@ -195,7 +199,7 @@ func (w *worker) deliver(s delivery.Start) {
 	}
 	body, err := format.Native(format.Fault{
 		ID: st.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
-		Alarm: s.Alarm, Affected: sub.Filter.affected(s.Alarm), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
+		Alarm: s.Alarm, Affected: sub.Filter.Affected(s.Alarm), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
 		Timeline: format.Timeline{Occurred: st.Occurred, Observed: st.Observed, Found: st.Found, Outbox: st.Outbox, Sent: w.n.cfg.Now()},
 	})
 	var a answer
@@ -273,7 +277,7 @@ func (w *worker) judge(now time.Time) {
 		return
 	}
 	w.reported = problem
-	w.n.report(resourceOf(w.sub.Name), correlate.CondSubscription, problem)
+	w.n.report(w.sub.resource(), correlate.CondSubscription, problem)
 }
 
 // record is the subscription as the outbox keeps it. Under mu.
@@ -308,7 +312,7 @@ func (w *worker) end() []string {
 	w.sender.close()
 	if w.reported != "" {
 		w.reported = ""
-		w.n.report(resourceOf(w.sub.Name), correlate.CondSubscription, "")
+		w.n.report(w.sub.resource(), correlate.CondSubscription, "")
 	}
 	records, _ := w.machine.Records()
 	ids := make([]string, 0, len(records))

@@ -5,9 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -275,7 +277,8 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"POST", "/v1/subscriptions", `{"secret":"plain"}`, 400, "keygen"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["ftp://a/"]}`, 422, "http or https"},
 		{"POST", "/v1/subscriptions", `{"name":"","endpoints":["http://a/"]}`, 422, "name"},
-		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"aodh"}`, 422, "format"},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"aodh"}`, 422, `"aodh" is not yet built`},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"heartbeat":"10s"}`, 400, `"heartbeat" is not yet built`},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"role":"king"}`, 422, "role"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"filter":{"kinds":["maintenance"]}}`, 422, "not yet built"},
 		{"POST", "/v1/subscriptions", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, "more than 1048576 bytes"},
@@ -286,6 +289,7 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"GET", "/v1/hosts", nil, 501, "not yet built"},
 		{"PUT", "/v1/hosts/cmp-1/state", `{}`, 501, "not yet built"},
 		{"POST", "/v1/maintenance", `{}`, 501, "not yet built"},
+		{"POST", "/v1/maintenance/cmp-1/start", `{}`, 501, "not yet built"},
 	} {
 		p := c.problem(test.method, test.path, test.body, test.status)
 		path, _, _ := strings.Cut(test.path, "?")
@@ -354,6 +358,29 @@ func TestACallbackThatDoesNotProveItselfIsNotSubscribed(t *testing.T) {
 	}
 	if list := get[SubscriptionList](c, "GET", "/v1/subscriptions", nil, 200).Subscriptions; len(list) != 0 {
 		t.Errorf("subscribed all the same: %+v", list)
+	}
+}
+
+// The time to write an answer runs from the request's beginning; here it is over at once.
+func TestAnswersThatWaitForAConsumerHaveTheirOwnTime(t *testing.T) {
+	h := newHost(t)
+	server, err := New(Config{Backend: h, Socket: filepath.Join(t.TempDir(), "api.sock"), Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.http.WriteTimeout = time.Nanosecond
+	run(t, server.Run)
+	c := newClient(t, server, server.listener.Addr().String())
+	made := get[Subscribed](c, "POST", "/v1/subscriptions", wish("slow", consumer(t, http.StatusNoContent), false), 201).Subscription
+	get[Subscription](c, "PATCH", "/v1/subscriptions/"+made.ID, map[string]any{"name": "slower"}, 200)
+	get[Stages](c, "POST", "/v1/subscriptions/"+made.ID+"/test", nil, 200)
+}
+
+func TestWhatTheTitleSaysIsNotRepeated(t *testing.T) {
+	c := serve(t, newHost(t))
+	p := c.problem("POST", "/v1/subscriptions", wish("x", "ftp://127.0.0.1/", false), 422)
+	if !strings.HasPrefix(p.Detail, "endpoints[0]") {
+		t.Errorf("detail %q", p.Detail)
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -141,7 +142,7 @@ func fromFilter(f notify.Filter) Filter {
 		MinSeverity:   f.MinSeverity.String(),
 		Kinds:         texts(f.Kinds),
 		States:        each(f.States, correlate.State.String),
-		MinConfidence: string(f.MinConfidence),
+		MinConfidence: string(cmp.Or(f.MinConfidence, correlate.ConfidenceConfirmed)),
 	}
 }
 

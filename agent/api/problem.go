@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -42,10 +43,10 @@ func asRefusal(err error) *refusal {
 	case errors.Is(err, notify.ErrVerification):
 		return &refusal{
 			http.StatusUnprocessableEntity, "not-verified", "the callback was not verified",
-			err.Error() + `: make it answer the verification, or send "verify": false`,
+			reason(err, notify.ErrVerification) + `: make it answer the verification, or send "verify": false`,
 		}
 	case errors.Is(err, notify.ErrInvalid):
-		return &refusal{http.StatusUnprocessableEntity, "invalid", "the contents are not acceptable", err.Error()}
+		return &refusal{http.StatusUnprocessableEntity, "invalid", "the contents are not acceptable", reason(err, notify.ErrInvalid)}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &refusal{
 			http.StatusServiceUnavailable, "no-answer", "the agent did not answer in time",
@@ -54,6 +55,9 @@ func asRefusal(err error) *refusal {
 	}
 	return &refusal{http.StatusInternalServerError, "internal", "the agent failed", err.Error()}
 }
+
+// reason is err without the words of what, which the problem's title says already.
+func reason(err, what error) string { return strings.TrimPrefix(err.Error(), what.Error()+": ") }
 
 // problemTypes is where the types of the problems are described.
 const problemTypes = "https://github.com/paramedic-ha/paramedic/blob/main/docs/api.md#"

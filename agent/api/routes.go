@@ -1,10 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -16,6 +18,7 @@ import (
 type route struct {
 	method, path string
 	handle       http.HandlerFunc
+	limit        time.Duration // for the backend; zero: requestTimeout
 	reserved     bool
 }
 
@@ -31,11 +34,11 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "GET", path: "/v1/resources/{id...}", handle: s.getResource},
 		{method: "GET", path: "/v1/topology", handle: s.getTopology},
 		{method: "GET", path: "/v1/subscriptions", handle: s.getSubscriptions},
-		{method: "POST", path: "/v1/subscriptions", handle: s.postSubscription},
+		{method: "POST", path: "/v1/subscriptions", handle: s.postSubscription, limit: consumerTimeout},
 		{method: "GET", path: "/v1/subscriptions/{id}", handle: s.getSubscription},
-		{method: "PATCH", path: "/v1/subscriptions/{id}", handle: s.patchSubscription},
+		{method: "PATCH", path: "/v1/subscriptions/{id}", handle: s.patchSubscription, limit: consumerTimeout},
 		{method: "DELETE", path: "/v1/subscriptions/{id}", handle: s.deleteSubscription},
-		{method: "POST", path: "/v1/subscriptions/{id}/test", handle: s.postTest},
+		{method: "POST", path: "/v1/subscriptions/{id}/test", handle: s.postTest, limit: consumerTimeout},
 		{method: "GET", path: "/v1/deliveries", handle: s.getDeliveries},
 		{method: "POST", path: "/v1/deliveries/{id}/retry", handle: s.postRetry},
 		{method: "GET", path: "/v1/profile", handle: s.getProfile},
@@ -47,8 +50,8 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "GET", path: "/readyz", handle: s.getReady},
 		{method: "GET", path: "/metrics", handle: scrape.ServeHTTP},
 	}
-	for i := range plain {
-		plain[i].handle = timely(plain[i].handle)
+	for i, r := range plain {
+		plain[i].handle = s.within(cmp.Or(r.limit, requestTimeout), r.handle)
 	}
 	// A watch lasts as long as its client.
 	all := append(plain, route{method: "GET", path: "/v1/watch", handle: s.getWatch})
@@ -63,6 +66,8 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "PUT", path: "/v1/hosts/{name}/state"},
 		{method: "GET", path: "/v1/maintenance"},
 		{method: "POST", path: "/v1/maintenance"},
+		{method: "GET", path: "/v1/maintenance/{rest...}"},
+		{method: "POST", path: "/v1/maintenance/{rest...}"},
 	} {
 		r.reserved, r.handle = true, s.notBuilt
 		all = append(all, r)

@@ -15,12 +15,14 @@ import (
 
 const (
 	requestTimeout = 10 * time.Second // for the backend to answer
-	headerTimeout  = 5 * time.Second
-	writeTimeout   = requestTimeout + 5*time.Second // for the client to take the answer, from the request's end
-	idleTimeout    = 2 * time.Minute
-	shutdownWithin = 1500 * time.Millisecond
-	maxHeader      = 16 << 10
-	maxConnections = 256
+	// consumerTimeout is for answers that wait for a consumer: a callback is asked in two ways, 15 s each.
+	consumerTimeout = 35 * time.Second
+	headerTimeout   = 5 * time.Second
+	writeTimeout    = requestTimeout + 5*time.Second // for the client to take the answer, from the request's end
+	idleTimeout     = 2 * time.Minute
+	shutdownWithin  = 1500 * time.Millisecond
+	maxHeader       = 16 << 10
+	maxConnections  = 256
 	// maxWatchers keeps connections free for everything else.
 	maxWatchers = 64
 	// streamWrite is how long a watcher may take for one event before it is cut; heartbeat is how often an idle one
@@ -132,10 +134,17 @@ func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// timely gives the backend requestTimeout.
-func timely(next http.HandlerFunc) http.HandlerFunc {
+// within gives the backend so long, and the connection a little more.
+func (s *Server) within(limit time.Duration, next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		if limit > requestTimeout {
+			control, end := http.NewResponseController(w), time.Now().Add(limit+writeTimeout-requestTimeout)
+			if err := errors.Join(control.SetReadDeadline(end), control.SetWriteDeadline(end)); err != nil {
+				s.refuse(w, r, fmt.Errorf("take time for the request: %w", err))
+				return
+			}
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
 		next(w, r.WithContext(ctx))
 	}

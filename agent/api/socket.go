@@ -33,7 +33,7 @@ func listen(path string, limit int) (*listener, error) {
 			path, len(path), maxSocketPath)
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, directoryMode); err != nil {
+	if err := makeDirectory(dir); err != nil {
 		return nil, fmt.Errorf("listen on %s: make its directory: %w", path, err)
 	}
 	// Between looking at the old socket and binding the new one no other agent may do the same. The lock is on the
@@ -57,6 +57,22 @@ func listen(path string, limit int) (*listener, error) {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), l.Close())
 	}
 	return &listener{UnixListener: l, slots: make(chan struct{}, limit), closed: make(chan struct{})}, nil
+}
+
+// makeDirectory makes the directory where it is missing, open to its group whatever the umask. One that is there is
+// somebody else's and stays as it is.
+func makeDirectory(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), directoryMode); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, directoryMode)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // a file of that name is told by what follows
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, directoryMode)
 }
 
 func removeStale(path string) error {

@@ -36,7 +36,9 @@ func absent(t *testing.T, path string) {
 
 func TestTheSocketIsForItsGroupOnly(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "paramedic", "api.sock")
+	umask := unix.Umask(0o077) // a strict one must not shut the group out
 	l, err := listen(socket, 1)
+	unix.Umask(umask)
 	if err != nil {
 		t.Fatal(err)
 	}

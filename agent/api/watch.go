@@ -65,7 +65,11 @@ func (s *Server) follow(r *http.Request, stream *eventStream, term, after uint64
 		changes, next, _ = s.backend.Changes(0)
 		lost, after = true, 0
 	}
-	if err := stream.comment("watching"); err != nil {
+	if lost {
+		if err := stream.comment("watching"); err != nil {
+			return err
+		}
+	} else if err := stream.place(after); err != nil {
 		return err
 	}
 	beat := time.NewTicker(s.heartbeat)
@@ -118,6 +122,11 @@ func (e *eventStream) lost() error {
 	return e.write("event: lost\ndata: {\"remedy\":\"changes were lost: read /v1/alarms, then go on with this stream\"}\n\n")
 }
 
+// place gives an id and no event (HTML standard, 9.2.6): a client that saw nothing yet can come back to here.
+func (e *eventStream) place(seq uint64) error {
+	return e.write(fmt.Sprintf(": watching\nid: %d.%d\n\n", e.term, seq))
+}
+
 func (e *eventStream) comment(text string) error { return e.write(": " + text + "\n\n") }
 
 func (e *eventStream) write(text string) error {
@@ -141,7 +150,7 @@ func parseEventID(id string) (term, seq uint64, err error) {
 	t, n, ok := strings.Cut(id, ".")
 	term, errTerm := strconv.ParseUint(t, 10, 64)
 	seq, errSeq := strconv.ParseUint(n, 10, 64)
-	if !ok || errTerm != nil || errSeq != nil || term == 0 || seq == 0 {
+	if !ok || errTerm != nil || errSeq != nil || term == 0 {
 		return 0, 0, badRequest("since or Last-Event-ID %q: want the id of an event of this stream, for instance 2.17", id)
 	}
 	return term, seq, nil

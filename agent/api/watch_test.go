@@ -133,6 +133,21 @@ func TestAWatchResumesBehindTheLastEvent(t *testing.T) {
 	c.watch(first, second).expect("raised nic/mgmt0") // the header wins
 }
 
+func TestAWatchThatSawNothingComesBackToWhereItWas(t *testing.T) {
+	h := newHost(t)
+	c := serve(t, h)
+	h.carrier("nic/eth0", correlate.StatusFailed)
+	s := c.watch("", "")
+	line, err := s.lines.ReadString('\n')
+	id, ok := strings.CutPrefix(strings.TrimSpace(line), "id: ")
+	if err != nil || !ok {
+		t.Fatalf("the stream does not say where it is: %q, %v", line, err)
+	}
+	s.body.Close()
+	h.carrier("nic/mgmt0", correlate.StatusFailed)
+	c.watch("", id).expect("raised nic/mgmt0")
+}
+
 func TestAWatchThatMissedSomethingIsToldSo(t *testing.T) {
 	h := newHost(t)
 	c := serve(t, h)
@@ -157,8 +172,10 @@ func TestAnIdleWatchHearsAHeartbeat(t *testing.T) {
 	c := serve(t, h)
 	c.server.heartbeat = time.Millisecond
 	s := c.watch("", "")
-	if _, err := s.lines.ReadString('\n'); err != nil { // the empty line behind ": watching"
-		t.Fatal(err)
+	for range 2 { // the id that belongs to ": watching", and the empty line behind it
+		if _, err := s.lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if line, err := s.lines.ReadString('\n'); err != nil || line != ": still here\n" {
 		t.Errorf("heard %q: %v", line, err)

@@ -143,7 +143,7 @@ func refusal(response *http.Response) error {
 	return fmt.Errorf("%s: %s", p.Title, p.Detail)
 }
 
-// streamEvent is one server-sent event.
+// streamEvent is one server-sent event; without data it only says where the stream is.
 type streamEvent struct{ name, id, data string }
 
 // stream calls f for each event after lastID until the stream or ctx ends; the error is never nil.
@@ -176,14 +176,15 @@ func (c *client) stream(ctx context.Context, path, lastID string, f func(streamE
 		case "data":
 			e.data += value
 		case "": // an empty line ends an event; ": …" is a comment
-			if lines.Text() == "" && e.data != "" {
+			if lines.Text() != "" {
+				continue
+			}
+			if e != (streamEvent{}) {
 				if err := f(e); err != nil {
 					return err
 				}
 			}
-			if lines.Text() == "" {
-				e = streamEvent{}
-			}
+			e = streamEvent{}
 		}
 	}
 	if err := reason(ctx, lines.Err()); err != nil {

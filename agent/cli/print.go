@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -51,8 +52,31 @@ func (p *printer) show(answer any, table func()) error {
 			return fmt.Errorf("write the answer: %w", err)
 		}
 	}
-	p.line(strings.TrimRight(string(data), "\n"))
+	p.line(plain(strings.TrimRight(string(data), "\n"), p.format))
 	return p.failed()
+}
+
+// plain writes what is not printable in a JSON or YAML document as escapes, which say the same to a program: it may be a
+// person who looks at it. In both it stands between double quotes only (see block).
+func plain(document, format string) string {
+	if strings.IndexFunc(document, unprintable) < 0 {
+		return document
+	}
+	var b strings.Builder
+	for _, r := range document {
+		switch {
+		case !unprintable(r):
+			b.WriteRune(r)
+		case r <= 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		case format == "yaml":
+			fmt.Fprintf(&b, `\U%08x`, r)
+		default: // JSON writes UTF-16 (RFC 8259, 7)
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return b.String()
 }
 
 // toYAML keeps the names and the order of the JSON.
@@ -67,18 +91,25 @@ func toYAML(data []byte) ([]byte, error) {
 
 func block(n *yaml.Node) {
 	n.Style &^= yaml.FlowStyle | yaml.DoubleQuotedStyle
+	if n.Kind == yaml.ScalarNode && strings.ContainsFunc(n.Value, unprintable) {
+		n.Style = yaml.DoubleQuotedStyle // the only one with escapes
+	}
 	for _, c := range n.Content {
 		block(c)
 	}
 }
 
-// compact prints answer as one line of JSON.
-func (p *printer) compact(answer any) error {
+// item prints one of a stream of answers: a line of JSON, or a YAML document.
+func (p *printer) item(answer any) error {
+	if p.format == "yaml" {
+		p.line("---")
+		return p.show(answer, nil)
+	}
 	data, err := json.Marshal(answer)
 	if err != nil {
 		return fmt.Errorf("write the answer: %w", err)
 	}
-	p.line(string(data))
+	p.line(plain(string(data), p.format))
 	return p.failed()
 }
 
@@ -110,6 +141,7 @@ func (p *printer) table(head []string, rows [][]string) {
 const (
 	columnGap = 2
 	minColumn = 6  // what a column keeps
+	minFirst  = 8  // what the first one keeps: an id that people type
 	minText   = 24 // what the last one keeps, if the others can give it
 )
 
@@ -125,13 +157,13 @@ func fit(width []int, wide int) {
 		over -= cut
 	}
 	for ; over > 0; over-- {
-		widest := 0
+		widest := -1
 		for i, w := range width {
-			if w > width[widest] {
+			if (i > 0 && w > minColumn || w > minFirst) && (widest < 0 || w > width[widest]) {
 				widest = i
 			}
 		}
-		if width[widest] <= minColumn {
+		if widest < 0 {
 			return
 		}
 		width[widest]--

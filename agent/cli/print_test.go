@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"os"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
+	"go.yaml.in/yaml/v4"
 	"pgregory.net/rapid"
 )
 
@@ -39,6 +41,35 @@ func TestNamesOfTenantsAreHarmlessOnATerminal(t *testing.T) {
 	})
 }
 
+// What programs read says the same, and does not move a cursor either.
+func TestDocumentsAreHarmlessOnATerminal(t *testing.T) {
+	for _, format := range []string{"json", "yaml"} {
+		for _, item := range []bool{false, true} {
+			rapid.Check(t, func(t *rapid.T) {
+				want := map[string]string{"name": rapid.OneOf(rapid.String(), rapid.Just("a\u009b31m\u202eb\U000e0041\nc\x7f'\"\\")).Draw(t, "name")}
+				var out strings.Builder
+				p := &printer{w: &out, format: format}
+				var err error
+				if item {
+					err = p.item(want)
+				} else {
+					err = p.show(want, nil)
+				}
+				var got map[string]string
+				if err == nil {
+					err = yaml.Load([]byte(out.String()), &got) // JSON is YAML, but for its pairs of surrogates
+					if format == "json" {
+						err = json.Unmarshal([]byte(out.String()), &got)
+					}
+				}
+				if err != nil || got["name"] != want["name"] || strings.ContainsFunc(out.String(), unprintable) {
+					t.Errorf("%+q became %+q: %v", want["name"], out.String(), err)
+				}
+			})
+		}
+	}
+}
+
 func TestColumnsAreCutWhereTheyAreWidest(t *testing.T) {
 	for _, c := range []struct {
 		width, want []int
@@ -48,7 +79,7 @@ func TestColumnsAreCutWhereTheyAreWidest(t *testing.T) {
 		{[]int{5, 5, 200}, []int{5, 5, 66}, 80},
 		{[]int{50, 20, 200}, []int{32, 20, 24}, 80},
 		{[]int{50, 50, 4}, []int{36, 36, 4}, 80},
-		{[]int{50, 50}, []int{6, 6}, 3},
+		{[]int{50, 50}, []int{8, 6}, 3}, // the id that people type stays
 	} {
 		got := slices.Clone(c.width)
 		fit(got, c.wide)

@@ -206,8 +206,8 @@ func (r *receiver) read(header http.Header, body []byte, at time.Time) (n notifi
 func (r *receiver) print(n notification, line received, counts bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.out.format == "json" {
-		_ = r.out.compact(line) // a failed write is told when Run ends
+	if r.out.format != "table" {
+		_ = r.out.item(line) // a failed write is told when Run ends
 	} else {
 		r.out.line(describe(r.out, n, line))
 	}

@@ -37,8 +37,9 @@ type AgentOptions struct {
 	BeatGap time.Duration
 }
 
-// stopTimeout is how long an orderly stop may take; systemd's own is 90 s.
-const stopTimeout = 10 * time.Second
+// stopTimeout is how long an orderly stop may take. What is cut off then was committed before, or is told again after
+// the next start.
+const stopTimeout = 5 * time.Second
 
 type runCommand struct {
 	Config string `help:"The configuration file." default:"${defaultConfig}" placeholder:"FILE"`

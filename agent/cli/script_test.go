@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,6 +54,7 @@ func TestCommandLine(t *testing.T) {
 			"post":     post,
 			"status":   status,
 			"expand":   expand,
+			"readme":   readme,
 		},
 	})
 }
@@ -134,6 +136,35 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("exit status %s, want %s", got, args[0])
 	}
+}
+
+// readme FILE: writes the README's first try as a script, with bin/paramedic beside it; the consumer listens at $AT.
+func readme(ts *testscript.TestScript, _ bool, args []string) {
+	text, err := os.ReadFile("../../README.md")
+	ts.Check(err)
+	_, section, _ := strings.Cut(string(text), "\n## A first try on one host\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var script strings.Builder
+	script.WriteString("trap 'kill $(cat pids); wait' EXIT\n") // a shell without a terminal has no %1
+	for line := range strings.Lines(section) {
+		if command, ok := strings.CutPrefix(line, "    "); ok {
+			command = strings.ReplaceAll(command, "127.0.0.1:9900", ts.Getenv("AT"))
+			script.WriteString(strings.ReplaceAll(command, " &\n", " & echo $! >> pids\n"))
+		}
+	}
+	if !strings.Contains(script.String(), "bin/paramedic run") {
+		ts.Fatalf("the README's first try is not where it was:\n%s", section)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(script.String()), 0o600))
+	ts.Check(os.Mkdir(ts.MkAbs("bin"), 0o700))
+	for dir := range strings.SplitSeq(ts.Getenv("PATH"), string(os.PathListSeparator)) {
+		program := filepath.Join(dir, "paramedic")
+		if _, err := os.Stat(program); err == nil {
+			ts.Check(os.Symlink(program, ts.MkAbs("bin/paramedic")))
+			return
+		}
+	}
+	ts.Fatalf("no paramedic in PATH")
 }
 
 // expand FILE: replaces $WORK in it.

@@ -172,27 +172,32 @@ func (s *session) findAlarm(id string) (api.Alarm, error) {
 	return findOne(alarms, "alarm", "paramedic alarms --state all", id, func(a api.Alarm) (string, string) { return a.ID, "" })
 }
 
-// findOne finds the one thing with this id or name, or whose id alone begins so.
+// findOne finds the one thing with this id, or else with this name, or else whose id begins so.
 func findOne[T any](all []T, kind, lister, want string, names func(T) (id, name string)) (T, error) {
-	var found []T
+	var named, begins []T
 	for _, t := range all {
 		id, name := names(t)
-		if id == want || name == want && name != "" {
+		switch {
+		case id == want:
 			return t, nil
+		case name == want && name != "":
+			named = append(named, t)
+		case strings.HasPrefix(id, want):
+			begins = append(begins, t)
 		}
-		if strings.HasPrefix(id, want) {
-			found = append(found, t)
-		}
-	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		var none T
-		return none, fmt.Errorf("no %s %q: %s lists them", kind, want, lister)
 	}
 	var none T
-	return none, fmt.Errorf("%d of them begin with %q: write more of the id of the %s", len(found), want, kind)
+	switch {
+	case len(named) == 1:
+		return named[0], nil
+	case len(named) > 1:
+		return none, fmt.Errorf("%d of them have the name %q: write the id of the %s (%s lists them)", len(named), want, kind, lister)
+	case len(begins) == 1:
+		return begins[0], nil
+	case len(begins) > 1:
+		return none, fmt.Errorf("%d of them begin with %q: write more of the id of the %s", len(begins), want, kind)
+	}
+	return none, fmt.Errorf("no %s %q: %s lists them", kind, want, lister)
 }
 
 // alarm prints all about one.

@@ -35,19 +35,26 @@ func (c *topologyCommand) Run(s *session) error {
 		return err
 	}
 	return s.out.show(list, func() {
-		for _, line := range drawTopology(list.Resources, s.out.paint) {
+		for _, line := range drawTopology(list.Resources, c.Resource, s.out.paint) {
 			s.out.line(line)
 		}
 	})
 }
 
 // drawTopology draws what needs what, from those that nobody needs (domains) down to what all stands on. A resource
-// whose needs have been drawn already is only named again, so shared parts and cycles end.
-func drawTopology(resources []api.Resource, paint func(string) string) []string {
-	d := &drawing{byID: make(map[string]api.Resource), drawn: make(map[string]bool), paint: paint}
+// whose needs have been drawn already is only named again, so shared parts and cycles end. With a root, resources are
+// what it stands on and what stands on it; what else the latter need is left out.
+func drawTopology(resources []api.Resource, root string, paint func(string) string) []string {
+	d := &drawing{byID: make(map[string]api.Resource), drawn: make(map[string]bool), whole: make(map[string]bool), paint: paint}
 	needed := make(map[string]bool)
 	for _, r := range resources {
 		d.byID[r.ID] = r
+		if root == "" {
+			d.whole[r.ID] = true
+		}
+	}
+	if root != "" {
+		d.below(root)
 	}
 	for _, r := range resources {
 		for _, n := range r.Needs {
@@ -58,12 +65,12 @@ func drawTopology(resources []api.Resource, paint func(string) string) []string 
 	}
 	for _, r := range resources {
 		if !needed[r.ID] {
-			d.draw(r.ID, "", "", "")
+			d.draw(r.ID, "", "", "", "")
 		}
 	}
 	for _, r := range resources { // a cycle that nobody outside of it needs
 		if !d.drawn[r.ID] {
-			d.draw(r.ID, "", "", "")
+			d.draw(r.ID, "", "", "", "")
 		}
 	}
 	return d.lines
@@ -72,17 +79,36 @@ func drawTopology(resources []api.Resource, paint func(string) string) []string 
 type drawing struct {
 	byID  map[string]api.Resource
 	drawn map[string]bool
+	whole map[string]bool // all that it needs belongs into the drawing
 	lines []string
 	paint func(string) string
 }
 
-func (d *drawing) draw(id, first, rest, mode string) {
-	r, known := d.byID[id]
-	if !known {
-		d.lines = append(d.lines, first+word(id)+mode+"  (not seen)")
+// below notes id and all that it stands on.
+func (d *drawing) below(id string) {
+	if d.whole[id] {
 		return
 	}
-	text := first + word(id)
+	d.whole[id] = true
+	for _, n := range d.byID[id].Needs {
+		for _, of := range n.Of {
+			d.below(of)
+		}
+	}
+}
+
+// draw draws id below its holder, whose own name it does not repeat: a domain's UUID is long.
+func (d *drawing) draw(id, holder, first, rest, mode string) {
+	shown := id
+	if _, name, ok := strings.Cut(holder, "/"); ok {
+		shown = strings.Replace(id, "/"+name+"/", "/…/", 1)
+	}
+	r, known := d.byID[id]
+	if !known {
+		d.lines = append(d.lines, first+word(shown)+mode+"  (not seen)")
+		return
+	}
+	text := first + word(shown)
 	if r.Name != "" && !strings.HasSuffix(id, "/"+r.Name) {
 		text += " " + word(r.Name)
 	}
@@ -118,15 +144,17 @@ func (d *drawing) draw(id, first, rest, mode string) {
 		}
 		of := slices.Clone(n.Of)
 		slices.Sort(of)
-		for _, id := range of {
-			edges = append(edges, edge{id, mode})
+		for _, needed := range of {
+			if _, known := d.byID[needed]; known || d.whole[id] {
+				edges = append(edges, edge{needed, mode})
+			}
 		}
 	}
 	for i, e := range edges {
 		if i == len(edges)-1 {
-			d.draw(e.id, rest+"└─ ", rest+"   ", e.mode)
+			d.draw(e.id, id, rest+"└─ ", rest+"   ", e.mode)
 		} else {
-			d.draw(e.id, rest+"├─ ", rest+"│  ", e.mode)
+			d.draw(e.id, id, rest+"├─ ", rest+"│  ", e.mode)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -45,18 +44,18 @@ func (c *watchCommand) Run(s *session) error {
 		err := s.client.stream(s.ctx, "/v1/watch", last, func(e streamEvent) error {
 			connected, pause = true, firstPause
 			last = cmp.Or(e.id, last)
+			if e.data == "" {
+				return nil
+			}
 			return s.out.watched(e)
 		})
-		var refused *exitError
 		switch {
 		case interrupted(s.ctx):
 			return nil
 		case s.out.failed() != nil:
 			return s.out.failed()
-		case !connected && errors.As(err, &refused):
+		case !connected: // an agent that streams says at once where it is
 			return err
-		case !connected:
-			connected = true // it did answer, and then broke: worth another try
 		}
 		fmt.Fprintln(s.Stderr, "paramedic:", escape(err.Error()))
 		if !wait(s.ctx, pause) {
@@ -73,18 +72,14 @@ func (p *printer) watched(e streamEvent) error {
 			p.line("-- " + word(e.name) + " " + word(e.data))
 			return p.failed()
 		}
-		return p.compact(map[string]json.RawMessage{word(e.name): json.RawMessage(e.data)})
+		return p.item(map[string]json.RawMessage{word(e.name): json.RawMessage(e.data)})
 	}
 	var w api.WatchEvent
 	if err := json.Unmarshal([]byte(e.data), &w); err != nil {
 		return fmt.Errorf("read the stream: %w", err)
 	}
-	switch p.format {
-	case "json":
-		return p.compact(w)
-	case "yaml":
-		p.line("---")
-		return p.show(w, nil)
+	if p.format != "table" {
+		return p.item(w)
 	}
 	a := w.Alarm
 	at := a.Times.Changed

@@ -296,6 +296,14 @@ func (p *parser) across(cfg *Config) {
 			p.add(fmt.Sprintf("notify.subscriptions[%d]", i), err.Error(), "")
 		}
 	}
+	virt := cfg.HW.Virt
+	if u, err := url.Parse(virt.URI); err == nil && u.Path == "/session" && virt.Socket == "" && p.at["hw.virt.uri"] != nil {
+		p.add("hw.virt.uri", fmt.Sprintf("%q is one user's libvirt, whose socket is not known", virt.URI),
+			"write its socket as hw.virt.socket, or qemu:///system here")
+	}
+	if m := virt.Owners.Metadata; m.Namespace != "" && m.Element == "" {
+		p.add("hw.virt.owners.metadata", "a namespace alone names no element", "write element: and the local name of the one that holds the project")
+	}
 	for i, policy := range cfg.Correlate.Policies {
 		if policy.Severity == "" && policy.HoldDown == nil {
 			at := fmt.Sprintf("correlate.policies[%d]", i)

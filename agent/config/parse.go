@@ -225,7 +225,7 @@ func (p *parser) value(n *yaml.Node, v reflect.Value, path string, tag reflect.S
 	p.at[path] = n
 	switch {
 	case depth > maxDepth:
-		p.report(n.Line, n.Column, "it is nested too deeply", "")
+		p.report(n.Line, n.Column, "it is nested too deeply", "take out brackets or levels that say nothing")
 	case n.Kind == yaml.AliasNode:
 		p.report(n.Line, n.Column, "aliases are not supported", "write the value out here")
 	case n.Tag == "!!null": // "hw:" and nothing below it: the defaults
@@ -239,7 +239,8 @@ func (p *parser) value(n *yaml.Node, v reflect.Value, path string, tag reflect.S
 	case v.Kind() == reflect.Slice:
 		p.list(n, v, path, tag, depth)
 	case n.Kind != yaml.ScalarNode:
-		p.report(n.Line, n.Column, fmt.Sprintf("%s is %s here, and must be one value", quotePath(path), nodeName(n)), "")
+		p.report(n.Line, n.Column, fmt.Sprintf("%s is %s here, and must be one value", quotePath(path), nodeName(n)),
+			"write it as "+lastKey(path)+": value")
 	default:
 		if wrong := setScalar(v, n, tag); wrong != nil {
 			p.report(n.Line, n.Column, fmt.Sprintf("%s: %s", lastKey(path), wrong.message), wrong.remedy)

@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -258,6 +261,135 @@ func TestAMisbehavingConsumer(t *testing.T) {
 			c.check(t, ag, bad)
 		})
 	}
+}
+
+// stall listens at a consumer's place and never answers well. Each connection is treated by stage, until the connection's
+// peer gives up or the test ends.
+func stall(t *testing.T, stage func(net.Conn)) (addr string, free func()) {
+	t.Helper()
+	ln, err := w.consumers.Listen(consumerAddr + ":0")
+	must(t, err)
+	var mu sync.Mutex
+	var conns []net.Conn
+	free = sync.OnceFunc(func() {
+		_ = ln.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	})
+	t.Cleanup(free)
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+			go stage(c)
+		}
+	}()
+	return ln.Addr().String(), free
+}
+
+// dribble reads what comes and writes head, and then a byte of more each 200 ms, for ever.
+func dribble(head, more string) func(net.Conn) {
+	return func(c net.Conn) {
+		if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+			return // a spare connection, not used
+		}
+		if _, err := io.WriteString(c, head); err != nil {
+			return
+		}
+		for i := 0; ; i++ {
+			if _, err := c.Write([]byte{more[i%len(more)]}); err != nil {
+				return
+			}
+			<-time.After(200 * time.Millisecond)
+		}
+	}
+}
+
+// However a consumer hangs, its delivery is given up in time, shown with the reason, and tried again until the consumer
+// is well; and who stands beside it hears each fault at once.
+func TestAConsumerThatHangs(t *testing.T) {
+	silent := func(c net.Conn) {
+		_ = c.(*net.TCPConn).SetReadBuffer(1) // accepted, never read
+	}
+	cases := []struct {
+		name, scheme, reason string
+		stage                func(net.Conn)
+	}{
+		{"before it reads", "http", "no answer in time", silent},
+		{"in the TLS handshake", "https", "tls handshake", silent},
+		{"in the header", "http", "no answer in time", dribble("HTTP/1.1 200 OK\r\n", "X-Slow: a\r\n")},
+	}
+	consumers := make([]*consumer, 0, len(cases)+2)
+	free := map[string]func(){}
+	for _, c := range cases {
+		bad := consume(t, strings.ReplaceAll(c.name, " ", "-"), projectA)
+		must(t, bad.Close())
+		var addr string
+		addr, free[bad.name] = stall(t, c.stage)
+		bad.endpoint = c.scheme + "://" + addr + "/"
+		consumers = append(consumers, bad)
+	}
+	// One that hangs in the answer's body has answered: nothing is owed to it.
+	body := consume(t, "in-the-body", projectA)
+	must(t, body.Close())
+	addr, _ := stall(t, dribble("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n", "slow"))
+	body.endpoint = "http://" + addr + "/"
+	good := consume(t, "good", projectA)
+	ag := start(t, append(consumers, body, good)...)
+
+	fault := func() {
+		t.Helper()
+		good.Forget()
+		must(t, w.uplink0.Pull())
+		n := good.hears(t, "raised", "carrier")
+		// Far below what each of the others is waited for.
+		if wait := n.Arrived.Sub(n.Data.Timeline["T01"]); wait > 2*time.Second {
+			t.Errorf("the consumer beside them was told after %v", wait)
+		}
+	}
+	fault()
+	began := time.Now()
+	for i, c := range cases {
+		bad := consumers[i]
+		t.Run(c.name, func(t *testing.T) {
+			ag.t = t
+			owed := ag.owed("that was given up and is kept", func(d delivery) bool {
+				return d.Subscription == bad.name && d.Attempts > 0 && d.State == "pending" && strings.Contains(d.LastError, c.reason)
+			})
+			t.Logf("given up after %v: %s", time.Since(began).Round(time.Millisecond), owed.LastError)
+			if c.scheme == "https" {
+				ag.owed("that was tried again", func(d delivery) bool { return d.ID == owed.ID && d.Attempts > 1 })
+				return
+			}
+			free[bad.name]()
+			r, err := w.consumers.Receiver(strings.TrimSuffix(strings.TrimPrefix(bad.endpoint, "http://"), "/"), bad.key)
+			must(t, err)
+			t.Cleanup(func() { _ = r.Close() })
+			bad.Receiver = r
+			if n := bad.hears(t, "raised", "carrier"); n.ID != owed.ID {
+				t.Errorf("notification %s arrives, %s was owed", n.ID, owed.ID)
+			}
+		})
+	}
+	ag.t = t
+	t.Run("in the body", func(t *testing.T) {
+		for _, d := range ag.deliveries() {
+			if d.Subscription == body.name {
+				t.Errorf("answered, and still owed: %+v", d)
+			}
+		}
+	})
+	must(t, w.uplink0.Plug())
+	good.hears(t, "cleared", "carrier")
+	fault()
 }
 
 func TestASubscriptionAnswersWithWhatStandsAndThenTells(t *testing.T) {

@@ -104,10 +104,7 @@ func TestLinuxGuest(t *testing.T) {
 	t.Run("the guest agent is lost and returns", func(t *testing.T) {
 		a.Forget()
 		must(t, w.libvirt.Tell(d.Name, "agent-open"))
-		eventually(t, "libvirt to see the agent", func() bool {
-			out, err := w.host.Run("virsh", "-q", "dumpxml", d.Name)
-			return err == nil && strings.Contains(out, "state='connected'")
-		}, ag.Log)
+		connected(t, w.host, d)
 		must(t, w.libvirt.Tell(d.Name, "agent-close"))
 		fault(t, "guest-agent", "major")
 		must(t, w.libvirt.Tell(d.Name, "agent-open"))
@@ -155,6 +152,18 @@ func TestLinuxGuest(t *testing.T) {
 		must(t, w.libvirt.Tell(d.Name, "panic")) // once it has booted again
 		fault(t, "guest-panic", "critical")
 	})
+}
+
+// connected waits until libvirt sees the guest's agent. Qemu tells the changes of a port once a second at most: an agent
+// that comes and goes in between was never there.
+func connected(t *testing.T, host *lab.Host, d lab.Domain) {
+	t.Helper()
+	var last string
+	eventually(t, "libvirt to see the agent of "+d.Name, func() (ok bool) {
+		var err error
+		last, err = host.Run("virsh", "-q", "dumpxml", d.Name)
+		return err == nil && strings.Contains(last, "state='connected'")
+	}, func() string { return last })
 }
 
 // A broken domain is named; the others are watched as ever.

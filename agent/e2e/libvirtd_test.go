@@ -104,6 +104,28 @@ func TestAnOrderlyRestartOfLibvirtdIsSeenThrough(t *testing.T) {
 	}
 }
 
+// Debian 12 has no modular daemons: libvirtd stands in for virtqemud, under its socket's name. The one at libvirtd's own
+// name, which would be virtproxyd's on such a host, is there too and is left alone.
+func TestTheModularDaemonsSocketComesFirst(t *testing.T) {
+	const socket = "/run/libvirt/virtqemud-sock-ro"
+	_, err := w.host.Run("ln", "-s", lab.LibvirtSocket+"-ro", socket)
+	must(t, err)
+	t.Cleanup(func() {
+		_, err := w.host.Run("rm", socket)
+		must(t, err)
+	})
+	a := consume(t, "a", projectA)
+	ag := start(t, a)
+	if got := ag.resource("hypervisor/libvirt").Facts["socket"]; got != socket {
+		t.Errorf("watched by %q, want %q", got, socket)
+	}
+	must(t, w.libvirt.KillQEMU(vmA1.Name))
+	affects(t, a.hears(t, "raised", "crash"), vmA1)
+	must(t, w.libvirt.StartAgain(vmA1.Name))
+	a.hears(t, "cleared", "crash")
+	a.heard(t, 2)
+}
+
 // hearsDeath waits for the end of a domain. A libvirtd that is just starting may say that it ended the domain itself
 // ("daemon") where it would otherwise say that it crashed: both are faults.
 func (c *consumer) hearsDeath(t *testing.T) lab.Notification {

@@ -53,6 +53,9 @@ type world struct {
 	uplink1   *lab.Cable // of br1
 	mgmt      *lab.Cable
 	bin       string
+
+	other        *lab.Host // see other
+	otherLibvirt *lab.Libvirt
 }
 
 var w world
@@ -162,8 +165,14 @@ type consumer struct {
 // consume starts a consumer of the projects' domains; without any, an administrator.
 func consume(t *testing.T, name string, projects ...string) *consumer {
 	t.Helper()
+	return consumeAt(t, consumerAddr, name, projects...)
+}
+
+// consumeAt is consume at another address of the consumers' host.
+func consumeAt(t *testing.T, addr, name string, projects ...string) *consumer {
+	t.Helper()
 	key := []byte(strings.Repeat(name+"-key-", 8)[:32])
-	r, err := w.consumers.Receiver(consumerAddr+":0", key)
+	r, err := w.consumers.Receiver(addr+":0", key)
 	must(t, err)
 	t.Cleanup(func() { _ = r.Close() })
 	return &consumer{Receiver: r, name: name, projects: projects, endpoint: r.URL, key: key}
@@ -174,8 +183,14 @@ func (c *consumer) secretFile() string { return lab.Dir + "/secret-" + c.name }
 // configuration is the agent's file for these consumers; more is appended as it stands.
 func configuration(t *testing.T, more string, consumers ...*consumer) string {
 	t.Helper()
+	return configurationOf(t, w.host, more, consumers...)
+}
+
+// configurationOf is configuration for the agent of any host.
+func configurationOf(t *testing.T, host *lab.Host, more string, consumers ...*consumer) string {
+	t.Helper()
 	var y strings.Builder
-	fmt.Fprintf(&y, "node: {name: cmp-1}\ncluster: {label: lab}\napi: {socket: %s}\nlog: {level: debug}\n", lab.Socket)
+	fmt.Fprintf(&y, "node: {name: %s}\ncluster: {label: lab}\napi: {socket: %s}\nlog: {level: debug}\n", host.Name, lab.Socket)
 	y.WriteString("hw: {nic: {include: ['uplink*']}, virt: {timeout: 500ms, resync: 2s}}\n")
 	fmt.Fprintf(&y, "notify:\n  dir: %s\n", lab.StateDir)
 	for i, c := range consumers {
@@ -183,7 +198,7 @@ func configuration(t *testing.T, more string, consumers ...*consumer) string {
 			y.WriteString("  subscriptions:\n")
 		}
 		secret := "whsec_" + base64.StdEncoding.EncodeToString(c.key)
-		must(t, w.host.WriteFile(c.secretFile(), secret, 0o600))
+		must(t, host.WriteFile(c.secretFile(), secret, 0o600))
 		fmt.Fprintf(&y, "  - {name: %s, endpoints: ['%s'], secret_file: %s", c.name, c.endpoint, c.secretFile())
 		if len(c.projects) > 0 {
 			fmt.Fprintf(&y, ", role: consumer, filter: {projects: ['%s']}", strings.Join(c.projects, "', '"))
@@ -216,13 +231,13 @@ func startBlind(t *testing.T, consumers ...*consumer) *agent { return launch(t, 
 
 func launch(t *testing.T, more string, consumers ...*consumer) *agent {
 	t.Helper()
-	return launchWith(t, configuration(t, more, consumers...))
+	return launchWith(t, w.host, configuration(t, more, consumers...))
 }
 
-func launchWith(t *testing.T, config string) *agent {
+func launchWith(t *testing.T, host *lab.Host, config string) *agent {
 	t.Helper()
-	must(t, os.RemoveAll(w.host.Path(lab.StateDir)))
-	a, err := w.host.Agent(w.bin, config)
+	must(t, os.RemoveAll(host.Path(lab.StateDir)))
+	a, err := host.Agent(w.bin, config)
 	must(t, err)
 	ag := &agent{Agent: a, t: t}
 	t.Cleanup(func() {
@@ -234,7 +249,7 @@ func launchWith(t *testing.T, config string) *agent {
 			}
 		}
 		if log := a.Log(); t.Failed() || strings.Contains(log, "panic") && !strings.Contains(log, "guest-panic") {
-			t.Logf("the agent's log:\n%s", log)
+			t.Logf("the log of %s's agent:\n%s", host.Name, log)
 		}
 	})
 	return ag

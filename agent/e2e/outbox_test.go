@@ -58,7 +58,7 @@ func TestAFullDiskStopsNoNotification(t *testing.T) {
 	a, ops := consume(t, "a", projectA), consume(t, "ops")
 	w.heal(t)
 	config := strings.Replace(configuration(t, "", a, ops), "dir: "+lab.StateDir, "dir: "+small, 1)
-	ag := launchWith(t, config)
+	ag := launchWith(t, w.host, config)
 	ag.knows(tinyVMs...)
 	_, err = w.host.Run("sh", "-c", "cat /dev/zero > "+small+"/filler; true")
 	must(t, err)

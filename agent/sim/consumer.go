@@ -96,7 +96,7 @@ func notificationOf(sub notify.Subscription, a *correlate.Alarm) notification {
 	bare.Evidence = nil
 	body, err := format.Native(format.Fault{
 		ID: notify.NotificationID(a.ID, a.Revision, sub.ID, sub.Version), Label: "sim", Subscription: sub.ID, Alarm: &bare,
-		Affected: listed(sub.Filter, a), Abstract: sub.Role == notify.RoleConsumer, Projects: sub.Filter.Projects,
+		Affected: sub.Filter.Affected(a), Abstract: sub.Role == notify.RoleConsumer, Projects: sub.Filter.Projects,
 	})
 	if err != nil {
 		panic(violation{fmt.Sprintf("write %s: %v", a.Revision, err)})

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
-	"github.com/paramedic-ha/paramedic/notify"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
@@ -365,17 +364,4 @@ func (s *simulation) resume() {
 			s.process.tick(sub)
 		}
 	}
-}
-
-// wants is notify's decision whether a revision is owed to a subscription.
-func wants(sub notify.Subscription, a *correlate.Alarm, pair, owed bool) bool {
-	switch {
-	case owed:
-		return true
-	case !a.Standing():
-		return pair
-	case a.Under != "":
-		return false
-	}
-	return pair || matches(sub, a)
 }

@@ -3,19 +3,28 @@ package nic
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"runtime"
 	"strconv"
 
+	"github.com/prometheus/procfs/sysfs"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netns"
+
+	"github.com/paramedic-ha/paramedic/hw"
 )
 
-// details are what only the driver tells, by ioctl.
+// details are what the driver tells by ioctl, and sysfs, which asks it too. Not by link messages.
 type details struct {
 	driver, firmware string
 	speed            int // Mb/s; 0: unknown, as while the link is down
 	duplex           string
+	carrierLosses    uint64 // since the link was made
+	pcie             pcieErrors
 }
+
+// pcieErrors count what PCIe Advanced Error Reporting says of the adapter, since it was found.
+type pcieErrors struct{ correctable, nonFatal, fatal uint64 }
 
 func (d details) addTo(facts map[string]string) {
 	if d.driver != "" {
@@ -30,6 +39,14 @@ func (d details) addTo(facts map[string]string) {
 	if d.duplex != "" {
 		facts["duplex"] = d.duplex
 	}
+	for key, n := range map[string]uint64{
+		"carrier_losses": d.carrierLosses, "pcie_correctable_errors": d.pcie.correctable,
+		"pcie_nonfatal_errors": d.pcie.nonFatal, "pcie_fatal_errors": d.pcie.fatal,
+	} {
+		if n > 0 {
+			facts[key] = strconv.FormatUint(n, 10)
+		}
+	}
 }
 
 // asked names a link whose details are wanted.
@@ -43,14 +60,18 @@ type answered struct {
 	details
 }
 
-// ask serves questions until ctx ends. It has a goroutine of its own because each ioctl takes the kernel's rtnl lock
+// ask serves questions until ctx ends. It has a goroutine of its own because each answer takes the kernel's rtnl lock
 // and asks the firmware: on a sick adapter that lasts seconds.
-func ask(ctx context.Context, ns netns.NsHandle, questions <-chan asked, answers chan<- answered) error {
+func ask(ctx context.Context, ns netns.NsHandle, root hw.Root, questions <-chan asked, answers chan<- answered) error {
 	e, err := openEthtool(ns)
 	if err != nil {
 		return fmt.Errorf("open ethtool socket: %w", err)
 	}
 	defer e.Close()
+	var sys *sysfs.FS // nil: not mounted
+	if fs, err := sysfs.NewFS(root.SysPath()); err == nil {
+		sys = &fs
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -59,7 +80,7 @@ func ask(ctx context.Context, ns netns.NsHandle, questions <-chan asked, answers
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case answers <- answered{q, read(e, q.name)}:
+			case answers <- answered{q, read(e, sys, q.name)}:
 			}
 		}
 	}
@@ -67,8 +88,8 @@ func ask(ctx context.Context, ns netns.NsHandle, questions <-chan asked, answers
 
 // read asks the driver. What it doesn't answer stays unset: EINVAL for the speed of a link that is down, EOPNOTSUPP
 // of a virtual one.
-func read(e *ethtool.Ethtool, name string) details {
-	var d details
+func read(e *ethtool.Ethtool, sys *sysfs.FS, name string) details {
+	d := readClass(sys, name)
 	if info, err := e.DriverInfo(name); err == nil {
 		d.driver, d.firmware = info.Driver, info.FwVersion
 		if d.firmware == "N/A" {
@@ -89,6 +110,33 @@ func read(e *ethtool.Ethtool, name string) details {
 		}
 	}
 	return d
+}
+
+// readClass reads what sysfs says of a link. Attributes that it doesn't have stay unset.
+func readClass(sys *sysfs.FS, name string) (d details) {
+	if sys == nil {
+		return d
+	}
+	class, err := sys.NetClassByIface(name)
+	if err != nil {
+		return d
+	}
+	if n := class.CarrierDownCount; n != nil {
+		d.carrierLosses = uint64(max(0, *n))
+	}
+	if aer, err := sys.AerCountersByIface(name); err == nil {
+		d.pcie = pcieErrors{sum(aer.Correctable), sum(aer.NonFatal), sum(aer.Fatal)}
+	}
+	return d
+}
+
+// sum adds the fields of a struct of counters.
+func sum(counters any) (n uint64) {
+	v := reflect.ValueOf(counters)
+	for i := range v.NumField() {
+		n += v.Field(i).Uint()
+	}
+	return n
 }
 
 // openEthtool opens the library's socket in ns, which a socket then stays in.

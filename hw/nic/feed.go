@@ -45,14 +45,14 @@ type feed struct {
 
 // openFeed subscribes in the given namespace (netns.None(): the caller's own). forced is false when the receive buffer
 // could not be made as large as asked, which needs CAP_NET_ADMIN.
-func openFeed(ctx context.Context, ns netns.NsHandle, buffer int, bad func(error)) (f *feed, forced bool, err error) {
+func (s *Source) openFeed(ctx context.Context, ns netns.NsHandle) (f *feed, forced bool, err error) {
 	socket, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
 	if err != nil {
 		return nil, false, fmt.Errorf("subscribe to link changes: %w", err)
 	}
-	forced = socket.SetReceiveBufferSize(buffer, true) == nil
+	forced = socket.SetReceiveBufferSize(s.buffer, true) == nil
 	if !forced {
-		if err := socket.SetReceiveBufferSize(buffer, false); err != nil {
+		if err := socket.SetReceiveBufferSize(s.buffer, false); err != nil {
 			socket.Close()
 			return nil, false, fmt.Errorf("size receive buffer of link subscription: %w", err)
 		}
@@ -66,7 +66,10 @@ func openFeed(ctx context.Context, ns netns.NsHandle, buffer int, bad func(error
 	f.wg.Go(func() {
 		defer cancel()
 		defer close(f.updates)
-		f.err = hw.Contain(func() error { return f.receive(bad) })
+		f.err = hw.Contain(func() error { return f.receive(s.undecodable) })
+		if errors.Is(f.err, errOverrun) || errors.Is(f.err, errFeedFull) {
+			s.counters.overruns.Add(1)
+		}
 	})
 	return f, forced, nil
 }
@@ -119,23 +122,13 @@ type listing struct {
 	interrupted bool
 }
 
-// dump lists every link with its VFs.
+// dump lists every link with its VFs. An adapter with more than some 220 VFs does not fit into one message with them
+// all, and the kernel then ends the list with EMSGSIZE (rtnl_dump_ifinfo): the links are then listed without.
 func dump(ns netns.NsHandle, bad func(error)) (listing, error) {
-	socket, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return listing{}, fmt.Errorf("list links: open socket: %w", err)
+	msgs, err := list(ns, nl.RTEXT_FILTER_VF)
+	if errors.Is(err, unix.EMSGSIZE) {
+		msgs, err = list(ns, 0)
 	}
-	handle := &nl.SocketHandle{Socket: socket}
-	defer handle.Close()
-	timeout := unix.NsecToTimeval(dumpTimeout.Nanoseconds())
-	if err := socket.SetReceiveTimeout(&timeout); err != nil {
-		return listing{}, fmt.Errorf("list links: set deadline: %w", err)
-	}
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: handle}
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(nl.RTEXT_FILTER_VF)))
-	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
 	l := listing{unread: map[int]bool{}, interrupted: errors.Is(err, netlink.ErrDumpInterrupted)}
 	if err != nil && !l.interrupted {
 		return listing{}, fmt.Errorf("list links: %w", err)
@@ -154,4 +147,23 @@ func dump(ns netns.NsHandle, bad func(error)) (listing, error) {
 		}
 	}
 	return l, nil
+}
+
+// list asks for all links, with what the filter (RTEXT_FILTER_*) adds.
+func list(ns netns.NsHandle, filter uint32) ([][]byte, error) {
+	socket, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	handle := &nl.SocketHandle{Socket: socket}
+	defer handle.Close()
+	timeout := unix.NsecToTimeval(dumpTimeout.Nanoseconds())
+	if err := socket.SetReceiveTimeout(&timeout); err != nil {
+		return nil, fmt.Errorf("set deadline: %w", err)
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: handle}
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(filter)))
+	return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
 }

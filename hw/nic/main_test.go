@@ -153,6 +153,22 @@ func (l *ledger) await(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// poll waits until ok holds, where nothing says that it might.
+func poll(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
 func (l *ledger) awaitStatus(t *testing.T, id correlate.ID, c correlate.Condition, s correlate.Status) {
 	t.Helper()
 	key := string(id) + " " + string(c)

@@ -138,7 +138,7 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 		w.table.remember(alarmed)
 	}
 	wg.Go(func() {
-		err := hw.Contain(func() error { return ask(ctx, ns, w.questions, w.answers) })
+		err := hw.Contain(func() error { return ask(ctx, ns, s.config.Root, w.questions, w.answers) })
 		if ctx.Err() == nil {
 			s.log.Warn("speed, duplex and firmware of links are not read", "error", err)
 		}
@@ -182,9 +182,6 @@ func (w *watch) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		w.counters.resyncs.Add(1)
-		if errors.Is(err, errOverrun) || errors.Is(err, errFeedFull) {
-			w.counters.overruns.Add(1)
-		}
 		if err.Error() != said {
 			said = err.Error()
 			w.log.Warn("link subscription ended; subscribing anew and relisting", "error", err)
@@ -194,7 +191,7 @@ func (w *watch) run(ctx context.Context) error {
 
 // follow subscribes, states everything and follows the changes until the subscription ends; it returns why.
 func (w *watch) follow(ctx context.Context) error {
-	f, forced, err := openFeed(ctx, w.ns, w.buffer, w.undecodable)
+	f, forced, err := w.openFeed(ctx, w.ns)
 	if err != nil {
 		w.sink.Health(hw.Health{Sight: hw.SightBlind, Text: err.Error()})
 		return err

@@ -78,14 +78,12 @@ func TestUpdatesThatNobodyTakesAreRepaired(t *testing.T) {
 	h.ip("link set up0 mtu 1400")
 	<-l.blocked
 	flood(h, 20, 80) // more than the queue of updates holds
+	poll(t, "the queue of updates overflows", func() bool { return s.Stats().Overruns > 0 })
 	l.mu.Lock()
 	l.block = nil
 	l.mu.Unlock()
 	close(block)
 	checkAfterFlood(t, l)
-	if n := s.Stats().Overruns; n == 0 {
-		t.Errorf("no overrun: %+v", s.Stats())
-	}
 }
 
 func TestClosedSubscriptionIsMadeAnew(t *testing.T) {
@@ -105,7 +103,7 @@ func TestClosedSubscriptionIsMadeAnew(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 
-	f, _, err := openFeed(ctx, ns, s.buffer, s.undecodable)
+	f, _, err := s.openFeed(ctx, ns)
 	if err != nil {
 		t.Fatal(err)
 	}

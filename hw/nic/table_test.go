@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/procfs/sysfs"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -25,8 +26,8 @@ func nowhere(t testing.TB) hw.Root {
 	return hw.Root{Proc: dir, Sys: dir}
 }
 
-// sysfs makes a tree of files and symbolic links ("-> target").
-func sysfs(t *testing.T, tree map[string]string) hw.Root {
+// sysTree makes a tree of files and symbolic links ("-> target").
+func sysTree(t *testing.T, tree map[string]string) hw.Root {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range slices.Sorted(maps.Keys(tree)) {
@@ -216,7 +217,7 @@ func TestVLANOfABridgeLeadsThroughIt(t *testing.T) {
 }
 
 func TestVirtualFunctionsFromFixture(t *testing.T) {
-	table := newTable(sysfs(t, sriov), nil, nil)
+	table := newTable(sysTree(t, sriov), nil, nil)
 	pf := message{index: 2, name: "ens1", flags: running, attrs: append(onPCI("0000:3b:00.0"), vfList(0, 2))}
 	vf := message{index: 3, name: "ens1v0", flags: running, attrs: onPCI("0000:3b:02.0")}
 	apply(t, table, pf, vf)
@@ -275,7 +276,7 @@ func TestVirtualFunctionsFromFixture(t *testing.T) {
 }
 
 func TestVirtioDeviceHasThePCIAddressBelowIt(t *testing.T) {
-	table := newTable(sysfs(t, sriov), nil, nil)
+	table := newTable(sysTree(t, sriov), nil, nil)
 	apply(t, table, message{index: 2, name: "eth0", flags: running, attrs: []*nl.RtAttr{
 		text(unix.IFLA_PARENT_DEV_NAME, "virtio1"), text(unix.IFLA_PARENT_DEV_BUS_NAME, "virtio"),
 	}})
@@ -284,6 +285,30 @@ func TestVirtioDeviceHasThePCIAddressBelowIt(t *testing.T) {
 	check(t, "kind", facts["kind"], "physical")
 	check(t, "pci", facts["pci"], "0000:3c:00.0")
 	check(t, "driver", facts["driver"], "virtio_net")
+}
+
+func TestCountersOfSysfs(t *testing.T) {
+	root := sysTree(t, map[string]string{
+		"class/net/eth0/carrier_down_count":         "3",
+		"class/net/eth0/device/aer_dev_correctable": "RxErr 2\nBadTLP 1\nBadDLLP 0\nRollover 0\nTimeout 4\nNonFatalErr 0\nCorrIntErr 0\nHeaderOF 0\nTOTAL_ERR_COR 7",
+		"class/net/eth0/device/aer_dev_nonfatal":    "Undefined 0\nDLP 0\nSDES 0\nTLP 0\nFCP 0\nCmpltTO 5\nTOTAL_ERR_NONFATAL 5",
+		"class/net/eth0/device/aer_dev_fatal":       "Undefined 0\nDLP 0\nTOTAL_ERR_FATAL 0",
+		"class/net/virtual0/carrier_down_count":     "0",
+	})
+	sys, err := sysfs.NewFS(root.SysPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "adapter", readClass(&sys, "eth0"), details{carrierLosses: 3, pcie: pcieErrors{7, 5, 0}})
+	check(t, "without a device", readClass(&sys, "virtual0"), details{})
+	check(t, "no sysfs", readClass(nil, "eth0"), details{})
+	check(t, "unknown", readClass(&sys, "nowhere"), details{})
+	facts := map[string]string{}
+	readClass(&sys, "eth0").addTo(facts)
+	check(t, "facts", len(facts), 3)
+	check(t, "carrier losses", facts["carrier_losses"], "3")
+	check(t, "correctable errors", facts["pcie_correctable_errors"], "7")
+	check(t, "errors that were not fatal", facts["pcie_nonfatal_errors"], "5")
 }
 
 func TestTapThatLeftItsBridge(t *testing.T) {

@@ -56,7 +56,7 @@ func BenchmarkResync(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	w := newWire(conn, func(error) {})
+	w := newWire(conn, new(counters), func(error) {})
 	c := newClient(w, time.Minute)
 	defer c.close()
 	if _, err := c.open(r, path); err != nil {

@@ -130,7 +130,7 @@ func TestTheStreamIsSplitIntoEventsAndTheRest(t *testing.T) {
 	empty := message(remoteProgram, 2, 1, 0, nil)
 	other := message(0x6b656570, 1, messageTypeMsg, 0, nil) // keepalive
 	stream := bytes.Join([][]byte{all["lifecycle-1"], reply, all["watchdog-1"], all["memory-failure-guest"], empty, other, all["reboot-1"]}, nil)
-	w := newWire(bytesConn{r: inPieces{bytes.NewReader(stream)}}, func(err error) { t.Error(err) })
+	w := newWire(bytesConn{r: inPieces{bytes.NewReader(stream)}}, new(counters), func(err error) { t.Error(err) })
 	rest, err := io.ReadAll(w)
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestALengthThatCannotBeEndsTheConnectionBeforeTheLibrarySeesIt(t *testing.T
 	for _, length := range []uint32{0, 4, headerLen - 1, maxFrame + 1, 1<<32 - 1} {
 		frame := message(remoteProgram, 211, 1, 0, nil)
 		binary.BigEndian.PutUint32(frame, length)
-		w := newWire(bytesConn{r: bytes.NewReader(frame)}, func(error) {})
+		w := newWire(bytesConn{r: bytes.NewReader(frame)}, new(counters), func(error) {})
 		rest, err := io.ReadAll(w)
 		if err == nil || len(rest) != 0 {
 			t.Errorf("length %d: %d bytes passed, error %v", length, len(rest), err)
@@ -178,12 +178,12 @@ func TestEventsOverTheBoundAreDroppedAndEverythingIsReadAgain(t *testing.T) {
 	}
 	stream.Write(message(remoteProgram, procReboot, messageTypeMsg, 0, make([]byte, maxEventFrame+1)))
 	var complaints int
-	w := newWire(bytesConn{r: &stream}, func(error) { complaints++ })
+	w := newWire(bytesConn{r: &stream}, new(counters), func(error) { complaints++ })
 	if _, err := io.ReadAll(w); err != nil {
 		t.Fatal(err)
 	}
-	if len(w.events) != eventQueue || w.dropped.Load() != 6 || len(w.overflow) != 1 || complaints != 1 {
-		t.Errorf("%d queued, %d dropped, overflow %d, %d complaints", len(w.events), w.dropped.Load(), len(w.overflow), complaints)
+	if len(w.events) != eventQueue || w.counts.events.Load() != eventQueue || w.counts.dropped.Load() != 6 || len(w.overflow) != 1 || complaints != 1 {
+		t.Errorf("%d queued, %d dropped, overflow %d, %d complaints", len(w.events), w.counts.dropped.Load(), len(w.overflow), complaints)
 	}
 }
 
@@ -196,7 +196,7 @@ func FuzzStream(f *testing.F) {
 	f.Add(all)
 	f.Add(message(remoteProgram, 1, 1, 0, []byte("abcd")))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		w := newWire(bytesConn{r: bytes.NewReader(stream)}, func(error) {})
+		w := newWire(bytesConn{r: bytes.NewReader(stream)}, new(counters), func(error) {})
 		w.letGo()
 		rest, _ := io.ReadAll(w)
 		if len(rest) > len(stream) {

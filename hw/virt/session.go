@@ -115,28 +115,34 @@ func (s *source) dial(ctx context.Context) (net.Conn, string, error) {
 	return nil, "", fmt.Errorf("connecting to libvirt: %w", missing)
 }
 
+// leaveWithin is how long calls in flight may go on when the session is over. A libvirtd of 9.0 can crash when a client
+// with registered events hangs up while it works on a request of that client (two of its threads then take the events
+// down), so we hang up with none in flight, if it answers at all.
+const leaveWithin = 2 * time.Second
+
 // session runs one connection to its end and says why it ended.
 func (r *run) session(parent context.Context) error {
 	conn, path, err := r.dial(parent)
 	if err != nil {
 		return err
 	}
-	w := newWire(conn, func(err error) { r.log.Warn("libvirt event lost, reading all again", "err", err) })
+	w := newWire(conn, &r.counts, func(err error) { r.log.Warn("libvirt event lost, reading all again", "err", err) })
 	c := newClient(w, r.Timeout)
 
-	ctx, stop := context.WithCancel(parent)
+	// The calls outlive parent: see leave.
+	calls, stop := context.WithCancel(context.WithoutCancel(parent))
 	jobs, answers := make(chan job, 1), make(chan result, 1)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.serve(ctx, c, path, jobs, answers)
+		r.serve(calls, c, path, jobs, answers)
 	}()
-	unwatch := context.AfterFunc(ctx, func() { w.cut(ctx.Err()) })
-	err = r.conduct(ctx, w, jobs, answers)
+	err = r.conduct(parent, w, jobs, answers)
 	stop()
-	unwatch()
-	w.cut(err)
+	leave := time.AfterFunc(min(r.Timeout, leaveWithin), func() { w.cut(err) })
 	<-done
+	leave.Stop()
+	w.cut(err)
 	var denied *emitError
 	if parent.Err() == nil && !errors.As(err, &denied) {
 		// A daemon that dies has told what it could: this is still taken.
@@ -167,13 +173,16 @@ type result struct {
 // serve calls libvirt, one job after the other, until ctx ends.
 func (r *run) serve(ctx context.Context, c *client, path string, jobs <-chan job, answers chan<- result) {
 	var pinger sync.WaitGroup
-	defer pinger.Wait()
 	defer c.close()
+	defer pinger.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case j := <-jobs:
+			if ctx.Err() != nil {
+				return
+			}
 			if j.connect {
 				// Before anything that may take long.
 				facts, err := c.open(r, path)

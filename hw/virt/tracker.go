@@ -74,8 +74,14 @@ func (t *tracker) event(ev *event) correlate.Delta {
 		t.want(ev.dom)
 		return st.Delta
 	}
-	t.touched[ev.dom.UUID] = t.seq
 	d := t.domains[ev.dom.UUID]
+	if d == nil && ev.proc == procAgentLifecycle {
+		// The first that is heard of a domain, before "started". It says only that there is a process: one that waits
+		// for a domain to arrive by migration says it too.
+		t.want(ev.dom)
+		return st.Delta
+	}
+	t.touched[ev.dom.UUID] = t.seq
 	if ev.proc == procLifecycle {
 		t.lifecycle(st, d, ev)
 		return st.Delta
@@ -164,7 +170,7 @@ func (t *tracker) judge(st *statement, key libvirt.UUID, d *domain, state libvir
 	}
 	switch m.class {
 	case classHeld:
-		d.incoming = d.incoming || !d.ran && state == libvirt.DomainPaused && reason == int32(libvirt.DomainPausedMigration)
+		d.incoming = d.incoming || !d.ran && arrives(state, reason, d.persistent)
 		if d.now.class == classHeld {
 			d.now = m
 		} else {
@@ -209,6 +215,17 @@ func (t *tracker) judge(st *statement, key libvirt.UUID, d *domain, state libvir
 		}
 	}
 	return true
+}
+
+// arrives reports whether a domain that never ran here waits to arrive by migration. Libvirt's reason for the pause of
+// one is "migration" or "starting up"; the latter it shares with a domain that is being started, but that one is
+// transient only when somebody waits for its start, who is told himself that it failed.
+func arrives(state libvirt.DomainState, reason int32, persistent bool) bool {
+	if state != libvirt.DomainPaused {
+		return false
+	}
+	why := libvirt.DomainPausedReason(reason)
+	return why == libvirt.DomainPausedMigration || why == libvirt.DomainPausedStartingUp && !persistent
 }
 
 // fail says that a condition stands. What stands already is said again as it was.
@@ -256,16 +273,16 @@ func (t *tracker) condition(st *statement, d *domain, ev *event) {
 		t.ioError(st, d, ev)
 	case procAgentLifecycle:
 		connected := libvirt.ConnectDomainEventAgentLifecycleState(ev.what) == libvirt.ConnectDomainEventAgentLifecycleStateConnected
-		byChannel := libvirt.ConnectDomainEventAgentLifecycleReason(ev.detail) == libvirt.ConnectDomainEventAgentLifecycleReasonChannel
-		// A start says "disconnected, domain started" before the agent can be there.
-		t.agent(st, d, connected, connected || byChannel)
+		// What was not there can't be lost: a start says "disconnected" before the agent can be there, and so does, by
+		// its channel even, a domain that arrives by migration without one.
+		t.agent(st, d, connected)
 	case procMemoryFailure:
 		t.memoryFailure(st, d, ev)
 	}
 }
 
-func (t *tracker) agent(st *statement, d *domain, connected, seen bool) {
-	d.agentSeen = d.agentSeen || seen
+func (t *tracker) agent(st *statement, d *domain, connected bool) {
+	d.agentSeen = d.agentSeen || connected
 	_, stands := d.standing[correlate.CondGuestAgent]
 	switch {
 	case connected || !d.processed:
@@ -419,7 +436,7 @@ func (t *tracker) observe(st *statement, a *answer, o *observed) {
 		return
 	}
 	if o.read && d.processed && d.def != nil && d.def.agent != "" {
-		t.agent(st, d, d.def.agent == "connected", d.def.agent == "connected")
+		t.agent(st, d, d.def.agent == "connected")
 	}
 	if st.full {
 		t.repeatEvents(st, d)

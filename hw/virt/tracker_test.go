@@ -47,6 +47,10 @@ func (s *story) lifecycle(kind libvirt.DomainEventType, detail int) {
 }
 
 // list is an answer with the one domain in this state, or without it.
+func (s *story) agent(state libvirt.ConnectDomainEventAgentLifecycleState, reason libvirt.ConnectDomainEventAgentLifecycleReason) {
+	s.say(s.track.event(&event{proc: procAgentLifecycle, dom: refA, what: int32(state), detail: int32(reason), at: s.at}))
+}
+
 func (s *story) list(full, persistent bool, state libvirt.DomainState, reason int) {
 	o := observed{ref: refA, hasState: true, state: state, reason: int32(reason), persistent: persistent, read: true}
 	o.def, o.defErr = parseDefinition(xmlA)
@@ -181,20 +185,36 @@ func TestALiveMigrationIsNoFaultOnEitherSide(t *testing.T) {
 	// The target: started, paused, resumed.
 	s = newStory(t)
 	s.empty(true)
+	// As libvirt 9.0 says it of a domain with a guest agent's channel that nobody has open.
+	s.agent(libvirt.ConnectDomainEventAgentLifecycleStateDisconnected, libvirt.ConnectDomainEventAgentLifecycleReasonDomainStarted)
 	s.lifecycle(libvirt.DomainEventStarted, int(libvirt.DomainEventStartedMigrated))
 	s.list(false, false, libvirt.DomainPaused, int(libvirt.DomainPausedMigration))
 	if !s.inactive() {
 		t.Error("target: active before it runs here")
 	}
+	s.agent(libvirt.ConnectDomainEventAgentLifecycleStateDisconnected, libvirt.ConnectDomainEventAgentLifecycleReasonChannel)
 	s.lifecycle(libvirt.DomainEventResumed, int(libvirt.DomainEventResumedMigrated))
+	s.agent(libvirt.ConnectDomainEventAgentLifecycleStateDisconnected, libvirt.ConnectDomainEventAgentLifecycleReasonChannel)
 	s.expect("target", "")
+	if s.world.status(domA, correlate.CondGuestAgent) == correlate.StatusFailed {
+		t.Error("target: misses an agent that was never there")
+	}
 	if s.inactive() {
 		t.Error("target: inactive although it runs here")
+	}
+
+	// The same, of a migration that began before we did.
+	for _, why := range []libvirt.DomainPausedReason{libvirt.DomainPausedMigration, libvirt.DomainPausedStartingUp} {
+		s = newStory(t)
+		s.list(true, false, libvirt.DomainPaused, int(why))
+		s.lifecycle(libvirt.DomainEventStopped, int(libvirt.DomainEventStoppedFailed))
+		s.expect("failed target, first seen arriving", "")
 	}
 
 	// The target of a migration that fails: it never ran here.
 	s = newStory(t)
 	s.empty(true)
+	s.agent(libvirt.ConnectDomainEventAgentLifecycleStateDisconnected, libvirt.ConnectDomainEventAgentLifecycleReasonDomainStarted)
 	s.lifecycle(libvirt.DomainEventStarted, int(libvirt.DomainEventStartedMigrated))
 	s.lifecycle(libvirt.DomainEventStopped, int(libvirt.DomainEventStoppedFailed))
 	s.expect("failed target", "")
@@ -268,23 +288,20 @@ func TestARepeatedResyncSaysNothing(t *testing.T) {
 func TestTheGuestAgentIsMissedOnlyOnceItWasThere(t *testing.T) {
 	s := newStory(t)
 	s.list(true, true, libvirt.DomainRunning, 1)
-	agent := func(state, reason int32) {
-		s.say(s.track.event(&event{proc: procAgentLifecycle, dom: refA, what: state, detail: reason, at: s.at}))
-	}
-	agent(2, 1)
+	s.agent(2, 1)
 	if s.world.status(domA, correlate.CondGuestAgent) == correlate.StatusFailed {
 		t.Error("missed although the domain only started")
 	}
-	agent(1, 2)
-	agent(2, 2)
+	s.agent(1, 2)
+	s.agent(2, 2)
 	if s.world.status(domA, correlate.CondGuestAgent) != correlate.StatusFailed {
 		t.Error("not missed")
 	}
-	agent(1, 2)
+	s.agent(1, 2)
 	if s.world.status(domA, correlate.CondGuestAgent) != correlate.StatusOK {
 		t.Error("still missed")
 	}
-	agent(2, 2)
+	s.agent(2, 2)
 	s.lifecycle(libvirt.DomainEventStopped, int(libvirt.DomainEventStoppedShutdown))
 	if s.world.status(domA, correlate.CondGuestAgent) != correlate.StatusOK {
 		t.Error("missed in a domain that is off")

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -60,7 +61,11 @@ type source struct {
 	Config
 	sockets []string
 	owners  *ownership
+	counts  counters
 }
+
+// counters are of the source's whole life, over all connections.
+type counters struct{ connections, events, dropped atomic.Uint64 }
 
 // New checks the configuration. The source holds no connection before Run.
 func New(cfg Config) (hw.Source, error) {
@@ -118,6 +123,13 @@ func socketsFor(uri, socket string) ([]string, error) {
 }
 
 func (s *source) Name() string { return Name }
+
+// Counts implements hw.Counted.
+func (s *source) Counts() map[string]uint64 {
+	return map[string]uint64{
+		"connections": s.counts.connections.Load(), "events": s.counts.events.Load(), "dropped": s.counts.dropped.Load(),
+	}
+}
 
 // Run implements hw.Source.
 func (s *source) Run(ctx context.Context, sink hw.Sink) error {
@@ -186,10 +198,7 @@ func (r *run) emit(ctx context.Context, d correlate.Delta) error {
 // lost says once that libvirt can't be reached, and why.
 func (r *run) lost(ctx context.Context, err error, at time.Time) error {
 	if !r.everConnected && errors.Is(err, fs.ErrNotExist) {
-		if !r.saidAbsent {
-			r.saidAbsent = true
-			r.log.Info("no libvirt on this host: no domains are watched until its socket appears", "sockets", r.sockets)
-		}
+		r.saidAbsent = true
 		r.sink.Health(hw.Health{Sight: hw.SightAbsent, Text: "no libvirt socket (" + strings.Join(r.sockets, ", ") + ")"})
 		return nil
 	}
@@ -199,7 +208,6 @@ func (r *run) lost(ctx context.Context, err error, at time.Time) error {
 		return nil // while it lasts, each try may fail in its own way
 	}
 	r.said = text
-	r.log.Warn("libvirt can't be reached: domains are not watched", "err", err)
 	return r.emit(ctx, correlate.Delta{
 		Source: Name,
 		Set:    []correlate.Resource{r.hypervisor()},
@@ -226,6 +234,7 @@ func (r *run) hypervisor() correlate.Resource {
 
 // found is the full truth after a connection was made.
 func (r *run) found(ctx context.Context, a *answer, facts map[string]string) error {
+	r.counts.connections.Add(1)
 	d := r.track.take(a, true)
 	if r.facts == nil {
 		r.facts = facts // the versions follow; until then those of the last connection stand

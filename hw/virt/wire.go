@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -35,8 +34,8 @@ type wire struct {
 
 	events   chan event
 	overflow chan struct{} // holds one token when events were dropped
-	dropped  atomic.Uint64
-	broken   func(error) // told of frames that can't be decoded
+	counts   *counters     // of the source
+	broken   func(error)   // told of frames that can't be decoded
 	now      func() time.Time
 
 	// Of the frame that is being handed through.
@@ -55,10 +54,10 @@ type wire struct {
 	ended chan struct{} // closed when the connection is over, whoever ended it
 }
 
-func newWire(conn net.Conn, broken func(error)) *wire {
+func newWire(conn net.Conn, counts *counters, broken func(error)) *wire {
 	return &wire{
 		Conn: conn, in: bufio.NewReaderSize(conn, 64<<10), events: make(chan event, eventQueue),
-		overflow: make(chan struct{}, 1), broken: broken,
+		overflow: make(chan struct{}, 1), counts: counts, broken: broken,
 		now: time.Now, opened: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -156,6 +155,7 @@ func (w *wire) next() error {
 	ev.at = w.now()
 	select {
 	case w.events <- ev:
+		w.counts.events.Add(1)
 	default:
 		w.drop(nil)
 	}
@@ -164,7 +164,7 @@ func (w *wire) next() error {
 
 // drop gives up an event; what it said is read again from libvirt.
 func (w *wire) drop(err error) {
-	w.dropped.Add(1)
+	w.counts.dropped.Add(1)
 	select {
 	case w.overflow <- struct{}{}:
 	default: // one is waiting already

@@ -133,6 +133,9 @@ func (m *Machine) Counts() (owed, parked, inFlight int) { return m.owed, m.parke
 // FailingSince is when the first attempt failed since the last success; zero when all is well.
 func (m *Machine) FailingSince() time.Time { return m.failing }
 
+// Space sets the least time between the starts of two requests; zero: none.
+func (m *Machine) Space(d time.Duration) { m.cfg.Spacing = d }
+
 // Worked is the caller's word that the consumer answered a request which is not a delivery (a test).
 func (m *Machine) Worked(now time.Time) { m.succeeded(now) }
 

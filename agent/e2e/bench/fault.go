@@ -16,6 +16,7 @@ import (
 // kind is a kind of fault, and how it is made and mended.
 type kind struct {
 	name      string
+	short     string
 	condition string
 	affected  int // domains that each notification must name
 	listener  []string
@@ -33,7 +34,7 @@ func (s *stage) linkFault() kind {
 		}
 	}
 	return kind{
-		name: "Carrier lost → callback", condition: "carrier", affected: len(s.domains), listener: []string{"link", uplink},
+		name: "Carrier lost → callback", short: "link", condition: "carrier", affected: len(s.domains), listener: []string{"link", uplink},
 		from: "kernel, netlink", aim: 5 * time.Millisecond, fault: act(s.cable.Pull), mend: act(s.cable.Plug),
 	}
 }
@@ -41,7 +42,7 @@ func (s *stage) linkFault() kind {
 func (s *stage) domainFault() kind {
 	name := func(round int) string { return s.domains[round%len(s.domains)] }
 	return kind{
-		name: "qemu killed → callback", condition: "crash", affected: 1, listener: []string{"domain", lab.LibvirtSocket},
+		name: "qemu killed → callback", short: "domain", condition: "crash", affected: 1, listener: []string{"domain", lab.LibvirtSocket},
 		from: "kernel, libvirtd",
 		fault: func(round int) (time.Time, string, error) {
 			pid, err := s.libvirt.QEMU(name(round))
@@ -66,6 +67,7 @@ type sample struct {
 	agent   *arrived
 	mend    time.Time
 	cleared time.Time
+	waited  time.Duration // by the agent's threads, together, for a processor
 }
 
 // who listens during a block.
@@ -146,11 +148,23 @@ func (s *stage) once(k kind, w who) (one sample, err error) {
 	round := s.rounds
 	s.rounds++
 	var what string
+	waited := time.Duration(0)
+	if w.agent {
+		if waited, err = waitedOf(s.agent.Process().PID()); err != nil {
+			return one, err
+		}
+	}
 	if one.fault, what, err = k.fault(round); err != nil {
 		return one, err
 	}
 	if one.agent, one.floor, one.floorAt, err = s.told(k, w, what, true); err != nil {
 		return one, err
+	}
+	if w.agent {
+		if one.waited, err = waitedOf(s.agent.Process().PID()); err != nil {
+			return one, err
+		}
+		one.waited -= waited
 	}
 	if one.mend, what, err = k.mend(round); err != nil {
 		return one, err

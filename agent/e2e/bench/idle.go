@@ -64,8 +64,37 @@ func number(status []byte, name string) int64 {
 	return 0
 }
 
+// waitedOf is how long a process's threads have waited for a processor so far, all together: the second figure of
+// /proc/<pid>/task/<tid>/schedstat (Documentation/scheduler/sched-stats.rst). Threads that end take theirs away.
+func waitedOf(pid int) (time.Duration, error) {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return 0, err
+	}
+	var sum time.Duration
+	for _, t := range tasks {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", pid, t.Name()))
+		if err != nil {
+			continue
+		}
+		if f := strings.Fields(string(stat)); len(f) == 3 {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("/proc/%d/task/%s/schedstat: %w", pid, t.Name(), err)
+			}
+			sum += time.Duration(n)
+		}
+	}
+	return sum, nil
+}
+
 // idle watches the agent while nothing happens, after all those faults.
 func (s *stage) idle(ctx context.Context, p plan, r *report) error {
+	if s.agent == nil {
+		if err := s.startAgent(); err != nil {
+			return err
+		}
+	}
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
@@ -92,7 +121,7 @@ func (s *stage) idle(ctx context.Context, p plan, r *report) error {
 	r.line("| what | value | aim |\n|---|--:|--:|")
 	r.line("| resident memory | %.1f MiB | ≤ 40 MB |", mib(last.rss))
 	r.line("| of it anonymous (heap, stacks) | %.1f MiB | |", mib(last.anon))
-	r.line("| its highest so far, after all faults above | %.1f MiB | |", mib(last.highest))
+	r.line("| its highest since its start, before the faults of the last block | %.1f MiB | |", mib(last.highest))
 	r.line("| processor | %.2f %% of a core | ≤ 1 %% |", percent)
 	r.line("| wake-ups | %.0f a second | |", float64(last.switches-first.switches)/took.Seconds())
 	r.line("| threads | %d | |\n", last.threads)

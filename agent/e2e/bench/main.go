@@ -27,6 +27,7 @@ type plan struct {
 	idle      time.Duration
 	instances int // domains of the throughput loop
 	feed      time.Duration
+	only      string // one of the blocks; empty: all
 }
 
 func main() {
@@ -41,6 +42,7 @@ func main() {
 	flag.DurationVar(&p.idle, "idle", 30*time.Second, "how long the idle agent is watched")
 	flag.IntVar(&p.instances, "instances", 1000, "domains of the throughput loop")
 	flag.DurationVar(&p.feed, "feed", 5*time.Second, "how long the throughput loop is fed")
+	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain or idle")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, p, os.Stdout)
@@ -54,8 +56,14 @@ func main() {
 func run(ctx context.Context, p plan, out io.Writer) (err error) {
 	began := time.Now()
 	r := report{out: out}
-	if err := throughput(ctx, p, &r); err != nil {
-		return fmt.Errorf("throughput: %w", err)
+	wanted := func(block string) bool { return p.only == "" || p.only == block }
+	if wanted("throughput") {
+		if err := throughput(ctx, p, &r); err != nil {
+			return fmt.Errorf("throughput: %w", err)
+		}
+	}
+	if p.only == "throughput" {
+		return nil
 	}
 	s, err := build(p)
 	if s != nil {
@@ -65,12 +73,17 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 		return err
 	}
 	for _, k := range []kind{s.linkFault(), s.domainFault()} {
+		if !wanted(k.short) {
+			continue
+		}
 		if err := s.measure(ctx, k, p, &r); err != nil {
 			return fmt.Errorf("%s: %w; the agent says: %s", k.name, err, s.agentLog())
 		}
 	}
-	if err := s.idle(ctx, p, &r); err != nil {
-		return fmt.Errorf("idle: %w", err)
+	if wanted("idle") {
+		if err := s.idle(ctx, p, &r); err != nil {
+			return fmt.Errorf("idle: %w", err)
+		}
 	}
 	r.line("%.0f s in all.", time.Since(began).Seconds())
 	return nil

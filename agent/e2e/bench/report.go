@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -35,7 +36,7 @@ func machineNow() machine {
 // heading names the block and the machine; before is how it was when the block began.
 func (r *report) heading(title string, before machine) {
 	r.line("\n### %s\n", title)
-	r.line("%s, %d cores, Linux %s; %s; load average %s before, %s after.\n", processor(), runtime.NumCPU(), kernel(),
+	r.line("%s, %d cores, Linux %s, %s; %s; load average %s before, %s after.\n", processor(), runtime.NumCPU(), kernel(), scheduling(),
 		before.at.UTC().Format("2006-01-02 15:04 MST"), before.load, machineNow().load)
 }
 
@@ -50,6 +51,18 @@ func processor() string {
 		}
 	}
 	return runtime.GOARCH
+}
+
+// scheduling is how the kernel treats us, and with us all that we start.
+func scheduling() string {
+	attr, err := unix.SchedGetAttr(0, 0)
+	switch {
+	case err != nil:
+		return "scheduling unknown"
+	case attr.Policy == unix.SCHED_NORMAL:
+		return fmt.Sprintf("ordinary scheduling, nice %d", attr.Nice)
+	}
+	return fmt.Sprintf("scheduling policy %d, priority %d", attr.Policy, attr.Priority) // 1 and 2: FIFO and RR, sched(7)
 }
 
 func kernel() string {
@@ -78,10 +91,11 @@ func (r *report) table(columns string) {
 
 func (r *report) row(name string, s spread) spread {
 	slices.Sort(s)
-	ms := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
-	r.line("| %s | %d | %.2f | %.2f | %.2f |", name, len(s), ms(s.at(50)), ms(s.at(99)), ms(s.at(100)))
+	r.line("| %s | %d | %.2f | %.2f | %.2f |", name, len(s), milliseconds(s.at(50)), milliseconds(s.at(99)), milliseconds(s.at(100)))
 	return s
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
 
 // collect takes one time out of each sample.
 func collect(samples []sample, f func(sample) time.Duration) spread {
@@ -128,8 +142,24 @@ func (r *report) faults(k kind, before machine, floorAlone, both, agentAlone []s
 	}
 	r.row("floor: fault → its message", collect(both, func(s sample) time.Duration { return s.floorAt.Sub(s.fault) }))
 	r.row("floor: its message → arrival", collect(both, func(s sample) time.Duration { return s.floor.Sub(s.floorAt) }))
+	r.row("paramedic: its threads waited for a processor, together", collect(both, func(s sample) time.Duration { return s.waited }))
 	if len(both) == 0 {
 		return
+	}
+
+	slowest := slices.SortedFunc(slices.Values(both), func(a, b sample) int { return cmp.Compare(b.agent.at.Sub(b.floor), a.agent.at.Sub(a.floor)) })
+	r.line("\nThe slowest over the floor, by stage in ms:\n\n| over the floor | → T01 | → T02 | → T06 | → T08 | → arrival | floor → message | → arrival | waited for a processor |")
+	r.line("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+	for _, s := range slowest[:min(5, len(slowest))] {
+		cells := []time.Duration{s.agent.at.Sub(s.floor)}
+		for _, st := range stages {
+			cells = append(cells, moment(s, st.to).Sub(moment(s, st.from)))
+		}
+		cells = append(cells, s.floorAt.Sub(s.fault), s.floor.Sub(s.floorAt), s.waited)
+		for _, c := range cells {
+			fmt.Fprintf(r.out, "| %.2f ", milliseconds(c))
+		}
+		r.line("|")
 	}
 	r.line("\nEach notification: %d bytes, signed, naming %d domains.", both[0].agent.size, k.affected)
 	r.verdict("over the floor at p99", over.at(99), 2*time.Millisecond)
@@ -143,5 +173,5 @@ func (r *report) verdict(what string, got, aim time.Duration) {
 	if got > aim {
 		word = "MISSED"
 	}
-	r.line("Aim ≤ %v %s: %.2f ms, **%s**.", aim, what, float64(got.Nanoseconds())/1e6, word)
+	r.line("Aim ≤ %v %s: %.2f ms, **%s**.", aim, what, milliseconds(got), word)
 }

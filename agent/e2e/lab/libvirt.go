@@ -11,13 +11,15 @@ import (
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/digitalocean/go-libvirt/socket/dialers"
+	"github.com/google/uuid"
 )
 
 // LibvirtSocket is libvirtd's, as the host's processes see it.
 const LibvirtSocket = "/run/libvirt/libvirt-sock"
 
 // The daemon's own configuration: qemu as root with nothing between it and the lab's files, no cgroups and no mount
-// namespaces (the lab's own do), logs in files (no virtlogd needed).
+// namespaces (the lab's own do), logs in files (no virtlogd needed). Other hosts of the lab may migrate domains to it
+// (TCP, port 16509); the machine's own identity would say that they are all the same one, hence host_uuid.
 const (
 	libvirtdConf = `
 auth_unix_ro = "none"
@@ -26,6 +28,10 @@ unix_sock_group = "root"
 unix_sock_ro_perms = "0777"
 unix_sock_rw_perms = "0700"
 max_clients = 100
+listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+host_uuid = "%s"
 `
 	qemuConf = `
 user = "root"
@@ -50,7 +56,7 @@ type Libvirt struct {
 // Libvirt writes the daemon's configuration and starts it.
 func (h *Host) Libvirt() (*Libvirt, error) {
 	for path, content := range map[string]string{
-		"/etc/libvirt/libvirtd.conf": libvirtdConf,
+		"/etc/libvirt/libvirtd.conf": fmt.Sprintf(libvirtdConf, uuid.NewSHA1(uuid.Nil, []byte(h.Name))),
 		"/etc/libvirt/qemu.conf":     qemuConf,
 		tinyROM:                      string(tinyGuest()),
 	} {
@@ -72,7 +78,7 @@ func (lv *Libvirt) Start() error {
 	}
 	// A killed qemu is a child of nobody but the host's init (tini), which reaps it at once: its end is then seen
 	// after milliseconds instead of a second or two.
-	proc, err := lv.host.Start("libvirtd")
+	proc, err := lv.host.Start("libvirtd", "--listen")
 	if err != nil {
 		return err
 	}
