@@ -1,0 +1,164 @@
+package gossip
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// delegate is what memberlist calls, from several goroutines and mostly under its lock. So nothing here calls it back,
+// waits for anything but a short mutex of ours, or keeps bytes that it was lent.
+type delegate struct{ p *Peer }
+
+var (
+	_ memberlist.Delegate         = delegate{}
+	_ memberlist.EventDelegate    = delegate{}
+	_ memberlist.ConflictDelegate = delegate{}
+	_ memberlist.MergeDelegate    = delegate{}
+	_ memberlist.PingDelegate     = delegate{}
+)
+
+// NodeMeta is what we say of ourselves.
+func (d delegate) NodeMeta(int) []byte {
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	return d.p.self.encode() // NewPeer saw to it that it fits
+}
+
+// LocalState and MergeRemoteState are empty: the replica repairs itself by digests.
+func (delegate) LocalState(bool) []byte        { return nil }
+func (delegate) MergeRemoteState([]byte, bool) {}
+
+// GetBroadcasts hands out what is to be gossiped.
+func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.p.queue.GetBroadcasts(overhead, limit)
+}
+
+// NotifyMsg takes a user message: direct, gossiped or over a stream.
+func (d delegate) NotifyMsg(b []byte) {
+	p := d.p
+	if len(b) > maxMessage {
+		p.drop(dropOversize)
+		p.troubles.note(TroubleMalformed, "unknown", fmt.Sprintf("it sends messages of more than %d bytes; they are dropped", maxMessage))
+		return
+	}
+	e, err := decodeEnvelope(b)
+	if err != nil {
+		p.drop(dropMalformed)
+		p.troubles.note(TroubleMalformed, "unknown", "a message is dropped: "+err.Error())
+		return
+	}
+	if e.from == p.cfg.Node { // our own, gossiped back to us or left over from before a restart
+		if !p.copies.had(e.from, e.id) {
+			p.drop(dropOwn)
+		}
+		return
+	}
+	if e.relay && p.copies.had(e.from, e.id) {
+		return
+	}
+	if !p.inbound.allow(e.from, time.Now()) {
+		p.drop(dropFlood)
+		p.troubles.note(TroubleFlood, e.from, fmt.Sprintf("it sends more than %d messages a second; the rest is dropped until the repair asks for it. Look what runs there", messageRate))
+		return
+	}
+	if !p.inbox.put(e.from, e.payload) {
+		p.drop(dropInbox)
+		return // and don't pass it on: we are behind
+	}
+	if e.relay && len(b) <= p.datagram {
+		p.gossip(append([]byte(nil), b...))
+	}
+}
+
+// The events. Members of this moment are ours to keep: the ones that memberlist hands out change under our eyes.
+
+func (d delegate) NotifyJoin(n *memberlist.Node)   { d.p.members.put(n) }
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.p.members.put(n) }
+func (d delegate) NotifyLeave(n *memberlist.Node)  { d.p.members.remove(n.Name) }
+
+var errDuplicate = errors.New("another agent in the cluster has our name")
+
+// NotifyMerge sees the states of a cluster before we become a part of it: while we are alone, we don't become a second
+// host of our name.
+func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
+	for _, n := range nodes {
+		if n.Name != d.p.cfg.Node || n.State == memberlist.StateDead || n.State == memberlist.StateLeft || d.p.isSelf(nodeAddr(n)) {
+			continue
+		}
+		if d.contest(n) && d.p.members.count() <= 1 {
+			return errDuplicate
+		}
+	}
+	return nil
+}
+
+// NotifyConflict tells of an agent that has the name of a living one and another address. It may be a duplicate, or a
+// host that came back elsewhere before we gave up its old self.
+func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
+	if other.Name == d.p.cfg.Node {
+		d.contest(other)
+		return
+	}
+	d.p.troubles.note(TroubleDuplicate, other.Name, duplicateText(nodeAddr(existing), nodeAddr(other)))
+}
+
+func duplicateText(a, b netip.AddrPort) string {
+	return fmt.Sprintf("agents at %s and %s both call themselves so. Unless it just moved, give one of them another node.name", a, b)
+}
+
+// contest reports whether we are the one to yield; whether the other really lives is then found out (Peer.contested).
+func (d delegate) contest(n *memberlist.Node) bool {
+	other, err := decodeIdentity(n.Meta)
+	d.p.mu.Lock()
+	yield := err != nil || other.outranks(d.p.self)
+	d.p.mu.Unlock()
+	addr := nodeAddr(n)
+	d.p.troubles.note(TroubleDuplicate, n.Name, duplicateText(d.p.Addr(), addr))
+	if yield {
+		select {
+		case d.p.contests <- addr:
+		default: // one is being looked into
+		}
+	}
+	return yield
+}
+
+// AckPayload rides on each answer to a probe: a hash over all members, so that a difference is found without sending
+// the states around.
+func (d delegate) AckPayload() []byte {
+	return binary.BigEndian.AppendUint64(nil, d.p.members.hash())
+}
+
+// NotifyPingComplete compares. A difference with two peers in a row is not a change on its way any more.
+func (d delegate) NotifyPingComplete(n *memberlist.Node, _ time.Duration, payload []byte) {
+	if len(payload) != 8 || binary.BigEndian.Uint64(payload) == d.p.members.hash() {
+		d.p.differing.Store(0)
+		return
+	}
+	if d.p.differing.Add(1) < 2 {
+		return
+	}
+	select {
+	case d.p.differences <- nodeAddr(n):
+	default:
+	}
+}
+
+func nodeAddr(n *memberlist.Node) netip.AddrPort {
+	ip, _ := netip.AddrFromSlice(n.Addr)
+	return netip.AddrPortFrom(ip.Unmap(), n.Port)
+}
+
+// nodeHash changes with everything that a member says of itself.
+func nodeHash(n *memberlist.Node) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s\x00%s\x00%d\x00%d\x00", n.Name, nodeAddr(n), len(n.Meta), n.DCur)
+	h.Write(n.Meta)
+	return h.Sum64()
+}
