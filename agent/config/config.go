@@ -166,7 +166,8 @@ type Subscription struct {
 type Filter struct {
 	// Projects whose domains matter.
 	Projects []string `yaml:"projects" check:"project" required:"true"`
-	// Domains that matter, by UUID or by name.
+	// Domains that matter, by UUID, or by the name that they are shown under. Tenants choose names, and two may choose one:
+	// a UUID is sure.
 	Domains []string `yaml:"domains" check:"text" required:"true"`
 	// ResourceTypes that the alarm may stand on.
 	ResourceTypes []string `yaml:"resource_types" check:"resource-type" required:"true"`
