@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -126,7 +127,7 @@ func pass(from io.Reader, to io.Writer, tell func(kind uint32)) error {
 			return err
 		}
 		tell(binary.BigEndian.Uint32(head[16:]))
-		if _, err := to.Write(append(head, body...)); err != nil {
+		if _, err := to.Write(slices.Concat(head, body)); err != nil {
 			return err
 		}
 	}
