@@ -199,12 +199,15 @@ func TestANameThatATenantChoseDoesNotReachTheTerminal(t *testing.T) {
 	must(t, w.libvirt.KillQEMU(evil.Name))
 	t.Cleanup(func() { must(t, w.libvirt.StartAgain(evil.Name)) })
 	affects(t, ops.hears(t, "raised", "crash"), evil)
-	for _, args := range [][]string{{"status"}, {"alarms"}, {"topology"}, {"events"}, {"deliveries"}} {
+	for _, args := range [][]string{
+		{"status"}, {"alarms"}, {"alarms", "-o", "json"}, {"alarms", "-o", "yaml"}, {"topology"}, {"topology", "-o", "json"},
+		{"topology", "domain/" + evil.UUID}, {"events"}, {"deliveries"},
+	} {
 		out, err := ag.Command(args...)
 		must(t, err)
 		for _, r := range out {
 			if r != '\n' && r != '\t' && (r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x2028 && r <= 0x202e) {
-				t.Errorf("paramedic %s prints %U:\n%q", args[0], r, out)
+				t.Errorf("paramedic %s prints %U:\n%q", strings.Join(args, " "), r, out)
 				break
 			}
 		}
