@@ -200,8 +200,15 @@ func TestANameThatATenantChoseDoesNotReachTheTerminal(t *testing.T) {
 	t.Cleanup(func() { must(t, w.libvirt.StartAgain(evil.Name)) })
 	affects(t, ops.hears(t, "raised", "crash"), evil)
 	for _, args := range [][]string{
-		{"status"}, {"alarms"}, {"alarms", "-o", "json"}, {"alarms", "-o", "yaml"}, {"topology"}, {"topology", "-o", "json"},
-		{"topology", "domain/" + evil.UUID}, {"events"}, {"deliveries"},
+		{"status"},
+		{"alarms"},
+		{"alarms", "-o", "json"},
+		{"alarms", "-o", "yaml"},
+		{"topology"},
+		{"topology", "-o", "json"},
+		{"topology", "domain/" + evil.UUID},
+		{"events"},
+		{"deliveries"},
 	} {
 		out, err := ag.Command(args...)
 		must(t, err)
