@@ -82,7 +82,8 @@ func plain(document, format string) string {
 // toYAML keeps the names and the order of the JSON.
 func toYAML(data []byte) ([]byte, error) {
 	var node yaml.Node
-	if err := yaml.Load(data, &node); err != nil {
+	// Escaped first: YAML takes some of what JSON leaves as it is (NEL, U+2028) for line breaks.
+	if err := yaml.Load([]byte(plain(string(data), "yaml")), &node); err != nil {
 		return nil, err
 	}
 	block(&node)
@@ -91,8 +92,8 @@ func toYAML(data []byte) ([]byte, error) {
 
 func block(n *yaml.Node) {
 	n.Style &^= yaml.FlowStyle | yaml.DoubleQuotedStyle
-	if n.Kind == yaml.ScalarNode && strings.ContainsFunc(n.Value, unprintable) {
-		n.Style = yaml.DoubleQuotedStyle // the only one with escapes
+	if n.Kind == yaml.ScalarNode && (strings.ContainsFunc(n.Value, unprintable) || strings.Contains(n.Value, "\n")) {
+		n.Style = yaml.DoubleQuotedStyle // the only one with escapes; and a line break at the end is not lost in it
 	}
 	for _, c := range n.Content {
 		block(c)
