@@ -11,8 +11,10 @@ const (
 	KindHost     Kind = 1 // the host itself: zone, labels, versions, address of its API, high-water revision
 	KindDomain   Kind = 2 // inventory: one domain with owner and ports
 	KindAlarm    Kind = 3 // a standing alarm
-	KindDelivery Kind = 4 // a notification that is owed: (subscription, alarm)
-	KindReceipt  Kind = 5 // a revision that a subscription was told
+	KindDelivery Kind = 4 // what a subscription is owed and was told of an alarm of this host
+	KindReceipt  Kind = 5 // a revision that a subscription was told by this host for another
+	KindFileWish Kind = 6 // a subscription of this host's configuration file
+	KindRefusal  Kind = 7 // a subscription whose consumer answered this host that it wants no more (410)
 
 	KindShared       Kind = 64
 	KindSubscription Kind = 64

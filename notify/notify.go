@@ -26,6 +26,8 @@ type Config struct {
 	Metrics        prometheus.Registerer
 	// Report takes events about ourselves (CondOutbox, CondSubscription). It must not block.
 	Report func(correlate.Event)
+	Sealer Sealer // of secrets at rest; nil: they rest as they are, in a file of mode 0600
+	Peers  Peers  // nil: this host is alone
 	// Now and Rand are replaced by the simulation; nil means the real ones. Rand is in [0,1).
 	Now  func() time.Time
 	Rand func() float64
@@ -50,9 +52,11 @@ const (
 // Origin is where a subscription comes from.
 type Origin string
 
-// OriginFile subscriptions follow the configuration; OriginAPI ones were made over the API.
+// OriginFile subscriptions follow the configuration of this host, OriginPeer ones that of another; OriginAPI ones were
+// made over the API, of any host.
 const (
 	OriginFile Origin = "file"
+	OriginPeer Origin = "peer"
 	OriginAPI  Origin = "api"
 )
 

@@ -1,0 +1,103 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// The payloads, by kind of record (gossip.Kind). Each is encoded as a version byte, a flag byte (deflated when that is
+// shorter) and JSON; a reader ignores fields that it does not know.
+
+// Host is KindHost, id "": what a host says of itself.
+type Host struct {
+	Zone    string            `json:"zone,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Version string            `json:"version,omitempty"` // of paramedic
+	Facts   map[string]string `json:"facts,omitempty"`   // hypervisor, kernel, firmware … as far as its sources state them
+	Started time.Time         `json:"started"`
+}
+
+// Domain is KindDomain, id its UUID: one domain with owner and ports.
+type Domain struct {
+	Name     string           `json:"name,omitempty"`
+	Project  string           `json:"project,omitempty"`
+	Inactive bool             `json:"inactive,omitempty"`
+	Since    time.Time        `json:"since"` // it came here, or began or ceased to run here: of two hosts that claim it, the later one has it
+	Ports    []correlate.Port `json:"ports,omitempty"`
+}
+
+// Alarm is KindAlarm, id the alarm's: the newest revision, whole, and the times of its change. A cleared one stays for a
+// while, and for as long as somebody is owed it.
+type Alarm struct {
+	correlate.Change
+}
+
+// Delivery is KindDelivery, id "subscription/alarm": what home owes and has told.
+type Delivery struct {
+	Told      string `json:"told,omitempty"` // revisions as correlate.Revision.String writes them
+	Owed      string `json:"owed,omitempty"`
+	Parked    bool   `json:"parked,omitempty"`
+	Attempts  int    `json:"attempts,omitempty"`
+	LastError string `json:"last_error,omitempty"`
+}
+
+// Receipt is KindReceipt, id "subscription/alarm": what a host has told for the alarm's home.
+type Receipt struct {
+	Home string `json:"home"`
+	Told string `json:"told"`
+}
+
+// Subscription is KindSubscription (shared; of the API) and KindFileWish (of a host's file), id the subscription's.
+type Subscription struct {
+	Version   uint64    `json:"version"`
+	Name      string    `json:"name"`
+	Endpoints []string  `json:"endpoints"`
+	Format    string    `json:"format"`
+	Role      string    `json:"role"`
+	Filter    Filter    `json:"filter"`
+	Paused    string    `json:"paused,omitempty"`
+	Verified  bool      `json:"verified,omitempty"`
+	Rate      int       `json:"rate,omitempty"`
+	Created   time.Time `json:"created"`
+	Secret    []byte    `json:"secret,omitempty"`   // sealed, under the id
+	Unsealed  bool      `json:"unsealed,omitempty"` // there is no key to seal with (cluster.insecure): Secret is bare
+	// Snapshot is what the consumer was given when it subscribed, by alarm: no gap between it and the stream.
+	Snapshot map[string]Given `json:"snapshot,omitempty"`
+}
+
+// Given is one alarm of a snapshot, with what its home needs to clear it should it know it no more.
+type Given struct {
+	Home      string              `json:"home"`
+	Revision  string              `json:"revision"`
+	Resource  correlate.ID        `json:"resource"`
+	Condition correlate.Condition `json:"condition"`
+}
+
+// Filter is notify.Filter in words.
+type Filter struct {
+	Projects      []string `json:"projects,omitempty"`
+	Domains       []string `json:"domains,omitempty"`
+	ResourceTypes []string `json:"resource_types,omitempty"`
+	Conditions    []string `json:"conditions,omitempty"`
+	MinSeverity   string   `json:"min_severity,omitempty"`
+	Kinds         []string `json:"kinds,omitempty"`
+	States        []string `json:"states,omitempty"`
+	MinConfidence string   `json:"min_confidence,omitempty"`
+}
+
+// Refusal is KindRefusal, id the subscription's: its consumer answered this host with 410. It counts for one version.
+type Refusal struct {
+	Version uint64    `json:"version"`
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
+// Ack is KindAck (shared), id the alarm's: somebody, anywhere, knows of it. Its home makes it its own and deletes it when
+// the alarm has ended.
+type Ack struct {
+	Home    string    `json:"home"`
+	By      string    `json:"by"`
+	Comment string    `json:"comment,omitempty"`
+	At      time.Time `json:"at"`
+}

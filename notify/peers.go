@@ -1,0 +1,89 @@
+package notify
+
+import (
+	"context"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+)
+
+// Sealer protects secrets where they rest and travel. Safe for concurrent use.
+type Sealer interface {
+	// Seal encrypts; context is authenticated with it and must be given to Open.
+	Seal(plain, context []byte) []byte
+	// Open fails when it was sealed under a key that is not held, or altered. The error never shows what was sealed.
+	Open(sealed, context []byte) ([]byte, error)
+}
+
+// Peers is what a Notifier asks of the other hosts. Nothing but those with a context may block; no method may call the
+// Notifier back on the same goroutine.
+type Peers interface {
+	// Standing are the standing alarms of the other hosts, newest revisions: for the snapshot of a new subscription.
+	Standing() []*correlate.Alarm
+	// Publish makes a subscription of the API (new, or with new contents) known to every host, and durable here. told
+	// is the snapshot: alarm id → the revision that the consumer was given. An error undoes the change.
+	Publish(ctx context.Context, sub Subscription, told map[string]correlate.Revision) error
+	// Withdraw ends a subscription of the API everywhere.
+	Withdraw(ctx context.Context, id string) error
+	// Pairs takes what became of pairs of this host's own alarms, in the order of each pair's changes.
+	Pairs(changed []Pair)
+	// Forgot takes alarms that are cleared and that nobody is owed any more.
+	Forgot(alarmIDs []string)
+	// Refused says that a consumer answered this host with 410; with an empty reason, that it was resumed.
+	Refused(subscription string, version uint64, reason string)
+	// HandOver has a peer make one request in our place, because no endpoint can be reached from here. It ends when a
+	// peer has got an answer from the consumer, when no peer could, or with ctx.
+	HandOver(ctx context.Context, h HandOver) (Answer, error)
+}
+
+// Pair is what one subscription is owed and was told of one alarm of this host: what a peer must know to go on.
+type Pair struct {
+	Subscription, AlarmID string
+	Told, Owed            correlate.Revision // zero: nothing
+	Parked                bool
+	Attempts              int
+	LastError             string
+	Removed               bool // its clear is told, or the subscription ended
+}
+
+// HandOver is one request that a peer makes for the home of an alarm. The peer has the subscription, with its secret,
+// and makes the body; the id is the home's.
+type HandOver struct {
+	NotificationID string
+	Subscription   string
+	Version        uint64 // of the subscription; a peer that knows another one refuses
+	Change         correlate.Change
+	Outbox         time.Time
+	Attempt        int
+	Superseded     int
+}
+
+// Answer is what came of it.
+type Answer struct {
+	By             string // the host that asked the consumer
+	Outcome        delivery.Outcome
+	Sent, Answered time.Time // by its clock
+}
+
+// Shared is the other side of Peers: what the other hosts' word does here. Safe for concurrent use after New.
+type Shared interface {
+	// SetTerm makes a higher term durable, for a host that its peers know under a higher one than it knew itself.
+	SetTerm(term uint64) error
+	// Adopt takes back what a former life of this host left with its peers: its alarms, and what was told of them. Alarms
+	// that are known here keep what is newer.
+	Adopt(alarms []correlate.Change, pairs []Pair)
+	// Kept is all that the outbox holds of this host's own alarms: what the peers are told first.
+	Kept() (alarms []correlate.Change, pairs []Pair)
+	// Put takes a subscription that was made or changed elsewhere (OriginAPI), or that the file of another host names
+	// (OriginPeer); whole, with its version. One that this host's own file names is left as that says. told: see
+	// Peers.Publish; alarms of this host among them that stand no more are returned for their clear to be made.
+	Put(sub Subscription, told map[string]correlate.Revision) (unknown []string, err error)
+	// Drop ends one that ended elsewhere. Unknown ones and those of the own file are left alone.
+	Drop(id string)
+	// Told says that another host has told a subscription a revision of one of our alarms.
+	Told(subscription, alarmID string, r correlate.Revision)
+	// Deliver makes one request for the home of an alarm: the other side of Peers.HandOver. The error says that it was
+	// not made: the subscription is not known here under this version, or no endpoint can be reached from here either.
+	Deliver(ctx context.Context, h HandOver) (Answer, error)
+}
