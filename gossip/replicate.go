@@ -19,6 +19,11 @@ type ReplicatorConfig struct {
 	Term   uint64     // see Config.Term; the peer's own is set from it
 	Limits Limits
 	Log    *slog.Logger
+
+	// Heard gets each application message (Tell), from the one goroutine that delivers everything: it must not block. The
+	// message is the callee's. An error says that it can't be understood; it is shown as a trouble with the sender. Nil:
+	// there are no such messages, and one that comes is malformed.
+	Heard func(from string, msg []byte) error
 }
 
 // Replicator is a replica that is kept level with those of the peers. One goroutine owns the replica; all methods hand
@@ -26,6 +31,7 @@ type ReplicatorConfig struct {
 type Replicator struct {
 	peer    *Peer
 	log     *slog.Logger
+	heard   func(from string, msg []byte) error
 	replica *Replica // of the loop alone
 
 	requests chan *request
@@ -66,16 +72,11 @@ func NewReplicator(cfg ReplicatorConfig) (*Replicator, error) {
 		return nil, err
 	}
 	r := &Replicator{
-		log: cfg.Log, replica: replica, watchers: map[*Watcher]struct{}{},
+		log: cfg.Log, heard: cfg.Heard, replica: replica, watchers: map[*Watcher]struct{}{},
 		requests: make(chan *request), messages: make(chan message), stopped: make(chan struct{}),
 	}
 	cfg.Peer.Term = cfg.Term
-	cfg.Peer.Deliver = func(from string, msg []byte) {
-		select {
-		case r.messages <- message{from, msg}:
-		case <-r.stopped:
-		}
-	}
+	cfg.Peer.Deliver = r.deliver
 	if r.peer, err = NewPeer(cfg.Peer); err != nil {
 		return nil, err
 	}
@@ -160,8 +161,7 @@ func (r *Replicator) send(node string, msg []byte) {
 func (r *Replicator) handle(m message) bool {
 	res, err := r.replica.Handle(time.Now(), m.from, m.payload)
 	if err != nil {
-		r.undecodable.Add(1)
-		r.peer.troubles.note(TroubleMalformed, m.from, "a message is dropped: "+err.Error())
+		r.malformed(m.from, err)
 		return false
 	}
 	for _, reply := range res.Replies {

@@ -32,6 +32,11 @@ func replicate(t testing.TB, cfg PeerConfig, term uint64) *replicating {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, r)
+}
+
+func run(t testing.TB, r *Replicator) *replicating {
+	t.Helper()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	one := &replicating{r, t, cancel, make(chan error, 1)}
 	go func() { one.done <- r.Run(ctx) }()
