@@ -157,6 +157,36 @@ func (h *Host) Listen(addr string) (net.Listener, error) {
 	return ln, err
 }
 
+// ListenPacket opens a UDP socket inside the host. It may be used from any goroutine.
+func (h *Host) ListenPacket(addr string) (net.PacketConn, error) {
+	var c net.PacketConn
+	err := h.inside(func() (err error) {
+		c, err = new(net.ListenConfig).ListenPacket(context.Background(), "udp", addr)
+		return err
+	})
+	return c, err
+}
+
+// Dial connects from inside the host to an address. It may be used from any goroutine.
+func (h *Host) Dial(addr string) (net.Conn, error) {
+	var c net.Conn
+	err := h.inside(func() (err error) {
+		c, err = (&net.Dialer{Timeout: 2 * time.Second}).Dial("tcp", addr)
+		return err
+	})
+	return c, err
+}
+
+// Replace puts a file of the host's own in the place of the machine's, which must be there.
+func (h *Host) Replace(path, content string) error {
+	own := Dir + "/instead" + path
+	if err := h.WriteFile(own, content, 0o644); err != nil {
+		return err
+	}
+	_, err := h.Run("mount", "--bind", own, path)
+	return err
+}
+
 // Process is one process inside a host.
 type Process struct {
 	Name string
