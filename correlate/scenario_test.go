@@ -92,6 +92,11 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		s.engine = s.start(slices.Collect(maps.Values(s.disk)))
 		s.wake = time.Time{}
 		return fmt.Sprintf("term %d, %d alarms restored\n", s.cfg.Term, len(s.disk))
+	case "reterm": // the peers know this home under a higher term: reterm to=8
+		d.ScanArgs(t, "to", &s.cfg.Term)
+		return s.tell(s.engine.Reterm(s.now, s.cfg.Term))
+	case "close": // a consumer was told of an alarm that nobody here remembers: close alarm=(nic/eth0,carrier) revision=2.1
+		return s.tell(s.engine.Close(s.now, s.forgotten(t, d)))
 	case "policies":
 		s.cfg.Policies = s.policies(d.Input)
 		return s.tell(s.engine.SetPolicies(s.now, s.cfg.Policies))
@@ -167,6 +172,24 @@ func (s *story) alarm(d *datadriven.TestData) string {
 		}
 	}
 	return "none"
+}
+
+// forgotten is what a consumer's snapshot says of an alarm.
+func (s *story) forgotten(t *testing.T, d *datadriven.TestData) *Alarm {
+	var revision string
+	home := s.cfg.Home
+	d.ScanArgs(t, "revision", &revision)
+	d.MaybeScanArgs(t, "home", &home)
+	rev, err := ParseRevision(revision)
+	s.check(err)
+	a := &Alarm{Revision: rev}
+	for _, arg := range d.CmdArgs {
+		if arg.Key == "alarm" {
+			a.Key = Key{Home: home, Resource: s.id(arg.Vals[0]), Condition: Condition(arg.Vals[1])}
+		}
+	}
+	a.ID = alarmID(a.Key, rev)
+	return a
 }
 
 // parse reads lines such as
