@@ -44,7 +44,7 @@ var laterWords = map[string][]string{
 // laterKeys are keys that are known and not built yet, by the path of what holds them; "*" stands for a list's elements.
 var laterKeys = map[string][]string{
 	"":        {"act", "maintenance"},
-	"cluster": {"bind", "watch", "advertise", "join", "witness", "key_file", "secrets_key_file", "insecure", "detect"},
+	"cluster": {"watch", "witness", "detect"},
 	"api":     {"listen", "tls", "tokens"},
 	"hw":      {"ipmi", "mem", "disk", "kmsg", "pressure", "host", "power"},
 
@@ -65,6 +65,9 @@ var texts = map[string]struct {
 	"uuid":          {"a UUID", checkUUID},
 	"url":           {"an http or https URL", checkURL},
 	"libvirt-uri":   {"a libvirt URI", checkLibvirtURI},
+	"bind-address":  {"an address of this host, with or without :port", checkBind},
+	"peer-address":  {"an address, with or without :port", checkAddress},
+	"peer":          {"a host name or an address, with or without :port", checkPeer},
 }
 
 func conditions() []string {
@@ -261,6 +264,7 @@ func levenshtein(a, b string) int {
 
 // across checks what one value alone does not tell.
 func (p *parser) across(cfg *Config) {
+	p.acrossCluster(cfg)
 	names := make(map[string]string)
 	for i := range cfg.Notify.Subscriptions {
 		s := &cfg.Notify.Subscriptions[i]

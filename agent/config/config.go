@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/seal"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -36,11 +38,35 @@ type Node struct {
 	Labels map[string]string `yaml:"labels" keys:"name" check:"text"`
 }
 
-// Cluster names the set of hosts that this one belongs to.
+// Cluster is the set of hosts that this one belongs to. All of it is read at start only.
 type Cluster struct {
-	// Label is part of every notification's source and of the ids of this file's subscriptions. To change it makes
-	// new subscriptions of all of them. Read at start only.
+	// Bind is the address to talk to the other hosts at, UDP and TCP; the port is 7946 unless written. When empty: this
+	// host is alone.
+	Bind string `yaml:"bind" check:"bind-address"`
+	// Advertise is the address that the others are told, when it is not that of bind.
+	Advertise string `yaml:"advertise" check:"peer-address"`
+	// Join are hosts to find the others by, one that runs suffices. A name may have several addresses; the port is 7946
+	// unless written.
+	Join []string `yaml:"join" check:"peer" required:"true"`
+	// Label names the cluster: hosts with another one are refused. It is part of every notification's source and of the
+	// ids of this file's subscriptions, so to change it makes new subscriptions of all of them.
 	Label string `yaml:"label" check:"name" required:"true" default:"default"`
+	// KeyFile holds the key that what the hosts say to each other is encrypted with (make it with "paramedic keygen
+	// --gossip"), the same on all hosts. Found as a secret_file is; nobody but its owner may have access. Needed with
+	// bind.
+	KeyFile string `yaml:"key_file" check:"text"`
+	// SecretsKeyFile holds the key that the secrets of subscriptions are sealed with (make it with "paramedic keygen
+	// --secrets"), the same on all hosts. Found as a secret_file is; nobody but its owner may have access. Needed with
+	// bind.
+	SecretsKeyFile string `yaml:"secrets_key_file" check:"text"`
+	// Insecure does without both keys: whoever reaches the port reads everything and may say anything. For trying out.
+	Insecure bool `yaml:"insecure"`
+
+	// KeyPath is where Load has found KeyFile, and Keys what it has read from it.
+	KeyPath string             `yaml:"-"`
+	Keys    []gossip.CipherKey `yaml:"-"`
+	// Secrets is what Load has read from SecretsKeyFile; nil without one.
+	Secrets *seal.Keyring `yaml:"-"`
 }
 
 // API is how operators and consumers reach this agent.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -75,4 +76,13 @@ func (c *Config) Policies() []correlate.Policy {
 		})
 	}
 	return out
+}
+
+// Peer is what the file says of this host among its peers; the rest of it is the agent's. Keys holds the key file alone:
+// gossip.LoadKeyring(c.Cluster.KeyPath, dir) also has what was changed at run time.
+func (c *Config) Peer() gossip.PeerConfig {
+	return gossip.PeerConfig{
+		Node: c.Node.Name, Zone: c.Node.Zone, Bind: c.Cluster.Bind, Advertise: c.Cluster.Advertise, Join: c.Cluster.Join,
+		Label: c.Cluster.Label, Keys: gossip.Keyring{Keys: c.Cluster.Keys}, Insecure: c.Cluster.Insecure,
+	}
 }

@@ -43,7 +43,9 @@ func Load(path string) (*Config, error) {
 	}
 	p := &parser{file: path}
 	cfg := p.parse(data)
-	p.loadSecrets(cfg, os.Getenv("CREDENTIALS_DIRECTORY"))
+	credentials := os.Getenv("CREDENTIALS_DIRECTORY")
+	p.loadSecrets(cfg, credentials)
+	p.loadClusterKeys(cfg, credentials)
 	if cfg.Node.Name == "" {
 		name, err := os.Hostname()
 		if err != nil || name == "" {

@@ -15,7 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/tools/txtar"
 
+	"github.com/paramedic-ha/paramedic/agent/seal"
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -102,7 +104,14 @@ func TestDefaultsPassTheirOwnChecks(t *testing.T) {
 func TestEveryKeyReachesItsField(t *testing.T) {
 	cfg, err := Parse("full", []byte(`
 node: {name: cmp-1, zone: 12, labels: {az: nova-1}}
-cluster: {label: prod}
+cluster:
+  bind: 10.0.0.1
+  advertise: "[fd00::1]:7000"
+  join: [cmp-2, "cmp-3:7946", 10.0.0.4]
+  label: prod
+  key_file: /k
+  secrets_key_file: secrets.key
+  insecure: false
 api: {socket: /tmp/api.sock}
 hw:
   nic: {disabled: true, include: ["veth*", eth0], exclude: [docker0]}
@@ -144,9 +153,12 @@ log: {level: debug, format: json}
 	}
 	zero := time.Duration(0)
 	want := &Config{
-		Node:    Node{Name: "cmp-1", Zone: "12", Labels: map[string]string{"az": "nova-1"}},
-		Cluster: Cluster{Label: "prod"},
-		API:     API{Socket: "/tmp/api.sock"},
+		Node: Node{Name: "cmp-1", Zone: "12", Labels: map[string]string{"az": "nova-1"}},
+		Cluster: Cluster{
+			Bind: "10.0.0.1", Advertise: "[fd00::1]:7000", Join: []string{"cmp-2", "cmp-3:7946", "10.0.0.4"}, Label: "prod",
+			KeyFile: "/k", SecretsKeyFile: "secrets.key",
+		},
+		API: API{Socket: "/tmp/api.sock"},
 		HW: HW{
 			NIC: NIC{Disabled: true, Include: []string{"veth*", "eth0"}, Exclude: []string{"docker0"}},
 			Virt: Virt{
@@ -264,6 +276,65 @@ func TestLoadReadsSecretsAndSaysWhatIsWrongWithThem(t *testing.T) {
 		p := problems[i]
 		if !strings.Contains(p.Message, want) || p.Line != 3+i || p.Column == 0 || p.Remedy == "" || p.File != config {
 			t.Errorf("problem %d is not about %q in line %d with a remedy:\n%v", i, want, 3+i, p)
+		}
+	}
+}
+
+func TestLoadReadsTheKeysOfTheClusterAndSaysWhatIsWrongWithThem(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	credentials := filepath.Join(dir, "credentials")
+	if err := os.Mkdir(credentials, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+	write("gossip.key", gossip.GenerateKey()+"\n# the one before\n"+gossip.GenerateKey()+"\n", 0o600)
+	write("credentials/secrets.key", seal.GenerateKey()+"\n", 0o440) // its group is an access list's mask
+	write("all", gossip.GenerateKey(), 0o604)
+	write("group", seal.GenerateKey(), 0o640)
+	write("short", "AAAA", 0o600)
+	load := func(key, secrets string) (*Config, Errors) {
+		t.Helper()
+		file := write("paramedic.yaml", "node: {zone: z}\ncluster:\n  bind: 10.0.0.1\n  key_file: "+key+"\n  secrets_key_file: "+secrets+"\n", 0o644)
+		cfg, err := Load(file)
+		var problems Errors
+		if err != nil && !errors.As(err, &problems) {
+			t.Fatal(err)
+		}
+		return cfg, problems
+	}
+	cfg, problems := load("gossip.key", "secrets.key")
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if c := cfg.Cluster; len(c.Keys) != 2 || c.Secrets == nil || c.KeyPath != filepath.Join(dir, "gossip.key") {
+		t.Errorf("read %v %v %v", c.KeyPath, c.Keys, c.Secrets)
+	}
+	if p := cfg.Peer(); p.Zone != "z" || p.Bind != "10.0.0.1" || len(p.Keys.Keys) != 2 || p.Label != "default" {
+		t.Errorf("peer: %+v", p)
+	}
+	for _, c := range []struct{ key, secrets, first, second, remedy string }{
+		{"all", "group", "everybody may use it (mode 0604)", "its group may use it (mode 0640)", "chmod 0600 "},
+		{"short", "gossip.key", "3 bytes long", "does not begin with", "keygen --"},
+		{"absent", "/nowhere/secrets", "no such file", "no such file", "copy it from another host"},
+		{".", "..", "not a regular file", "not a regular file", "name a file"},
+	} {
+		_, problems := load(c.key, c.secrets)
+		if len(problems) != 2 {
+			t.Errorf("%+v: %v", c, problems)
+			continue
+		}
+		for i, want := range []string{c.first, c.second} {
+			if p := problems[i]; !strings.Contains(p.Message, want) || !strings.Contains(p.Remedy, c.remedy) || p.Line != 4+i || p.Column == 0 {
+				t.Errorf("problem %d is not about %q and %q in line %d:\n%v", i, want, c.remedy, 4+i, p)
+			}
 		}
 	}
 }

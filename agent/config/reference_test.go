@@ -84,6 +84,12 @@ func TestTheExampleOfTheReferenceIsGood(t *testing.T) {
 const example = `node:
   zone: rack-a
   labels: {az: nova-1}
+cluster:
+  bind: 10.0.0.1
+  join: [cmp-2, cmp-3]
+  label: prod
+  key_file: gossip.key
+  secrets_key_file: secrets.key
 hw:
   nic:
     include: ["ens*"]

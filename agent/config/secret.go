@@ -43,18 +43,31 @@ func secretPath(name, credentials, beside string) string {
 	return filepath.Join(beside, name)
 }
 
-// ReadSecret reads a signing secret from a file as keygen writes it. The problem never holds any of the secret.
-func ReadSecret(file string) (notify.Secret, *Problem) {
+// readPrivate reads a file that nobody may use beyond the bits of allow. The problem never holds any of its contents.
+func readPrivate(file string, allow os.FileMode) ([]byte, *Problem) {
 	data, problem := readFile(file, maxSecret)
 	if problem != nil {
-		return notify.Secret{}, problem
+		return nil, problem
 	}
-	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
-		return notify.Secret{}, &Problem{
-			File:    file,
-			Message: fmt.Sprintf("everybody may use it (mode %#o)", info.Mode().Perm()),
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&^allow != 0 {
+		who := "everybody"
+		if info.Mode().Perm()&0o007 == 0 {
+			who = "its group"
+		}
+		return nil, &Problem{
+			Message: fmt.Sprintf("%s may use it (mode %#o)", who, info.Mode().Perm()),
 			Remedy:  "chmod 0600 " + file,
 		}
+	}
+	return data, nil
+}
+
+// ReadSecret reads a signing secret from a file as keygen writes it. The problem never holds any of the secret.
+func ReadSecret(file string) (notify.Secret, *Problem) {
+	data, problem := readPrivate(file, 0o770)
+	if problem != nil {
+		problem.File = file
+		return notify.Secret{}, problem
 	}
 	secret, err := notify.ParseSecret(string(data))
 	if err != nil {
