@@ -77,10 +77,12 @@ type outbox struct {
 	observe   func(records int, took time.Duration)
 	patience  time.Duration // a commit that takes longer is an alarm about ourselves
 
-	db   *bbolt.DB // run's, after open
-	term uint64
+	db *bbolt.DB // run's, after open
+
+	writer sync.Mutex // held for each use of db, so that a term can be raised before run; taken before mu
 
 	mu     sync.Mutex
+	term   uint64
 	batch  map[place]any
 	seq    uint64 // of the batch being gathered
 	broken string // why nothing can be written; empty when well
@@ -111,6 +113,34 @@ func (o *outbox) stage(writes ...write) (seq uint64) {
 		seq-- // nothing waits: what the caller means went with the batch before
 	}
 	return seq
+}
+
+// raise makes a higher term durable. When that fails the term still counts for what is written later.
+func (o *outbox) raise(term uint64) error {
+	o.mu.Lock()
+	if term <= o.term {
+		o.mu.Unlock()
+		return nil
+	}
+	o.term = term
+	running := o.running
+	o.mu.Unlock()
+	seq := o.stage(write{place{shelfMeta, string(keyTerm)}, termRecord(term)})
+	if running {
+		o.flush()
+		o.await(context.Background(), seq, durableWait)
+	} else {
+		o.commit()
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.durable >= seq:
+		return nil
+	case o.broken != "":
+		return fmt.Errorf("make term %d durable: %s", term, o.broken)
+	}
+	return fmt.Errorf("make term %d durable: the disk under %s has not taken it within %v", term, o.path, durableWait)
 }
 
 func (o *outbox) flush() {
@@ -209,6 +239,8 @@ func (o *outbox) setRunning(yes bool) {
 }
 
 func (o *outbox) commit() {
+	o.writer.Lock()
+	defer o.writer.Unlock()
 	o.mu.Lock()
 	if len(o.batch) == 0 || o.broken != "" {
 		clear(o.batch)

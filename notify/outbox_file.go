@@ -244,6 +244,8 @@ func (o *outbox) closeQuietly() {
 
 // finish marks a clean stop and closes.
 func (o *outbox) finish() {
+	o.writer.Lock()
+	defer o.writer.Unlock()
 	if o.db == nil {
 		return
 	}

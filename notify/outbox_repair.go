@@ -27,6 +27,8 @@ func (o *outbox) repair() {
 	if o.problem() == "" {
 		return
 	}
+	o.writer.Lock()
+	defer o.writer.Unlock()
 	if o.db == nil {
 		if _, err := o.open(false); err != nil {
 			o.log.Debug("the outbox still can't be opened", "error", err)
@@ -35,14 +37,14 @@ func (o *outbox) repair() {
 	}
 	// From here on changes gather again; what the copy below misses is among them.
 	o.mu.Lock()
-	why := o.broken
+	why, term := o.broken, o.term
 	o.broken = ""
 	clear(o.batch)
 	o.seq++
 	o.mu.Unlock()
 	contents := o.contents()
 	err := guarded(func() error {
-		if err := o.begin(o.term); err != nil {
+		if err := o.begin(term); err != nil {
 			return err
 		}
 		return o.db.Update(func(tx *bbolt.Tx) error { return rewrite(tx, contents) })

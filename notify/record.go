@@ -2,6 +2,7 @@ package notify
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,13 @@ type subscriptionRecord struct {
 	Digest string   `json:",omitempty"` // of a file's contents
 }
 
+// termRecord is the term of this host; it has no version, for it is read before anything else.
+type termRecord uint64
+
 func encodeRecord(v any) ([]byte, error) {
+	if term, ok := v.(termRecord); ok {
+		return binary.BigEndian.AppendUint64(nil, uint64(term)), nil
+	}
 	b := bytes.NewBuffer(make([]byte, 0, 512))
 	b.WriteByte(recordVersion)
 	if err := json.NewEncoder(b).Encode(v); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,12 @@ import (
 
 // Secret signs a subscription's notifications. It prints as "[secret]" wherever it is formatted, logged or marshalled.
 // During a rotation it holds several keys; each notification then carries a signature by each.
-type Secret struct{ keys [][]byte }
+//
+// One that was sealed under a key that is not held here is Locked: it can be kept and handed on, and signs nothing.
+type Secret struct {
+	keys   [][]byte
+	sealed []byte // of a locked one
+}
 
 const (
 	secretPrefix = "whsec_"
@@ -68,11 +74,47 @@ func GenerateSecret() string {
 	return secretPrefix + base64.StdEncoding.EncodeToString(key)
 }
 
+// Seal returns the keys as one text, sealed under context; of a locked secret what it was opened from, of none nil. With a
+// nil sealer the text is bare.
+func (s Secret) Seal(by Sealer, context []byte) []byte {
+	if s.Locked() || s.IsZero() {
+		return bytes.Clone(s.sealed)
+	}
+	plain, _ := json.Marshal(s.keys) // slices of bytes can't fail
+	if by == nil {
+		return plain
+	}
+	return by.Seal(plain, context)
+}
+
+// OpenSecret is the inverse of Seal. With an error, which says why and never what, the secret is Locked.
+func OpenSecret(sealed []byte, by Sealer, context []byte) (Secret, error) {
+	if len(sealed) == 0 {
+		return Secret{}, nil
+	}
+	locked := Secret{sealed: bytes.Clone(sealed)}
+	plain := sealed
+	if by != nil {
+		var err error
+		if plain, err = by.Open(sealed, context); err != nil {
+			return locked, fmt.Errorf("open secret: %w", err)
+		}
+	}
+	var s Secret
+	if json.Unmarshal(plain, &s.keys) != nil || len(s.keys) == 0 || len(s.keys) > maxKeys { // its error could show a part
+		return locked, errors.New("open secret: what was sealed is no list of keys, or is sealed and there is no key for it")
+	}
+	return s, nil
+}
+
+// Locked reports that the secret can't be opened here.
+func (s Secret) Locked() bool { return len(s.sealed) > 0 }
+
 // IsZero reports whether there is no key: notifications are then not signed.
-func (s Secret) IsZero() bool { return len(s.keys) == 0 }
+func (s Secret) IsZero() bool { return len(s.keys) == 0 && len(s.sealed) == 0 }
 
 func (s Secret) equal(o Secret) bool {
-	if len(s.keys) != len(o.keys) {
+	if len(s.keys) != len(o.keys) || !bytes.Equal(s.sealed, o.sealed) {
 		return false
 	}
 	for i := range s.keys {
