@@ -298,6 +298,12 @@ func needRestart(old, c *config.Config) []string {
 	}{
 		{"node.name", old.Node.Name == c.Node.Name},
 		{"cluster.label", old.Cluster.Label == c.Cluster.Label},
+		{"cluster.bind", old.Cluster.Bind == c.Cluster.Bind},
+		{"cluster.advertise", old.Cluster.Advertise == c.Cluster.Advertise},
+		{"cluster.join", slices.Equal(old.Cluster.Join, c.Cluster.Join)},
+		{"cluster.key_file", old.Cluster.KeyFile == c.Cluster.KeyFile},
+		{"cluster.secrets_key_file", old.Cluster.SecretsKeyFile == c.Cluster.SecretsKeyFile},
+		{"cluster.insecure", old.Cluster.Insecure == c.Cluster.Insecure},
 		{"api.socket", old.API.Socket == c.API.Socket},
 		{"notify.dir", old.Notify.Dir == c.Notify.Dir},
 		{"notify.retry.max_age", old.Notify.Retry.MaxAge == c.Notify.Retry.MaxAge},
