@@ -31,6 +31,15 @@ type Agent struct {
 
 // Agent writes the configuration and starts the binary. The configuration must name Socket as api.socket.
 func (h *Host) Agent(bin, config string) (*Agent, error) {
+	a, err := h.NewAgent(bin, config)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.Start()
+}
+
+// NewAgent writes the configuration and starts nothing yet.
+func (h *Host) NewAgent(bin, config string) (*Agent, error) {
 	a := &Agent{host: h, bin: bin}
 	a.http = &http.Client{
 		Timeout: 10 * time.Second,
@@ -40,11 +49,11 @@ func (h *Host) Agent(bin, config string) (*Agent, error) {
 			},
 		},
 	}
-	if err := a.Configure(config); err != nil {
-		return nil, err
-	}
-	return a, a.Start()
+	return a, a.Configure(config)
 }
+
+// Host is where the agent runs.
+func (a *Agent) Host() *Host { return a.host }
 
 // Configure replaces the configuration file; Start or Reload use it.
 func (a *Agent) Configure(config string) error { return a.host.WriteFile(ConfigFile, config, 0o600) }
@@ -78,7 +87,7 @@ func (a *Agent) Ready(timeout time.Duration) error {
 		select {
 		case <-a.proc.Exited():
 			return fmt.Errorf("host %s: the agent ended (%w): %s", a.host.Name, a.proc.err, a.proc.Log())
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("host %s: the agent is not ready after %v: %w: %s", a.host.Name, timeout, err, a.proc.Log())
@@ -86,11 +95,16 @@ func (a *Agent) Ready(timeout time.Duration) error {
 	}
 }
 
-// Process is the running binary.
+// Process is the running binary, nil before the first start.
 func (a *Agent) Process() *Process { return a.proc }
 
 // Log is what the present run has written.
-func (a *Agent) Log() string { return a.proc.Log() }
+func (a *Agent) Log() string {
+	if a.proc == nil {
+		return ""
+	}
+	return a.proc.Log()
+}
 
 // Kill is kill -9.
 func (a *Agent) Kill() error { return a.proc.Kill() }
