@@ -31,7 +31,7 @@ type Orders struct {
 	Drop   []string          // Shared.Drop
 	Told   []Told            // Shared.Told
 	Ack    []AckOrder        // engine: acknowledge our own alarm
-	Report []correlate.Event // about ourselves: conflicts of subscriptions, secrets that can't be opened
+	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
 
 	Seen  []correlate.Change // new revisions of other hosts' alarms: for the stream and the history
 	Claim uint64             // not zero: our term is too low, take the next even one above this

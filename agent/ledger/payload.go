@@ -25,16 +25,23 @@ type Domain struct {
 	Inactive bool             `json:"inactive,omitempty"`
 	Since    time.Time        `json:"since"` // it came here, or began or ceased to run here: of two hosts that claim it, the later one has it
 	Ports    []correlate.Port `json:"ports,omitempty"`
+	// PortsTotal, when not zero, is how many ports there are: not all of them fit into a record.
+	PortsTotal int `json:"ports_total,omitempty"`
 }
 
 // Alarm is KindAlarm, id the alarm's: the newest revision, whole, and the times of its change. A cleared one stays for a
 // while, and for as long as somebody is owed it.
 type Alarm struct {
 	correlate.Change
+	// AffectedTotal and AtRiskTotal, when not zero, are the lengths of lists that were cut to fit into a record.
+	AffectedTotal int `json:"affected_total,omitempty"`
+	AtRiskTotal   int `json:"at_risk_total,omitempty"`
 }
 
-// Delivery is KindDelivery, id "subscription/alarm": what home owes and has told.
+// Delivery is KindDelivery, id "subscription/alarm": what home owes and has told. With the id "subscription/" it says
+// that home has taken the subscription's snapshot: what was told in it is not to be taken again.
 type Delivery struct {
+	Taken     uint64 `json:"taken,omitempty"` // Subscription.SnapshotOf
 	Told      string `json:"told,omitempty"` // revisions as correlate.Revision.String writes them
 	Owed      string `json:"owed,omitempty"`
 	Parked    bool   `json:"parked,omitempty"`
@@ -48,7 +55,8 @@ type Receipt struct {
 	Told string `json:"told"`
 }
 
-// Subscription is KindSubscription (shared; of the API) and KindFileWish (of a host's file), id the subscription's.
+// Subscription is KindSubscription (shared; of the API) and KindFileWish (of a host's file), id the subscription's. A
+// shared one under the id of a file's holds Version, Paused and Resumed only: a pause of just that version.
 type Subscription struct {
 	Version   uint64    `json:"version"`
 	Name      string    `json:"name"`
@@ -60,10 +68,13 @@ type Subscription struct {
 	Verified  bool      `json:"verified,omitempty"`
 	Rate      int       `json:"rate,omitempty"`
 	Created   time.Time `json:"created"`
+	// Resumed counts how often an operator resumed it: what was refused before counts no more.
+	Resumed uint64 `json:"resumed,omitempty"`
 	Secret    []byte    `json:"secret,omitempty"`   // sealed, under the id
 	Unsealed  bool      `json:"unsealed,omitempty"` // there is no key to seal with (cluster.insecure): Secret is bare
 	// Snapshot is what the consumer was given when it subscribed, by alarm: no gap between it and the stream.
-	Snapshot map[string]Given `json:"snapshot,omitempty"`
+	Snapshot   map[string]Given `json:"snapshot,omitempty"`
+	SnapshotOf uint64           `json:"snapshot_of,omitempty"` // the Version that last added to it
 }
 
 // Given is one alarm of a snapshot, with what its home needs to clear it should it know it no more.
@@ -86,15 +97,17 @@ type Filter struct {
 	MinConfidence string   `json:"min_confidence,omitempty"`
 }
 
-// Refusal is KindRefusal, id the subscription's: its consumer answered this host with 410. It counts for one version.
+// Refusal is KindRefusal, id the subscription's: its consumer answered this host with 410. It counts for one version, until
+// the subscription is resumed.
 type Refusal struct {
 	Version uint64    `json:"version"`
+	Resumed uint64    `json:"resumed,omitempty"` // Subscription.Resumed when it was refused
 	Reason  string    `json:"reason"`
 	At      time.Time `json:"at"`
 }
 
-// Ack is KindAck (shared), id the alarm's: somebody, anywhere, knows of it. Its home makes it its own and deletes it when
-// the alarm has ended.
+// Ack is KindAck (shared), id the alarm's: somebody, anywhere, knows of it. Its home makes it its own, which its Alarm then
+// shows to all, and deletes it then, or when the alarm has ended.
 type Ack struct {
 	Home    string    `json:"home"`
 	By      string    `json:"by"`
