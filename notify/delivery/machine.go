@@ -27,6 +27,7 @@ type entry struct {
 	index  int // in the heap; -1 when not there
 
 	flying    bool
+	over      bool // its clear was told elsewhere while it flew: it ends with the Result, and is not shown until then
 	sent      correlate.Revision
 	sentClear bool
 }
@@ -63,6 +64,7 @@ func New(cfg Config, rand func() float64) *Machine {
 // The wall clock may have gone back since. So nothing is taken to be of the future, and what waits longer than it can
 // have been meant to doesn't.
 func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
+	m.Forget(r.AlarmID)
 	e := &entry{Record: r, index: -1}
 	m.pairs[r.AlarmID] = e
 	if newest.Alarm == nil || r.Owed == (correlate.Revision{}) {
@@ -100,7 +102,7 @@ func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 // Pair returns what is kept of an alarm. owed says that a revision waits, is in flight or is parked.
 func (m *Machine) Pair(alarmID string) (r Record, owed, ok bool) {
 	e, ok := m.pairs[alarmID]
-	if !ok {
+	if !ok || e.over {
 		return Record{}, false, false
 	}
 	return e.Record, e.owed.Alarm != nil, true
@@ -111,7 +113,9 @@ func (m *Machine) Records() (records []Record, inFlight map[string]bool) {
 	records = make([]Record, 0, len(m.pairs))
 	inFlight = map[string]bool{}
 	for id, e := range m.pairs {
-		records = append(records, e.Record)
+		if !e.over {
+			records = append(records, e.Record)
+		}
 		if e.flying {
 			inFlight[id] = true
 		}
@@ -166,7 +170,7 @@ func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 	if e.Parked {
 		m.unpark(e)
 	}
-	e.owed, e.Owed, e.Created = c, a.Revision, now
+	e.owed, e.Owed, e.Created, e.over = c, a.Revision, now, false
 	e.outbox, e.hold = time.Time{}, 0
 	m.drop(e)
 	m.fresh = append(m.fresh, e)
@@ -204,13 +208,19 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 	}
 	e.flying = false
 	m.inFlight--
+	if e.owed.Alarm == nil { // Settle ended what it was about
+		return m.late(e, o, now)
+	}
 	newer := e.Owed.Compare(e.sent) > 0
-	e.LastError = o.Err
+	e.LastError, e.By = o.Err, o.By
 
 	switch o.Verdict {
 	case Settled:
 		m.succeeded(now)
-		e.Told, e.Attempts, e.Next, e.Backoff, e.LastError = e.sent, 0, time.Time{}, false, ""
+		if e.sent.Compare(e.Told) > 0 {
+			e.Told = e.sent
+		}
+		e.Attempts, e.Next, e.Backoff, e.LastError, e.By = 0, time.Time{}, false, "", ""
 		if newer {
 			m.push(e)
 			break
@@ -316,7 +326,7 @@ func (m *Machine) Told(alarmID string, r correlate.Revision) Record {
 		e = &entry{Record: Record{AlarmID: alarmID}, index: -1}
 		m.pairs[alarmID] = e
 	}
-	if r.Compare(e.Told) > 0 {
+	if e.over = false; r.Compare(e.Told) > 0 {
 		e.Told = r
 	}
 	return e.Record

@@ -211,6 +211,9 @@ func TestTheNewestRevisionEndsDeliveredOrParked(t *testing.T) {
 				if s.Alarm.Revision.Compare(started[s.Alarm.ID]) < 0 {
 					t.Fatalf("%s: %v after %v", s.Alarm.ID, s.Alarm.Revision, started[s.Alarm.ID])
 				}
+				if s.Alarm.Revision.Compare(delivered[s.Alarm.ID]) <= 0 {
+					t.Fatalf("%s: %v although %v is told", s.Alarm.ID, s.Alarm.Revision, delivered[s.Alarm.ID])
+				}
 				flying[s.Alarm.ID], started[s.Alarm.ID] = s.Alarm.Revision, s.Alarm.Revision
 			}
 			if len(flying) > cfg.InFlight {
@@ -219,7 +222,7 @@ func TestTheNewestRevisionEndsDeliveredOrParked(t *testing.T) {
 			return eff.Wake
 		}
 		answer := func(id string, o Outcome) {
-			if o.Verdict == Settled {
+			if o.Verdict == Settled && flying[id].Compare(delivered[id]) > 0 {
 				delivered[id] = flying[id]
 			}
 			delete(flying, id)
@@ -236,7 +239,7 @@ func TestTheNewestRevisionEndsDeliveredOrParked(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 5000).Draw(t, "ms")) * time.Millisecond)
-			switch rapid.IntRange(0, 6).Draw(t, "step") {
+			switch rapid.IntRange(0, 7).Draw(t, "step") {
 			case 0, 1:
 				id := fmt.Sprint("a", rapid.IntRange(0, 11).Draw(t, "alarm"))
 				if a := newest[id]; a != nil && !a.Standing() {
@@ -267,6 +270,31 @@ func TestTheNewestRevisionEndsDeliveredOrParked(t *testing.T) {
 					}
 					clear(flying)
 				}
+			case 7: // another host has told it
+				id := fmt.Sprint("a", rapid.IntRange(0, 11).Draw(t, "alarm"))
+				a := newest[id]
+				if _, _, ok := m.Pair(id); !ok {
+					continue
+				}
+				r := correlate.Revision{Term: 2, Counter: rapid.Uint64Range(1, a.Revision.Counter).Draw(t, "told elsewhere")}
+				keep(m.Settle(id, r, !a.Standing() && r == a.Revision, now))
+				if r.Compare(delivered[id]) > 0 {
+					delivered[id] = r
+				}
+				rec, owed, ok := m.Pair(id)
+				if owed && rec.Owed.Compare(delivered[id]) <= 0 || ok != (a.Standing() || delivered[id] != a.Revision) {
+					t.Fatalf("%s: newest %v %s, told %v, record %+v", id, a.Revision, a.Last, delivered[id], rec)
+				}
+			}
+			owed, parked, inFlight := m.Counts()
+			count := 0
+			for _, e := range m.pairs {
+				if e.owed.Alarm != nil {
+					count++
+				}
+			}
+			if inFlight != len(flying) || owed != count || parked > owed || len(m.waiting) > owed {
+				t.Fatalf("owed %d of %d, parked %d, in flight %d of %d, waiting %d", owed, count, parked, inFlight, len(flying), len(m.waiting))
 			}
 		}
 		// The consumer becomes well: everything ends delivered, but for what is parked.

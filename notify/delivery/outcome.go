@@ -37,6 +37,7 @@ type Outcome struct {
 	Verdict    Verdict
 	RetryAfter time.Duration // zero when the consumer named none
 	Err        string        // for the operator; empty when settled
+	By         string        // the host that asked the consumer; empty: this one
 }
 
 // Classify judges an HTTP answer: 2xx settles; 410 pauses; 408, 425, 429 and 5xx are retried; every other 3xx

@@ -39,6 +39,7 @@ type Record struct {
 	Next       time.Time          // the next attempt is not before
 	Backoff    bool               // Next comes from our backoff, not from the consumer's word
 	LastError  string
+	By         string // the host that made the last attempt; empty: this one
 }
 
 // Start is a request to make now.

@@ -1,0 +1,57 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// Settle notes that another host has told the consumer a revision. What is owed up to it is settled, be it waiting,
+// parked or in flight; what is in flight then changes nothing more when it comes back. cleared says that the alarm
+// ended with that revision; then the pair ends.
+func (m *Machine) Settle(alarmID string, r correlate.Revision, cleared bool, now time.Time) Effects {
+	var eff Effects
+	e := m.pairs[alarmID]
+	if e == nil || e.over || r.Compare(e.Told) <= 0 {
+		return eff
+	}
+	e.Told = r
+	if e.owed.Alarm != nil && e.Owed.Compare(r) <= 0 {
+		cleared = cleared || !e.owed.Alarm.Standing()
+		m.drop(e)
+		if e.Parked {
+			m.unpark(e)
+		}
+		e.Attempts, e.Next, e.Backoff, e.LastError, e.By = 0, time.Time{}, false, "", ""
+		m.settle(e)
+		m.succeeded(now) // not from here, but the consumer is there
+	}
+	if !cleared || e.owed.Alarm != nil {
+		eff.Save = append(eff.Save, e.Record)
+		return eff
+	}
+	eff.Remove = append(eff.Remove, alarmID)
+	if e.flying {
+		e.over = true
+	} else {
+		delete(m.pairs, alarmID)
+	}
+	return eff
+}
+
+// late is the Result of a request whose revision was told by another host meanwhile.
+func (m *Machine) late(e *entry, o Outcome, now time.Time) Effects {
+	var eff Effects
+	switch o.Verdict {
+	case Settled:
+		m.succeeded(now)
+	case Pause:
+		eff.Paused = !m.paused
+		m.paused = true
+	case Retry, Park:
+	}
+	if e.over {
+		delete(m.pairs, e.AlarmID)
+	}
+	return eff
+}
