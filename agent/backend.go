@@ -65,6 +65,9 @@ func (a *Agent) Changes(after uint64) ([]api.SeqChange, <-chan struct{}, bool) {
 	return a.loop.feed.after(after)
 }
 
+// Cluster implements api.Backend.
+func (a *Agent) Cluster() api.Cluster { return nil }
+
 // Notify implements api.Backend.
 func (a *Agent) Notify() notify.Service { return a.notifier }
 

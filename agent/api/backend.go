@@ -15,17 +15,20 @@ type Backend interface {
 	// Query runs f on the goroutine that owns the engine. f must be quick and keep no reference to what may change;
 	// what the engine hands out is immutable and may be kept.
 	Query(ctx context.Context, f func(*correlate.Engine)) error
-	// Ack notes that somebody knows of a standing alarm and returns it as it is then. An error that is
+	// Ack notes that somebody knows of a standing alarm, of this host or of another one, and returns it as it is then: of
+	// another host's, as it will be when that host has heard. An error that is
 	// correlate.ErrNoAlarm says that no such alarm stands.
 	Ack(ctx context.Context, id, by, comment string) (*correlate.Alarm, error)
-	// History holds recently cleared alarms, newest last, bounded.
+	// History holds recently cleared alarms of all hosts, newest last, bounded.
 	History() []*correlate.Alarm
 	// Events holds at most limit of the recent events, newest last.
 	Events(limit int) []correlate.Event
-	// Changes returns what came after the change numbered after, oldest first (zero: all that is still held), and a
+	// Changes are those of all hosts. It returns what came after the change numbered after, oldest first (zero: all that is still held), and a
 	// channel that is closed when there is more. When some of it is no longer held, or after was never given out in
 	// this run, lost is true and changes is all that is held.
 	Changes(after uint64) (changes []SeqChange, next <-chan struct{}, lost bool)
+	// Cluster is the other hosts; nil when this one is alone.
+	Cluster() Cluster
 	// Notify is the part that tells consumers.
 	Notify() notify.Service
 	// Ready is nil when every source has stated its first truth or is known to be absent or blind; else it says which

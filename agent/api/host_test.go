@@ -41,7 +41,8 @@ type host struct {
 	history  []*correlate.Alarm
 	events   []correlate.Event
 	notReady error
-	stuck    bool // the loop hangs
+	cluster  *neighbours // nil: alone
+	stuck    bool        // the loop hangs
 }
 
 // newHost runs a host with a bridge on one uplink, and a domain behind it.
@@ -200,6 +201,13 @@ func (h *host) Changes(after uint64) ([]SeqChange, <-chan struct{}, bool) {
 		return slices.Clone(h.changes[h.oldest:]), h.next, true
 	}
 	return slices.Clone(h.changes[after:]), h.next, false
+}
+
+func (h *host) Cluster() Cluster {
+	if h.cluster == nil {
+		return nil // and not an interface that holds a nil
+	}
+	return h.cluster
 }
 
 func (h *host) Notify() notify.Service { return h.notifier }
