@@ -60,7 +60,7 @@ var meanings = []meaning{
 	{libvirt.DomainRunning, anyReason, "running", "started, resumed", classRunning, "", ""},
 	{libvirt.DomainBlocked, anyReason, "blocked", "", classRunning, "", ""},
 
-	{libvirt.DomainPaused, int32(libvirt.DomainPausedUser), "paused (user)", "suspended: paused", classOrderly, "", ""},
+	{libvirt.DomainPaused, int32(libvirt.DomainPausedUser), "paused (user)", "", classOrderly, "", ""},
 	{libvirt.DomainPaused, int32(libvirt.DomainPausedMigration), "paused (migration)", "suspended: migrated", classHeld, "", ""},
 	{libvirt.DomainPaused, int32(libvirt.DomainPausedSave), "paused (save)", "", classHeld, "", ""},
 	{libvirt.DomainPaused, int32(libvirt.DomainPausedDump), "paused (dump)", "", classHeld, "", ""},
@@ -74,7 +74,7 @@ var meanings = []meaning{
 	{libvirt.DomainPaused, int32(libvirt.DomainPausedPostcopy), "paused (post-copy)", "suspended: post-copy", classHeld, "", ""},
 	{libvirt.DomainPaused, int32(libvirt.DomainPausedPostcopyFailed), "paused (post-copy failed)", "suspended: post-copy failed", classFault, correlate.CondStopped, "paused because its post-copy migration failed"},
 	{libvirt.DomainPaused, int32(libvirt.DomainPausedAPIError), "paused (api error)", "suspended: api error", classFault, correlate.CondStopped, "left paused because an operation on it failed"},
-	{libvirt.DomainPaused, anyReason, "paused (unknown)", "", classHeld, "", ""},
+	{libvirt.DomainPaused, anyReason, "paused (unknown)", "suspended: paused", classHeld, "", ""},
 
 	{libvirt.DomainShutdown, anyReason, "in shutdown", "shutdown", classHeld, "", ""},
 
@@ -135,8 +135,6 @@ func stateOf(event libvirt.DomainEventType, detail int32, ran bool) (state libvi
 		return libvirt.DomainRunning, 0, true
 	case libvirt.DomainEventSuspended:
 		switch libvirt.DomainEventSuspendedDetailType(detail) {
-		case libvirt.DomainEventSuspendedPaused:
-			return libvirt.DomainPaused, int32(libvirt.DomainPausedUser), true
 		case libvirt.DomainEventSuspendedMigrated:
 			return libvirt.DomainPaused, int32(libvirt.DomainPausedMigration), true
 		case libvirt.DomainEventSuspendedIoerror:
@@ -151,7 +149,9 @@ func stateOf(event libvirt.DomainEventType, detail int32, ran bool) (state libvi
 			return libvirt.DomainPaused, int32(libvirt.DomainPausedPostcopy), true
 		case libvirt.DomainEventSuspendedPostcopyFailed:
 			return libvirt.DomainPaused, int32(libvirt.DomainPausedPostcopyFailed), true
-		case libvirt.DomainEventSuspendedRestored:
+		case libvirt.DomainEventSuspendedPaused, libvirt.DomainEventSuspendedRestored:
+			// "paused" is the detail of every reason that has none of its own (qemuDomainPausedReasonToSuspendedEvent):
+			// the user's wish, a dump, a panicked guest that qemu halts. The state, which is read now, says which.
 		}
 		return libvirt.DomainPaused, int32(libvirt.DomainPausedUnknown), true
 	case libvirt.DomainEventStopped:

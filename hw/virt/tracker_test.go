@@ -142,6 +142,43 @@ func TestEachStopIsJudgedByTheTableWhetherTheEventIsSeenOrTheStateFound(t *testi
 	}
 }
 
+// Qemu halts a guest that panicked, and libvirt 9.0 tells that as a pause of its own, before or after the panic, as its
+// threads happen to run.
+func TestAPauseThatLibvirtTellsBesideAPanicChangesNothing(t *testing.T) {
+	paused := func(s *story) { s.lifecycle(libvirt.DomainEventSuspended, int(libvirt.DomainEventSuspendedPaused)) }
+	panicked := func(s *story) { s.lifecycle(libvirt.DomainEventCrashed, int(libvirt.DomainEventCrashedPanicked)) }
+	for name, events := range map[string][]func(*story){
+		"before": {paused, panicked},
+		"after":  {panicked, paused},
+	} {
+		s := newStory(t)
+		s.list(true, true, libvirt.DomainRunning, 1)
+		for _, happens := range events {
+			happens(s)
+			if s.inactive() {
+				t.Errorf("%s: inactive, though nobody wanted the pause", name)
+			}
+		}
+		s.expect("paused "+name+" the panic", correlate.CondGuestPanic)
+		s.lifecycle(libvirt.DomainEventStopped, int(libvirt.DomainEventStoppedCrashed))
+		s.expect("paused "+name+" the panic, then ended", correlate.CondGuestPanic)
+	}
+}
+
+func TestAPauseByTheOwnerCountsOnceTheStateSaysSo(t *testing.T) {
+	s := newStory(t)
+	s.list(true, true, libvirt.DomainRunning, 1)
+	s.lifecycle(libvirt.DomainEventSuspended, int(libvirt.DomainEventSuspendedPaused))
+	if len(s.track.wants) != 1 {
+		t.Fatalf("wants %v, want the domain read", s.track.wants)
+	}
+	s.list(false, true, libvirt.DomainPaused, int(libvirt.DomainPausedUser))
+	s.expect("paused by its owner", "")
+	if !s.inactive() {
+		t.Error("active though its owner paused it")
+	}
+}
+
 func TestAProcessThatIsSignalledFromTheHostIsAFault(t *testing.T) {
 	s := newStory(t)
 	s.list(true, true, libvirt.DomainRunning, 1)
