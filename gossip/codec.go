@@ -174,6 +174,17 @@ func appendRecord(b []byte, r *Record) []byte {
 	return append(b, r.Payload...)
 }
 
+// recordLen is the length of what appendRecord appends.
+func recordLen(r *Record) int {
+	n := 2 + stringLen(r.Space) + stringLen(r.ID) + uvarintLen(r.Version.A) + uvarintLen(r.Version.B) + len(r.Payload)
+	if r.Version.Node != r.Space {
+		n += stringLen(r.Version.Node)
+	}
+	return n
+}
+
+func stringLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }
+
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }

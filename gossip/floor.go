@@ -29,6 +29,8 @@ type pendingFloor struct {
 // living. Changed is to be passed on. Call it about once a second.
 func (r *Replica) Tick(now time.Time) Result {
 	var res Result
+	r.stepped(now)
+	r.heal(now, &res)
 	if f := r.floor; f.version != (Version{}) && !now.Before(f.due) {
 		r.floor = pendingFloor{}
 		rec := Record{Key: Key{r.self, KindFloor, ""}, Version: f.version}
@@ -40,9 +42,9 @@ func (r *Replica) Tick(now time.Time) Result {
 		s.tombstones >= compactAt && s.tombstones > len(s.records)-s.tombstones {
 		r.restate(now, &res)
 	}
-	if now.Sub(r.swept) >= sweepEvery || now.Before(r.swept) {
+	if now.Sub(r.swept) >= sweepEvery {
 		r.swept = now
-		r.sweep(now, &res)
+		r.sweep(now)
 	}
 	return res
 }
@@ -58,7 +60,8 @@ func (r *Replica) Restated(now time.Time) {
 }
 
 // SetTerm takes a higher term: what this life has written and not deleted is written again under it, and returned to be
-// passed on. It fails on an odd term, and on one that is not above the present one.
+// passed on. It fails on an odd term, and on one that is not above the present one. One that is not above SeenTerm is taken,
+// and OwnTerm says so: take a higher one.
 func (r *Replica) SetTerm(now time.Time, term uint64) (Result, error) {
 	var res Result
 	switch {
@@ -71,10 +74,19 @@ func (r *Replica) SetTerm(now time.Time, term uint64) (Result, error) {
 	r.term, r.counter = term, 0
 	if old.A != 0 {
 		r.rewrite(now, old, Version{A: term}, &res)
+	} else if s := r.spaces[r.self]; s != nil {
+		for _, e := range sorted(s) {
+			if e.Version.A >= term { // not of this life, though it would look so
+				r.purge(s, e, &res)
+			}
+		}
 	}
 	if r.restated {
 		r.restated = false
 		r.Restated(now)
+	}
+	if r.seenTerm >= term {
+		res.OwnTerm = r.seenTerm
 	}
 	return res, nil
 }
@@ -136,7 +148,8 @@ func (r *Replica) void(s *space, rec *Record) bool {
 }
 
 // Forget removes a host with all its records, everywhere and for good: they are not taken again, unless the host comes back
-// under a higher term than any that is known. For oneself it fails.
+// under a higher term than any that is known. A host of which nothing is known here can be forgotten: others may know it. For
+// oneself it fails.
 func (r *Replica) Forget(now time.Time, name string) (Result, error) {
 	var res Result
 	if name == r.self {
@@ -145,14 +158,11 @@ func (r *Replica) Forget(now time.Time, name string) (Result, error) {
 	if name == Shared || len(name) > maxSpace {
 		return res, fmt.Errorf("forget host %q: no such host", name)
 	}
-	s := r.spaces[name]
-	if s == nil {
-		delete(r.peers, name)
-		return res, nil
-	}
-	var term uint64
-	for _, e := range s.records {
-		term = max(term, e.Version.A)
+	term := r.forgotten[name]
+	if s := r.spaces[name]; s != nil {
+		for _, e := range s.records {
+			term = max(term, e.Version.A)
+		}
 	}
 	term += term % 2 // its speakers' words go too
 	rec := Record{Key: Key{Shared, KindForget, forgetID(term, name)}, Deleted: true}
@@ -177,18 +187,20 @@ func parseForget(id string) (term uint64, name string, ok bool) {
 
 func (r *Replica) applyForget(rec *Record, res *Result) {
 	term, name, _ := parseForget(rec.ID)
+	if name != r.self {
+		delete(r.peers, name)
+	}
 	if term <= r.forgotten[name] {
 		return
 	}
 	if name == r.self {
 		// We live. Under a higher term we are heard again.
 		r.seenTerm = max(r.seenTerm, term)
-		if term >= r.term {
+		if r.term != 0 && term >= r.term {
 			res.OwnTerm = max(res.OwnTerm, term)
 		}
 	}
 	r.forgotten[name] = term
-	delete(r.peers, name)
 	s := r.spaces[name]
 	if s == nil {
 		return
@@ -200,22 +212,19 @@ func (r *Replica) applyForget(rec *Record, res *Result) {
 	}
 }
 
-// sweep ends the tombstones of the shared space that are too old.
-func (r *Replica) sweep(now time.Time, res *Result) {
+// sweep ends the tombstones of the shared space that are too old, and with them what they have forgotten.
+func (r *Replica) sweep(now time.Time) {
+	clear(r.forgotten)
 	s := r.spaces[Shared]
-	if s == nil {
+	if s == nil || s.tombstones == 0 {
 		return
 	}
-	for _, e := range sorted(s) {
-		if !e.Deleted || !expired(now, e.Version) {
-			continue
-		}
-		r.purge(s, e, res)
-	}
-	clear(r.forgotten)
-	for k := range s.records {
-		if k.kind == KindForget {
-			term, name, _ := parseForget(k.id)
+	for _, e := range s.records {
+		if e.Deleted && expired(now, e.Version) {
+			r.drop(s, e)
+			r.stats.purged++
+		} else if e.Kind == KindForget {
+			term, name, _ := parseForget(e.ID)
 			r.forgotten[name] = max(r.forgotten[name], term)
 		}
 	}

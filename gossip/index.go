@@ -84,6 +84,22 @@ func (x *index) find(key uint64) *entry {
 	return nil
 }
 
+// last is the entry with the highest hash of its key among those that match; nil when none does.
+func (x *index) last(match func(*entry) bool) *entry {
+	for b := bucketCount - 1; b >= 0; b-- {
+		var last *entry
+		for _, e := range x.buckets[b] {
+			if (last == nil || e.key > last.key) && match(e) {
+				last = e
+			}
+		}
+		if last != nil {
+			return last
+		}
+	}
+	return nil
+}
+
 func keyHash(k Key) uint64 {
 	b := make([]byte, 0, 64)
 	b = append(b, byte(k.Kind))

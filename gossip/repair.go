@@ -16,6 +16,10 @@ const (
 	listBytes   = 512 << 10
 	answerBytes = 1 << 20
 	wantKeys    = 8192
+
+	// What one peer may be told a second, and at once when it was quiet before: all that 30 000 domains are.
+	peerRate  = 4 << 20
+	peerBurst = 16 << 20
 )
 
 // Digest is the message with which an exchange begins, for one random peer.
@@ -26,7 +30,7 @@ func (r *Replica) Digest(now time.Time) []byte {
 // Root is the hash over all records: equal in replicas that hold the same.
 func (r *Replica) Root() [2]uint64 { return r.index.root }
 
-// Handle takes one message of a peer. The message must not be changed afterwards while the result is in use. An error names
+// Handle takes one message of a peer, which is not this host. The message must not be changed afterwards while the result is in use. An error names
 // what could not be read; nothing was changed then, and it is counted under the sender's name.
 func (r *Replica) Handle(now time.Time, from string, message []byte) (Result, error) {
 	m, err := decode(message)
@@ -36,12 +40,21 @@ func (r *Replica) Handle(now time.Time, from string, message []byte) (Result, er
 	}
 	r.Heard(now, from)
 	var res Result
+	p := r.peer(from)
+	if p == nil {
+		p = &r.crowd
+	}
+	if MessageType(message[1]) != TypeRecords && !p.maySpend(now) {
+		r.countRejection(now, from, Excess)
+		return res, nil
+	}
 	switch m := m.(type) {
 	case recordsMessage:
 		res = r.Merge(now, m.records)
 		res.Repair = m.repair
 	case digestMessage:
-		r.handleDigest(now, from, m, &res)
+		r.measure(p, now, m.clock)
+		r.handleDigest(m, &res)
 	case groupsMessage:
 		r.handleGroups(m, &res)
 	case bucketsMessage:
@@ -51,13 +64,24 @@ func (r *Replica) Handle(now time.Time, from string, message []byte) (Result, er
 	case wantMessage:
 		r.handleWant(m, &res)
 	}
+	for _, reply := range res.Replies {
+		p.allowance -= len(reply)
+	}
 	return res, nil
 }
 
-func (r *Replica) handleDigest(now time.Time, from string, m digestMessage, res *Result) {
-	if p := r.peer(from); p != nil {
-		p.offset, p.clock = time.Duration(int64(m.clock)-now.UnixNano()), true
+// maySpend says whether a peer may be told anything now.
+func (p *peerState) maySpend(now time.Time) bool {
+	if p.refilled.IsZero() || now.Before(p.refilled) { // new, or our clock was set
+		p.allowance, p.refilled = peerBurst, now
 	}
+	if more := int(min(now.Sub(p.refilled), time.Minute).Seconds() * peerRate); more > 0 {
+		p.allowance, p.refilled = min(p.allowance+more, peerBurst), now
+	}
+	return p.allowance > 0
+}
+
+func (r *Replica) handleDigest(m digestMessage, res *Result) {
 	if m.root == r.index.root {
 		res.InSync = true
 		return
@@ -96,7 +120,7 @@ func (r *Replica) handleBuckets(m bucketsMessage, res *Result) {
 		return
 	}
 	r.turn++
-	start := int(r.turn*7) % len(differ)
+	start := int(r.turn * 7 % uint32(len(differ)))
 	var list listMessage
 	size, total := 0, 0
 	flush := func() {
@@ -176,7 +200,7 @@ func (r *Replica) answer(entries []*entry, res *Result) {
 	var records, last []Record
 	size := 0
 	for _, e := range entries {
-		bytes := len(e.Payload) + len(e.Space) + len(e.ID) + len(e.Version.Node) + 24
+		bytes := recordLen(&e.Record)
 		if size > 0 && size+bytes > answerBytes {
 			break
 		}

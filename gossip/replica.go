@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -22,22 +21,6 @@ const (
 
 // maxTerm leaves every host a higher term.
 const maxTerm = 1 << 62
-
-// Limits bound what others can make us hold. The zero value means the defaults.
-type Limits struct {
-	Records int // of a space, deleted ones included; 16384; of our own half of that, so that a peer never has to refuse us
-	Shared  int // of the shared space; 65536
-	Bytes   int // of the payloads of a space; 32 MiB
-	Spaces  int // 4096
-}
-
-func (l Limits) withDefaults() Limits {
-	l.Records = max(cmp.Or(l.Records, 16384), 4)
-	l.Shared = cmp.Or(l.Shared, 65536)
-	l.Bytes = cmp.Or(l.Bytes, 32<<20)
-	l.Spaces = cmp.Or(l.Spaces, 4096)
-	return l
-}
 
 // Config is what a replica must know of its host.
 type Config struct {
@@ -70,14 +53,18 @@ type Replica struct {
 
 	spaces    map[string]*space
 	index     index
+	bytes     int    // of all payloads
 	clock     uint64 // the highest version of a shared record, or of a write of ours
 	forgotten map[string]uint64
 	peers     map[string]*peerState
+	crowd     peerState // all those that found no place in peers
 
 	floor    pendingFloor
 	restated bool
 	swept    time.Time
-	turn     uint32 // where the next repair begins, so that what cannot be repaired starves nothing else
+	ticked   time.Time
+	behind   time.Duration // our clock, as most of the peers see it; see measure
+	turn     uint32        // where the next repair begins, so that what cannot be repaired starves nothing else
 
 	stats stats
 }
@@ -187,12 +174,28 @@ func (r *Replica) write(now time.Time, key Key, payload []byte, deleted bool) (R
 	if err := checkSize(&rec); err != nil {
 		return Record{}, false, err
 	}
-	if s := r.spaces[r.self]; cur == nil && s != nil && len(s.records) >= r.limits.Records/2 {
-		return Record{}, false, fmt.Errorf("%d records of this host: %w", len(s.records), ErrFull)
+	if n := r.written(); (cur == nil || cur.Version.A != r.term) && n >= r.limits.Records/2 {
+		return Record{}, false, fmt.Errorf("%d records of this host: %w", n, ErrFull)
 	}
 	r.counter++
 	r.put(now, rec, cur)
 	return rec, true, nil
+}
+
+// written is how many records of our space are of this term, when they may be too many: what former lives have left is
+// still there until the floor, and does not count.
+func (r *Replica) written() int {
+	s := r.spaces[r.self]
+	if s == nil || len(s.records) < r.limits.Records/2 {
+		return 0
+	}
+	n := 0
+	for _, e := range s.records {
+		if e.Version.A == r.term {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *Replica) writeShared(now time.Time, key Key, payload []byte, deleted bool) (Record, bool, error) {
@@ -215,8 +218,9 @@ func (r *Replica) stamp(now time.Time, rec Record, cur *entry) (Record, bool, er
 	if err := checkSize(&rec); err != nil {
 		return Record{}, false, err
 	}
-	if s := r.spaces[Shared]; cur == nil && s != nil && len(s.records) >= r.limits.Shared {
-		return Record{}, false, fmt.Errorf("%d shared records: %w", len(s.records), ErrFull)
+	if s := r.spaces[Shared]; cur == nil && s != nil && len(s.records) >= r.limits.Shared &&
+		(s.writers[r.self].records+1)*len(s.writers) > r.limits.Shared {
+		return Record{}, false, fmt.Errorf("%d shared records, %d of them written by this host: %w", len(s.records), s.writers[r.self].records, ErrFull)
 	}
 	r.clock = rec.Version.A
 	r.put(now, rec, cur)
@@ -235,7 +239,7 @@ func checkSize(rec *Record) error {
 	if len(rec.ID) > maxID {
 		return fmt.Errorf("id of %d bytes, at most %d are allowed", len(rec.ID), maxID)
 	}
-	if n := len(appendRecord(nil, rec)); n > MaxRecord {
+	if n := recordLen(rec); n > MaxRecord {
 		return fmt.Errorf("record of %d bytes, at most %d are allowed", n, MaxRecord)
 	}
 	return nil
@@ -274,7 +278,7 @@ func (r *Replica) merge(now time.Time, rec Record, res *Result) {
 			if order < 0 {
 				return
 			}
-		case order < 0:
+		case order < 0 && !(rec.Space == Shared && r.ahead(now, cur.Version)): // one that can't be is worth nothing, see heal
 			r.stats.stale++
 			return
 		}
@@ -322,13 +326,13 @@ func (r *Replica) judge(now time.Time, rec *Record) Reason {
 	case rec.Kind == 0, shared != (rec.Space == Shared), rec.Deleted && len(rec.Payload) > 0,
 		len(rec.Space) > maxSpace, len(rec.ID) > maxID, len(v.Node) > maxSpace:
 		return Malformed
-	case len(rec.Payload) > MaxRecord:
+	case recordLen(rec) > MaxRecord:
 		return TooBig
 	case shared:
 		switch {
 		case v.A == 0 || v.B != 0:
 			return Malformed
-		case v.A > nanos(now.Add(MaxAhead)):
+		case r.ahead(now, v):
 			return Ahead
 		case rec.Deleted && expired(now, v):
 			return Expired
@@ -370,52 +374,4 @@ func cloned(rec *Record) Record {
 	c := *rec
 	c.Payload = bytes.Clone(rec.Payload)
 	return c
-}
-
-// room makes room for a record, and says whether there is. Of a host that writes more keys than it may those with the lowest
-// hashes are kept: the same ones at every replica whatever the order of arrival, so that a flood does not keep them
-// repairing each other for ever. Shared records are not displaced: whoever comes first stays.
-func (r *Replica) room(now time.Time, rec *Record, cur *entry, res *Result) bool {
-	s := r.spaces[rec.Space]
-	if s == nil {
-		if len(r.spaces) >= r.limits.Spaces {
-			r.reject(now, rec, Full, res)
-			return false
-		}
-		return true
-	}
-	grown := len(rec.Payload)
-	if cur != nil {
-		grown -= len(cur.Payload)
-	}
-	shared := rec.Space == Shared
-	switch {
-	case grown > 0 && s.bytes+grown > r.limits.Bytes,
-		cur == nil && shared && len(s.records) >= r.limits.Shared:
-		r.reject(now, rec, Full, res)
-		return false
-	case cur == nil && !shared && len(s.records) >= r.limits.Records:
-		last := s.last()
-		if rec.Kind != KindFloor && keyHash(rec.Key) >= last.key {
-			r.reject(now, rec, Full, res)
-			return false
-		}
-		displaced := last.Record
-		r.drop(s, last)
-		r.spaces[s.name] = s // even if that was all of it
-		r.reject(now, &displaced, Full, res)
-		if !displaced.Deleted {
-			res.Purged = append(res.Purged, displaced)
-		}
-	}
-	return true
-}
-
-// nanos is a time as a version; before 1970 it is zero.
-func nanos(t time.Time) uint64 {
-	return uint64(max(t.UnixNano(), 0))
-}
-
-func expired(now time.Time, v Version) bool {
-	return v.A+uint64(TombstoneLife) < nanos(now)
 }

@@ -13,9 +13,9 @@ type space struct {
 	records    map[localKey]*entry
 	floor      Version
 	tombstones int
-	bytes      int
+	bytes      int              // of payloads
+	writers    map[string]share // by the node of the version
 	changed    time.Time
-	highest    *entry // see last; nil when not known
 }
 
 type localKey struct {
@@ -99,7 +99,7 @@ func (r *Replica) lookup(key Key) *entry {
 func (r *Replica) put(now time.Time, rec Record, cur *entry) {
 	s := r.spaces[rec.Space]
 	if s == nil {
-		s = &space{name: rec.Space, records: map[localKey]*entry{}}
+		s = &space{name: rec.Space, records: map[localKey]*entry{}, writers: map[string]share{}}
 		r.spaces[rec.Space] = s
 	}
 	rec.Space = s.name // one string for all
@@ -111,23 +111,17 @@ func (r *Replica) put(now time.Time, rec Record, cur *entry) {
 		cur = &entry{Record: Record{Key: rec.Key}}
 		s.records[localKey{rec.Kind, rec.ID}] = cur
 		r.index.add(cur, keyHash(rec.Key))
-		if s.highest != nil && cur.key > s.highest.key && cur.Kind != KindFloor {
-			s.highest = cur
-		}
 	} else {
-		s.uncount(cur)
+		r.count(s, cur, -1)
 		rec.Key = cur.Key
 	}
 	cur.Record = rec
-	s.count(cur)
+	r.count(s, cur, +1)
 	r.index.sum(cur)
 }
 
 func (r *Replica) drop(s *space, e *entry) {
-	s.uncount(e)
-	if s.highest == e {
-		s.highest = nil
-	}
+	r.count(s, e, -1)
 	r.index.remove(e)
 	delete(s.records, localKey{e.Kind, e.ID})
 	if len(s.records) == 0 {
@@ -135,18 +129,22 @@ func (r *Replica) drop(s *space, e *entry) {
 	}
 }
 
-func (s *space) count(e *entry) {
-	s.bytes += len(e.Payload)
+// count takes an entry into the sums, or out of them.
+func (r *Replica) count(s *space, e *entry, sign int) {
+	size := sign * len(e.Payload)
+	r.bytes += size
+	s.bytes += size
 	if e.Deleted {
-		s.tombstones++
+		s.tombstones += sign
 	}
-}
-
-func (s *space) uncount(e *entry) {
-	s.bytes -= len(e.Payload)
-	if e.Deleted {
-		s.tombstones--
+	has := s.writers[e.Version.Node]
+	has.records += sign
+	has.bytes += size
+	if has.records == 0 {
+		delete(s.writers, e.Version.Node)
+		return
 	}
+	s.writers[e.Version.Node] = has
 }
 
 func recordOf(e *entry) Record {
@@ -154,16 +152,4 @@ func recordOf(e *entry) Record {
 		return Record{}
 	}
 	return e.Record
-}
-
-// last is the entry with the highest hash of its key; the floor is never it. The search is done once for each displacement.
-func (s *space) last() *entry {
-	if s.highest == nil {
-		for _, e := range s.records {
-			if e.Kind != KindFloor && (s.highest == nil || e.key > s.highest.key) {
-				s.highest = e
-			}
-		}
-	}
-	return s.highest
 }

@@ -21,9 +21,10 @@ const (
 	Full                            // the space holds as much as it may
 	Contradiction                   // two different records of one version; the greater content was kept
 	Undecodable                     // a message that could not be read
+	Excess                          // a message that asks for more than a peer may be told
 )
 
-var reasonNames = [...]string{"", "malformed", "too-big", "foreign", "ahead-of-clock", "expired", "full", "contradiction", "undecodable"}
+var reasonNames = [...]string{"", "malformed", "too-big", "foreign", "ahead-of-clock", "expired", "full", "contradiction", "undecodable", "excess"}
 
 func (r Reason) String() string {
 	if int(r) < len(reasonNames) && r > 0 {
@@ -86,6 +87,9 @@ type peerState struct {
 	heard  time.Time
 	offset time.Duration
 	clock  bool // offset is known
+
+	allowance int // bytes of replies, see spend
+	refilled  time.Time
 }
 
 func (r *Replica) reject(now time.Time, rec *Record, reason Reason, res *Result) {
@@ -149,21 +153,6 @@ func (r *Replica) peer(host string) *peerState {
 		r.peers[strings.Clone(host)] = p
 	}
 	return p
-}
-
-// aheadOfPeers is the median of how far we are ahead of those peers whose clock we know; zero without any.
-func (r *Replica) aheadOfPeers() time.Duration {
-	var offsets []time.Duration
-	for _, p := range r.peers {
-		if p.clock {
-			offsets = append(offsets, -p.offset)
-		}
-	}
-	if len(offsets) == 0 {
-		return 0
-	}
-	slices.Sort(offsets)
-	return offsets[(len(offsets)-1)/2]
 }
 
 // Status is the present state. It costs the number of spaces.

@@ -1,0 +1,131 @@
+package gossip
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// How a replica lives with clocks that are wrong, its own included. The versions of shared records are times, so one from
+// the future would win over everything until then. It is refused (Ahead), and nobody writes one: a host that is ahead of its
+// peers is told so (ErrClock). What was written before any peer was known is written again once the clock is right (heal).
+
+// offsets are how far the clocks of the peers were ahead of ours when they last said, in order.
+func (r *Replica) offsets() []time.Duration {
+	var all []time.Duration
+	for _, p := range r.peers {
+		if p.clock {
+			all = append(all, p.offset)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// aheadOfPeers is how far we are ahead of the peers whose clocks we know: the median, of an even number the lower of two.
+func (r *Replica) aheadOfPeers() time.Duration {
+	all := r.offsets()
+	if len(all) == 0 {
+		return 0
+	}
+	return -all[len(all)/2]
+}
+
+// measure takes a peer's clock. A host whose own clock is behind that of most, as one that boots without a battery is,
+// believes the others: or no subscription would be known there.
+func (r *Replica) measure(p *peerState, now time.Time, clock uint64) {
+	p.offset, p.clock = time.Duration(int64(min(clock, maxTerm))-now.UnixNano()), true
+	all := r.offsets()
+	// The median of all and ourselves; of an even number the lower. So of two hosts neither believes the other.
+	all = append(all, 0)
+	slices.Sort(all)
+	r.behind = max(all[(len(all)-1)/2], 0)
+}
+
+// epoch is before the first version of this format was ever written: a clock that says less has not been set since the
+// host was switched on.
+var epoch = time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
+
+// ahead says that a shared record can't have been written yet. A clock that is not set can't judge.
+func (r *Replica) ahead(now time.Time, v Version) bool {
+	return v.A > nanos(now.Add(r.behind+MaxAhead)) && !now.Before(epoch)
+}
+
+// stepped notices that our clock was set since the last Tick (or that we slept): what we measured by it is void.
+func (r *Replica) stepped(now time.Time) {
+	step := now.Sub(r.ticked)
+	first := r.ticked.IsZero()
+	r.ticked = now
+	if first || step > -MaxAhead/2 && step < MaxAhead {
+		return
+	}
+	r.behind = 0
+	for _, p := range r.peers {
+		p.clock = false
+		p.heard = earlier(p.heard, now)
+	}
+	for _, s := range r.spaces {
+		s.changed = earlier(s.changed, now)
+	}
+	r.floor.due = earlier(r.floor.due, now.Add(FloorDelay))
+	r.swept = earlier(r.swept, now)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// heal writes again, under the present time, what we wrote when our clock was ahead: the peers refuse it, and would refuse
+// all that we write after it. Only the peers' clocks can tell that it was ours that was wrong, and not that it is now.
+func (r *Replica) heal(now time.Time, res *Result) {
+	all := r.offsets()
+	s := r.spaces[Shared]
+	if r.clock <= nanos(now.Add(MaxAhead)) || s == nil || len(all) == 0 || now.Before(epoch) {
+		return
+	}
+	limit := nanos(now.Add(max(all[len(all)/2], 0) + MaxAhead))
+	r.clock = 0
+	var again []*entry
+	for _, e := range s.records {
+		switch {
+		case e.Version.A <= limit:
+			r.clock = max(r.clock, e.Version.A)
+		case e.Version.Node == r.self:
+			again = append(again, e)
+		}
+	}
+	slices.SortFunc(again, func(a, b *entry) int { return cmp.Or(a.Version.Compare(b.Version), cmp.Compare(a.key, b.key)) })
+	for _, e := range again {
+		r.clock = max(nanos(now), r.clock+1)
+		rec := e.Record
+		rec.Version.A = r.clock
+		r.put(now, rec, e)
+		res.Changed = append(res.Changed, e.Record)
+	}
+}
+
+// Restore takes what this host has kept on disk, as Merge does, but for shared records that were saved more than TombstoneLife
+// ago: what was deleted meanwhile would come back.
+func (r *Replica) Restore(now, saved time.Time, records []Record) Result {
+	var res Result
+	for _, rec := range records {
+		if rec.Space == Shared && now.Sub(saved) > TombstoneLife {
+			r.stats.stale++
+			continue
+		}
+		r.merge(now, rec, &res)
+	}
+	return res
+}
+
+// nanos is a time as a version; before 1970 it is zero.
+func nanos(t time.Time) uint64 {
+	return uint64(max(t.UnixNano(), 0))
+}
+
+func expired(now time.Time, v Version) bool {
+	return v.A+uint64(TombstoneLife) < nanos(now)
+}
