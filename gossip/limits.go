@@ -74,7 +74,11 @@ func (s *space) cost() int { return s.bytes + len(s.records)*recordCost }
 
 // displace makes room for one more key in a space, and says whether there is.
 func (r *Replica) displace(now time.Time, s *space, rec *Record, res *Result) bool {
-	for limit := r.limits.records(s.name); len(s.records) >= limit; {
+	limit := r.limits.records(s.name)
+	if s.records[localKey{kind: KindFloor}] != nil {
+		limit++ // it has a place of its own
+	}
+	for len(s.records) >= limit {
 		if s.name == r.self { // what we say now is not to go for what we said once
 			return false
 		}
