@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -193,7 +195,7 @@ func (r *Replicator) update(do func(time.Time, *Writer) error) error {
 	w := Writer{now: now, replica: r.replica}
 	err := do(now, &w)
 	w.replica = nil
-	r.push(w.res.Changed)
+	r.push(w.push)
 	r.tell(w.res)
 	if w.term != 0 {
 		r.peer.SetTerm(w.term)
@@ -206,9 +208,7 @@ func (r *Replicator) tell(res Result) {
 	for _, rec := range res.Changed {
 		if rec.Kind == KindForget {
 			if _, name, ok := parseForget(rec.ID); ok {
-				if _, member := r.peer.members.get(name); !member {
-					r.peer.roster.forget(name)
-				}
+				r.forgetHost(name, time.Unix(0, int64(rec.Version.A)))
 			}
 		}
 	}
@@ -219,6 +219,19 @@ func (r *Replicator) tell(res Result) {
 	defer r.mu.Unlock()
 	for w := range r.watchers {
 		w.add(res)
+	}
+}
+
+// forgetHost takes a host off the roster unless it was there after it was forgotten: the word travels for thirty days, and
+// reaches each agent that starts anew.
+func (r *Replicator) forgetHost(name string, at time.Time) {
+	if _, member := r.peer.members.get(name); member {
+		return
+	}
+	for _, h := range r.peer.roster.list() {
+		if h.Node == name && !h.Last.After(at) {
+			r.peer.roster.forget(name)
+		}
 	}
 }
 
@@ -268,17 +281,17 @@ func (r *Replicator) Forget(ctx context.Context, host string) error {
 	if _, member := r.peer.members.get(host); member {
 		return fmt.Errorf("forget %s: it is a member; stop its agent first", host)
 	}
-	known := r.peer.roster.forget(host)
+	known := slices.ContainsFunc(r.peer.roster.list(), func(h Host) bool { return h.Node == host })
 	return r.Update(ctx, func(now time.Time, w *Writer) error {
-		res, err := w.replica.Forget(now, host)
-		if err != nil {
-			return err
-		}
-		w.join(res)
-		if !known && len(res.Changed) == 0 {
+		if !known && !slices.Contains(w.replica.Spaces(), host) {
 			return fmt.Errorf("forget %s: %w", host, ErrUnknownHost)
 		}
-		return nil
+		res, err := w.replica.Forget(now, host)
+		if err == nil {
+			w.join(res)
+			r.peer.roster.forget(host)
+		}
+		return err
 	})
 }
 
@@ -286,20 +299,30 @@ func (r *Replicator) Forget(ctx context.Context, host string) error {
 type Writer struct {
 	now     time.Time
 	replica *Replica
-	res     Result
+	push    []Record // to the peers
+	res     Result   // for the watchers
 	term    uint64
 }
 
 func (w *Writer) wrote(rec Record, changed bool, err error) error {
 	if changed {
-		w.res.Changed = append(w.res.Changed, rec)
+		w.join(Result{Changed: []Record{rec}})
 	}
 	return err
 }
 
+// join takes the result of a write of ours.
 func (w *Writer) join(res Result) {
+	w.push = append(w.push, res.Changed...)
+	w.merged(res)
+}
+
+// merged takes the result of what others wrote: the watchers hear it, and the peers not from us.
+func (w *Writer) merged(res Result) {
 	w.res.Changed = append(w.res.Changed, res.Changed...)
 	w.res.Purged = append(w.res.Purged, res.Purged...)
+	w.res.Own = append(w.res.Own, res.Own...)
+	w.res.OwnTerm = max(w.res.OwnTerm, res.OwnTerm)
 }
 
 // Replica is what is written to; only within the Update.
@@ -339,11 +362,17 @@ func (w *Writer) SetTerm(term uint64) error {
 // Restated is Replica.Restated.
 func (w *Writer) Restated() { w.replica.Restated(w.now) }
 
-// Merge takes records from elsewhere, a snapshot on disk say; they are not pushed to anybody.
+// Merge takes records from elsewhere; they are not pushed to anybody.
 func (w *Writer) Merge(records []Record) Result {
 	res := w.replica.Merge(w.now, records)
-	w.res.Own = append(w.res.Own, res.Own...)
-	w.res.OwnTerm = max(w.res.OwnTerm, res.OwnTerm)
+	w.merged(res)
+	return res
+}
+
+// Restore is Replica.Restore: what this host has kept on disk. It is not pushed to anybody.
+func (w *Writer) Restore(saved time.Time, records []Record) Result {
+	res := w.replica.Restore(w.now, saved, records)
+	w.merged(res)
 	return res
 }
 
@@ -394,16 +423,8 @@ func (w *Watcher) Ready() <-chan struct{} { return w.ready }
 func (w *Watcher) Take() Changes {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	take := func(m map[Key]Record) []Record {
-		records := make([]Record, 0, len(m))
-		for _, rec := range m {
-			records = append(records, rec)
-		}
-		clear(m)
-		return records
-	}
-	c := Changes{take(w.changed), take(w.purged), take(w.own), w.ownTerm}
-	w.ownTerm = 0
+	c := Changes{slices.Collect(maps.Values(w.changed)), slices.Collect(maps.Values(w.purged)), slices.Collect(maps.Values(w.own)), w.ownTerm}
+	w.changed, w.purged, w.own, w.ownTerm = map[Key]Record{}, map[Key]Record{}, map[Key]Record{}, 0 // a map never shrinks
 	return c
 }
 

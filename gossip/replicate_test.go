@@ -248,6 +248,69 @@ func TestReimagedHostLearnsItsTermAndForgottenHostIsGone(t *testing.T) {
 	}
 }
 
+// The word that a host is forgotten travels for thirty days: one that came back since stays on the rosters of those who
+// hear it again, and one of which no replica holds anything leaves all of them.
+func TestForgettingReachesEveryRosterAndNotTheHostThatReturned(t *testing.T) {
+	n := newTestNet()
+	all := n.replicate(t, 3)
+	onRoster := func(r *replicating) bool {
+		return slices.ContainsFunc(r.peer.roster.list(), func(h Host) bool { return h.Node == "cmp-3" })
+	}
+	eventually(t, 20*time.Second, "it is on both rosters", func() bool { return onRoster(all[0]) && onRoster(all[1]) })
+	all[2].finish(nil)
+	eventually(t, 10*time.Second, "it left", func() bool { return all[0].peer.members.count() == 2 && all[1].peer.members.count() == 2 })
+	if err := all[0].Forget(context.Background(), "cmp-33"); !errors.Is(err, ErrUnknownHost) {
+		t.Fatalf("a host that never was: %v", err)
+	}
+	if err := all[0].Forget(context.Background(), "cmp-3"); err != nil { // it wrote nothing
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "it is off both rosters", func() bool { return !onRoster(all[0]) && !onRoster(all[1]) })
+
+	back := replicate(t, n.config(3), 2)
+	allMembers(t, 10*time.Second, all[0], all[1], back)
+	eventually(t, 20*time.Second, "it is on both rosters again", func() bool { return onRoster(all[0]) && onRoster(all[1]) })
+	back.finish(nil)
+	eventually(t, 10*time.Second, "it left again", func() bool { return all[0].peer.members.count() == 2 })
+	var word []Record
+	err := all[1].View(context.Background(), func(v *Replica) {
+		for rec := range v.Records() {
+			if rec.Kind == KindForget {
+				word = append(word, rec)
+			}
+		}
+	})
+	if err != nil || len(word) != 1 {
+		t.Fatalf("%v, %v", word, err)
+	}
+	all[0].Replicator.tell(Result{Changed: word}) // as if this agent had been started anew
+	if !onRoster(all[0]) {
+		t.Error("an old word took a host off the roster that is only away")
+	}
+}
+
+func TestWatchersHearWhatComesFromTheDisk(t *testing.T) {
+	n := newTestNet()
+	r := replicate(t, n.config(1), 4)
+	w, err := r.Watch(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	now := time.Now()
+	kept := []Record{{Key: Key{Shared, KindSubscription, "s"}, Version: Version{A: nanos(now), Node: "cmp-1"}, Payload: []byte("wish")}}
+	if err := r.Update(context.Background(), func(_ time.Time, w *Writer) error { w.Restore(now, kept); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	<-w.Ready()
+	if c := w.Take(); len(c.Changed) != 1 || c.Changed[0].ID != "s" {
+		t.Errorf("they hear %+v", c)
+	}
+	if c := w.Take(); len(c.Changed) != 0 {
+		t.Errorf("twice: %+v", c)
+	}
+}
+
 func TestStoppedReplicatorRefuses(t *testing.T) {
 	n := newTestNet()
 	r := replicate(t, n.config(1), 2)
