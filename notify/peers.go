@@ -75,6 +75,8 @@ type Shared interface {
 	Adopt(alarms []correlate.Change, pairs []Pair)
 	// Kept is all that the outbox holds of this host's own alarms: what the peers are told first.
 	Kept() (alarms []correlate.Change, pairs []Pair)
+	// Held are all subscriptions, whole: with their secrets, and of whatever origin; by id.
+	Held() []Subscription
 	// Put takes a subscription that was made or changed elsewhere (OriginAPI), or that the file of another host names
 	// (OriginPeer); whole, with its version. One that this host's own file names is left as that says. told: see
 	// Peers.Publish; alarms of this host among them that stand no more are returned for their clear to be made.
