@@ -177,6 +177,29 @@ func (h *Host) Dial(addr string) (net.Conn, error) {
 	return c, err
 }
 
+// Packets gives every frame that passes one of the host's links, whole, a Read each. Close it.
+func (h *Host) Packets(link string) (*os.File, error) {
+	var fd int
+	err := h.inside(func() error {
+		l, err := net.InterfaceByName(link)
+		if err != nil {
+			return err
+		}
+		const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // in network order
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, all); err != nil {
+			return err
+		}
+		if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Index}); err != nil {
+			return errors.Join(err, unix.Close(fd))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("host %s: listen on link %s: %w", h.Name, link, err)
+	}
+	return os.NewFile(uintptr(fd), "packets of "+link), nil
+}
+
 // Replace puts a file of the host's own in the place of the machine's, which must be there.
 func (h *Host) Replace(path, content string) error {
 	own := Dir + "/instead" + path

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -39,24 +40,33 @@ while read -r command; do
 done
 `
 
+// guestKernel is where make deps put the kernel that guests boot.
+func guestKernel() (string, error) {
+	kernel := filepath.Join(CacheDir(), "vmlinux")
+	if _, err := os.Stat(kernel); err != nil {
+		return "", fmt.Errorf("the guest's kernel is lacking (%w): run make deps", err)
+	}
+	return kernel, nil
+}
+
 // linuxGuest returns the kernel and the initial file system, as the host's processes see them.
 func (lv *Libvirt) linuxGuest() (kernel, initrd string, err error) {
-	kernel, initrd = filepath.Join(CacheDir(), "vmlinux"), Dir+"/initrd"
-	if _, err := os.Stat(kernel); err != nil {
-		return "", "", fmt.Errorf("the guest's kernel is lacking (%w): run make deps", err)
+	if kernel, err = guestKernel(); err != nil {
+		return "", "", err
 	}
+	initrd = Dir + "/initrd"
 	if _, err := os.Stat(lv.host.Path(initrd)); err == nil {
 		return kernel, initrd, nil
 	}
-	archive, err := buildInitrd()
+	archive, err := buildInitrd(linuxInit, nil)
 	if err != nil {
 		return "", "", fmt.Errorf("build the guest's file system: %w", err)
 	}
 	return kernel, initrd, lv.host.WriteFile(initrd, string(archive), 0o644)
 }
 
-// buildInitrd packs busybox, the modules and linuxInit with cpio, in the kernel's "newc" format.
-func buildInitrd() ([]byte, error) {
+// buildInitrd packs busybox, the modules, init and more files with cpio, in the kernel's "newc" format.
+func buildInitrd(init string, more map[string][]byte) ([]byte, error) {
 	root, err := os.MkdirTemp("", "pm-initrd-")
 	if err != nil {
 		return nil, err
@@ -79,17 +89,21 @@ func buildInitrd() ([]byte, error) {
 	for _, m := range modules {
 		files[m] = "modules/" + filepath.Base(m)
 	}
+	contents := map[string][]byte{"init": []byte(init)}
 	for from, to := range files {
-		b, err := os.ReadFile(from)
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(filepath.Join(root, to), b, 0o755); err != nil {
+		if contents[to], err = os.ReadFile(from); err != nil {
 			return nil, err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(root, "init"), []byte(linuxInit), 0o755); err != nil {
-		return nil, err
+	maps.Copy(contents, more)
+	for to, content := range contents {
+		path := filepath.Join(root, to)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(path, content, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	var names strings.Builder
 	err = filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {

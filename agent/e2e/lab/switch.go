@@ -18,6 +18,7 @@ type Switch struct {
 
 	mu      sync.Mutex
 	ports   []*Port
+	taps    int               // of machines
 	groups  map[*Host]int     // see Split
 	blocked map[[2]*Host]bool // see Block
 	loss    int               // percent
