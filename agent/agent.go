@@ -118,7 +118,7 @@ func New(opts Options) (*Agent, error) {
 	if err := a.notifier.SetFile(c.Subscriptions()); err != nil {
 		return nil, errors.Join(fmt.Errorf("take over the subscriptions of the configuration: %w", err), a.closeUnstarted())
 	}
-	a.server, err = api.New(api.Config{Backend: a, Socket: c.API.Socket, Log: a.log, Gatherer: a.registry})
+	a.server, err = api.New(api.Config{Backend: a, Node: c.Node.Name, Socket: c.API.Socket, Log: a.log, Gatherer: a.registry})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up the API: %w", err), a.closeUnstarted())
 	}
