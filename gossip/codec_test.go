@@ -286,3 +286,35 @@ func FuzzHandle(f *testing.F) {
 		checkIndex(t, r)
 	})
 }
+
+// FuzzMerge: records of any content end in the same state whatever their order and grouping, and none harms a replica.
+func FuzzMerge(f *testing.F) {
+	f.Add(encode(f, samples()["records"]), uint8(3))
+	f.Add(EncodeRecords([]Record{
+		{Key: Key{"h", KindAlarm, "x"}, Version: Version{2, 1, "h"}, Payload: []byte("a")},
+		{Key: Key{"h", KindAlarm, "x"}, Version: Version{2, 1, "h"}, Payload: []byte("b")},
+		{Key: Key{"h", KindFloor, ""}, Version: Version{2, 2, "h"}},
+		{Key: Key{Shared, KindForget, "4/h"}, Version: Version{A: nanos(noon), Node: "me"}, Deleted: true},
+		{Key: Key{"me", KindAlarm, "x"}, Version: Version{5, 1, "h"}},
+	}, MaxMessage)[0], uint8(2))
+	f.Fuzz(func(t *testing.T, message []byte, split uint8) {
+		records, err := DecodeRecords(message)
+		if err != nil {
+			return
+		}
+		one, other, third := newReplica(t, "me", 4), newReplica(t, "me", 4), newReplica(t, "me", 4)
+		one.Merge(noon, records)
+		for i := range records {
+			other.Merge(noon, records[len(records)-1-i:][:1])
+		}
+		third.Merge(noon, records[min(int(split), len(records)):])
+		third.Merge(noon, slices.Collect(one.Records()))
+		if one.Root() != other.Root() || one.Root() != third.Root() {
+			t.Fatalf("%v\n%v\n%v", contents(one), contents(other), contents(third))
+		}
+		if res := one.Merge(noon, records); len(res.Changed)+len(res.Purged) > 0 {
+			t.Fatalf("the same again changed %+v", res)
+		}
+		checkIndex(t, one)
+	})
+}

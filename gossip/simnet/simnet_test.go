@@ -1,6 +1,7 @@
 package simnet
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -98,13 +99,16 @@ func chaos(t *testing.T, seed uint64) {
 		all, err := gossip.New(gossip.Config{Self: "observer"})
 		check(t, err)
 		for _, x := range net.Live() {
-			all.Merge(net.Now().Add(time.Minute), slices.Collect(x.Replica.Records()))
+			all.Merge(net.Now().Add(2*time.Hour), slices.Collect(x.Replica.Records()))
 		}
 		return contents(all)
 	}
 	nothingLost := func(now map[gossip.Key]gossip.Record) {
 		for key, rec := range survived {
 			floor := now[gossip.Key{Space: rec.Space, Kind: gossip.KindFloor}].Version
+			if rec.Space == gossip.Shared && rec.Version.A > uint64(net.Now().Add(time.Minute).UnixNano()) {
+				continue // by a clock that is ahead: it is written again under an earlier time
+			}
 			voided := rec.Space != gossip.Shared && (rec.Version.A < floor.A || rec.Version.A == floor.A && rec.Version.B < floor.B)
 			if is, ok := now[key]; !voided && (!ok || is.Version.Compare(rec.Version) < 0) {
 				t.Errorf("lost, though one that lives held it: %+v; there is %+v", rec, is)
@@ -112,6 +116,13 @@ func chaos(t *testing.T, seed uint64) {
 		}
 	}
 	reimaged := map[string]bool{}
+	wrong := false // a clock was
+	write := func(err error) {
+		t.Helper()
+		if !wrong || !errors.Is(err, gossip.ErrClock) {
+			check(t, err)
+		}
+	}
 	for range 600 {
 		net.Run(100 * time.Millisecond)
 		x := net.Nodes()[rnd.IntN(len(net.Nodes()))]
@@ -124,9 +135,9 @@ func chaos(t *testing.T, seed uint64) {
 		case dice < 50:
 			check(t, x.Delete(kind, id))
 		case dice < 60 && x.Replica != nil:
-			check(t, x.SetShared(gossip.KindSubscription, id, payload))
+			write(x.SetShared(gossip.KindSubscription, id, payload))
 		case dice < 65 && x.Replica != nil:
-			check(t, x.DeleteShared(gossip.KindSubscription, id))
+			write(x.DeleteShared(gossip.KindSubscription, id))
 		case dice < 68 && x.Replica != nil && len(net.Live()) > 1:
 			nothingLost(held())
 			if dice == 67 {
@@ -150,9 +161,13 @@ func chaos(t *testing.T, seed uint64) {
 			net.Heal()
 		case dice < 85:
 			hostile(net, x)
+		case dice < 88: // of one host the clock is now an hour ahead, now behind, now right
+			wrong = true
+			net.Nodes()[0].Skew = []time.Duration{time.Hour, -time.Hour, 0}[rnd.IntN(3)]
 		}
 	}
 	net.Heal()
+	net.Nodes()[0].Skew = 0
 	for _, x := range net.Nodes() {
 		if x.Replica == nil && (reimaged[x.Name] || rnd.IntN(2) == 0) {
 			check(t, x.Start())
@@ -179,6 +194,12 @@ func chaos(t *testing.T, seed uint64) {
 		}
 	}
 	nothingLost(final)
+	for _, x := range live {
+		check(t, x.SetShared(gossip.KindAck, x.Name, "whoever's clock was wrong"))
+	}
+	if took, ok := net.RunUntil(100*time.Millisecond, 30*time.Second, net.Converged); !ok {
+		t.Errorf("what was written last is not everywhere after %v", took)
+	}
 }
 
 // hostile sends each node what nobody should.
@@ -321,4 +342,31 @@ func TestAClockAnHourWrongHarmsNobodyElseAndIsNamed(t *testing.T) {
 	if len(st.Clocks) != 1 || st.Clocks[0].Host != wrong.Name {
 		t.Errorf("named are %+v", st.Clocks)
 	}
+
+	// Started anew it knows no clock but its own, and writes what the others refuse, until its clock is set.
+	wrong.Crash()
+	check(t, wrong.Start())
+	check(t, wrong.SetShared(gossip.KindSubscription, "s", "from the future"))
+	net.Run(20 * time.Second)
+	rejected := right.Replica.Status().Rejected
+	if len(rejected) != 1 || rejected[0].Host != wrong.Name || rejected[0].Reason != gossip.Ahead {
+		t.Errorf("counted are %+v", rejected)
+	}
+	if net.Converged() {
+		t.Error("the future was taken")
+	}
+	wrong.Skew = 0
+	took, ok := net.RunUntil(100*time.Millisecond, time.Minute, net.Converged)
+	if rec, known := right.Replica.Get(gossip.Key{Kind: gossip.KindSubscription, ID: "s"}); !ok || !known {
+		t.Errorf("not healed after %v: %+v", took, rec)
+	}
+	check(t, wrong.SetShared(gossip.KindSubscription, "s", "of today"))
+	net.Run(time.Second)
+	if rec, _ := right.Replica.Get(gossip.Key{Kind: gossip.KindSubscription, ID: "s"}); string(rec.Payload) != "of today" {
+		t.Errorf("what it writes after is not taken: %+v", rec)
+	}
+	if st := right.Replica.Status(); len(st.Clocks) != 0 {
+		t.Errorf("still named are %+v", st.Clocks)
+	}
+	t.Logf("healed %v after the clock was set", took)
 }
