@@ -21,6 +21,7 @@ var (
 	_ memberlist.ConflictDelegate = delegate{}
 	_ memberlist.MergeDelegate    = delegate{}
 	_ memberlist.PingDelegate     = delegate{}
+	_ memberlist.AliveDelegate    = delegate{}
 )
 
 // NodeMeta is what we say of ourselves.
@@ -49,8 +50,12 @@ func (d delegate) NotifyMsg(b []byte) {
 	}
 	e, err := decodeEnvelope(b)
 	if err != nil {
+		kind := TroubleMalformed
+		if errors.Is(err, errEnvelopeVersion) {
+			kind = TroubleVersion
+		}
 		p.drop(dropMalformed)
-		p.troubles.note(TroubleMalformed, "unknown", "a message is dropped: "+err.Error())
+		p.troubles.note(kind, "unknown", "a message is dropped: "+err.Error()+p.suspect())
 		return
 	}
 	if e.from == p.cfg.Node { // our own, gossiped back to us or left over from before a restart
@@ -59,12 +64,29 @@ func (d delegate) NotifyMsg(b []byte) {
 		}
 		return
 	}
-	if e.relay && p.copies.had(e.from, e.id) {
+	if p.copies.had(e.from, e.id) {
+		if !e.relay { // nobody sends that twice
+			p.drop(dropReplayed)
+		}
 		return
 	}
 	if !p.inbound.allow(e.from, time.Now()) {
 		p.drop(dropFlood)
-		p.troubles.note(TroubleFlood, e.from, fmt.Sprintf("it sends more than %d messages a second; the rest is dropped until the repair asks for it. Look what runs there", messageRate))
+		p.troubles.note(TroubleFlood, e.from, fmt.Sprintf("it, or somebody in its name, sends more than %d messages a second; the rest is dropped until the repair asks for it%s. Look what runs there", messageRate, p.suspect()))
+		return
+	}
+	if e.keys {
+		a, err := decodeAgreement(e.payload)
+		if err != nil {
+			p.drop(dropMalformed)
+			p.troubles.note(TroubleMalformed, e.from, "a message is dropped: "+err.Error())
+			return
+		}
+		select {
+		case p.heard <- heardKeys{e.from, a}:
+		default:
+			p.drop(dropInbox) // we are told again
+		}
 		return
 	}
 	if !p.inbox.put(e.from, e.payload) {
@@ -76,11 +98,56 @@ func (d delegate) NotifyMsg(b []byte) {
 	}
 }
 
+// suspect says where most comes from, for an operator who wants to know who it is: a message names its writer only.
+func (p *Peer) suspect() string {
+	if t := p.transport.Load(); t != nil {
+		if addr, ok := t.sources.loudest(); ok {
+			return ". Most datagrams come from " + addr.String()
+		}
+	}
+	return ""
+}
+
+// NotifyAlive keeps out whom we don't understand. memberlist itself looks at versions only when states are exchanged; one
+// agent of a wrong version that came in by gossip would then keep everybody out. And what an agent calls itself goes
+// into the roster and before an operator's eyes.
+func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	p := d.p
+	if err := checkName(n.Name); err != nil {
+		p.troubles.note(TroubleMalformed, nodeAddr(n).String(), "it is not let in: "+err.Error())
+		return err
+	}
+	if addr := nodeAddr(n); !addr.IsValid() || addr.Addr().IsUnspecified() || addr.Port() == 0 {
+		err := fmt.Errorf("%s is no address that it could be reached at", addr)
+		p.troubles.note(TroubleMalformed, n.Name, "it is not let in: "+err.Error()+". Set its cluster.advertise")
+		return err
+	}
+	if n.DCur < p.wire.min || n.DCur > p.wire.max || n.DMin > p.wire.now || n.DMax < p.wire.now ||
+		n.PMin > memberlist.ProtocolVersion2Compatible || n.PMax < memberlist.ProtocolVersion2Compatible {
+		if n.Name == p.cfg.Node {
+			return nil
+		}
+		p.troubles.note(TroubleVersion, n.Name, fmt.Sprintf("%s. It is not let in: it speaks %d and understands %d to %d, we speak %d and understand %d to %d",
+			versionText, n.DCur, n.DMin, n.DMax, p.wire.now, p.wire.min, p.wire.max))
+		return errVersion
+	}
+	return nil
+}
+
+var errVersion = errors.New("wrong wire version")
+
 // The events. Members of this moment are ours to keep: the ones that memberlist hands out change under our eyes.
 
-func (d delegate) NotifyJoin(n *memberlist.Node)   { d.p.members.put(n) }
+// NotifyJoin takes in a member, and puts it on the roster at once: it may be gone in a moment.
+func (d delegate) NotifyJoin(n *memberlist.Node) {
+	d.p.roster.seen([]Member{d.p.members.put(n)}, time.Now())
+}
+
+// NotifyUpdate takes what a member says anew of itself.
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.p.members.put(n) }
-func (d delegate) NotifyLeave(n *memberlist.Node)  { d.p.members.remove(n.Name) }
+
+// NotifyLeave drops a member.
+func (d delegate) NotifyLeave(n *memberlist.Node) { d.p.members.remove(n.Name) }
 
 var errDuplicate = errors.New("another agent in the cluster has our name")
 

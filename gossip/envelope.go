@@ -14,6 +14,7 @@ import (
 const (
 	envelopeVersion = 1
 	flagRelay       = 1 // pass it on: the receiver gossips it once more
+	flagKeys        = 2 // the payload is for the peer itself: an agreement on keys
 	envelopeFixed   = 1 + 1 + 8 + 1
 )
 
@@ -22,6 +23,7 @@ const maxName = 128
 
 type envelope struct {
 	relay   bool
+	keys    bool
 	id      uint64
 	from    string
 	payload []byte // shares the memory of what was decoded
@@ -33,6 +35,9 @@ func (e envelope) encode() []byte {
 	if e.relay {
 		flags |= flagRelay
 	}
+	if e.keys {
+		flags |= flagKeys
+	}
 	b = append(b, envelopeVersion, flags)
 	b = binary.BigEndian.AppendUint64(b, e.id)
 	b = append(b, byte(len(e.from)))
@@ -40,23 +45,31 @@ func (e envelope) encode() []byte {
 	return append(b, e.payload...)
 }
 
-var errEnvelope = errors.New("envelope is malformed")
+var (
+	errEnvelope        = errors.New("envelope is malformed")
+	errEnvelopeVersion = errors.New("envelope is of a version that is unknown here")
+)
 
 func decodeEnvelope(b []byte) (envelope, error) {
 	if len(b) < envelopeFixed {
 		return envelope{}, errEnvelope
 	}
 	if b[0] != envelopeVersion {
-		return envelope{}, fmt.Errorf("envelope version %d is unknown: %w", b[0], errEnvelope)
+		return envelope{}, fmt.Errorf("version %d: %w", b[0], errEnvelopeVersion)
 	}
 	n := int(b[10])
 	if n == 0 || n > maxName || len(b) < envelopeFixed+n {
 		return envelope{}, errEnvelope
 	}
+	from := string(b[envelopeFixed : envelopeFixed+n])
+	if checkName(from) != nil { // it is shown to operators
+		return envelope{}, errEnvelope
+	}
 	return envelope{
 		relay:   b[1]&flagRelay != 0,
+		keys:    b[1]&flagKeys != 0,
 		id:      binary.BigEndian.Uint64(b[2:]),
-		from:    string(b[envelopeFixed : envelopeFixed+n]),
+		from:    from,
 		payload: b[envelopeFixed+n:],
 	}, nil
 }
@@ -68,6 +81,7 @@ type identity struct {
 	Settled bool      // it has been a member for a while: of two with one name, a settled one stays
 	Term    uint64    // of the home, see docs: even numbers are the host's own
 	Zone    string
+	Keys    mark   // of what it took of the cluster's keys
 	API     string // address of the API, empty without one
 }
 
@@ -79,6 +93,7 @@ const (
 	tagTerm
 	tagZone
 	tagAPI
+	tagKeys
 )
 
 const maxText = 128 // bytes of zone and of API address
@@ -94,6 +109,11 @@ func (i identity) encode() []byte {
 	}
 	b = append(b, tagTerm, 8)
 	b = binary.BigEndian.AppendUint64(b, i.Term)
+	if i.Keys.changes > 0 {
+		b = append(b, tagKeys, 16)
+		b = binary.BigEndian.AppendUint64(b, i.Keys.changes)
+		b = binary.BigEndian.AppendUint64(b, i.Keys.sum)
+	}
 	b = append(append(b, tagZone, byte(len(i.Zone))), i.Zone...)
 	return append(append(b, tagAPI, byte(len(i.API))), i.API...)
 }
@@ -125,6 +145,13 @@ func decodeIdentity(b []byte) (identity, error) {
 				i.Term = n
 			} else {
 				i.Started = time.UnixMilli(int64(n))
+			}
+		case tagKeys:
+			if len(value) != 16 {
+				return identity{}, errIdentity
+			}
+			if i.Keys = (mark{binary.BigEndian.Uint64(value), binary.BigEndian.Uint64(value[8:])}); i.Keys.changes == 0 {
+				i.Keys = mark{}
 			}
 		case tagSettled:
 			i.Settled = true

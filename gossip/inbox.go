@@ -16,7 +16,7 @@ import (
 // Bounds on what comes in.
 const (
 	maxMessage  = 1 << 20 // bytes of one message
-	messageRate = 5_000   // messages a second from one node, and as many in a burst
+	messageRate = 10_000  // messages a second from one node, and as many in a burst: twice what sourceRate lets through of one address
 	maxSenders  = 4_096   // nodes that are told apart
 	inboxLength = 8_192   // messages that wait to be delivered
 	inboxBytes  = 16 << 20
@@ -56,7 +56,8 @@ func (i *inbox) put(from string, payload []byte) bool {
 func (i *inbox) taken(m message) { i.bytes.Add(-int64(len(m.payload))) }
 
 // inbound limits the messages of each node, by the name in the envelope. A name is a claim: whoever has the key can
-// make up others. It bounds what a mad agent does; a thief is a matter for new keys.
+// make up others. So it takes more to use up another's share than the transport lets through from one address, and what
+// is dropped here all the same is brought by the repair under the names of others.
 type inbound struct {
 	mu     sync.Mutex
 	limits map[string]*rate.Limiter
@@ -121,19 +122,20 @@ func newMembership() *membership {
 	return &membership{nodes: map[string]member{}}
 }
 
-func (m *membership) put(n *memberlist.Node) {
+func (m *membership) put(n *memberlist.Node) Member {
 	own := *n
 	own.Addr, own.Meta = slices.Clone(n.Addr), slices.Clone(n.Meta)
 	id, _ := decodeIdentity(own.Meta) // what we can't read we do without: it is a newer or a mad agent, but there
 	one := member{node: own, hash: nodeHash(&own), Member: Member{
 		Node: own.Name, Addr: nodeAddr(&own), Zone: id.Zone, API: id.API, Term: id.Term, Boot: id.Boot, Started: id.Started,
-		WireMin: own.DMin, WireMax: own.DMax,
+		WireMin: own.DMin, WireMax: own.DMax, keys: id.Keys,
 	}}
 	m.mu.Lock()
 	m.sum ^= m.nodes[own.Name].hash ^ one.hash
 	m.nodes[own.Name] = one
 	m.signal()
 	m.mu.Unlock()
+	return one.Member
 }
 
 func (m *membership) remove(name string) {

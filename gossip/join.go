@@ -2,12 +2,14 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -19,11 +21,14 @@ const (
 	searchPerHost = 200 * time.Millisecond // times members, between one member's attempts while somebody is missing:
 	// five a second in all, however many we are
 	resolveEvery   = 30 * time.Second // of names, when somebody is there
-	resolveTimeout = 2 * time.Second
-	maxJoins       = 16              // at once
-	differEvery    = 5 * time.Second // between states asked for because a peer knows of others
+	resolveTimeout = 12 * time.Second // of one name: two name servers that don't answer take five seconds each
+	maxResolving   = 16               // names at once
+	firstAttempt   = 3 * time.Second  // then Ready, whoever hangs
+	maxJoins       = 16               // at once
+	differEvery    = 5 * time.Second  // between states asked for because a peer knows of others
 	rosterEvery    = 5 * time.Second
-	maxSeeds       = 256 // addresses that all names together may have
+	remindEvery    = time.Second
+	maxSeeds       = 256 // addresses that a name may have
 	duplicateProbe = 3   // questions to an agent that has our name before it counts as gone
 )
 
@@ -32,8 +37,8 @@ type search struct {
 	p    *Peer
 	list *memberlist.Memberlist
 
-	seeds     []netip.AddrPort // of names, when they were resolved last
-	resolving bool
+	seeds     map[string][]netip.AddrPort // of names, when they could be resolved last
+	resolving map[string]bool
 	resolved  time.Time
 	joining   map[netip.AddrPort]bool
 	hangups   map[netip.AddrPort]int
@@ -41,10 +46,17 @@ type search struct {
 	asked     time.Time
 	contested bool
 	told      time.Time
+	turned    time.Time
+	full      time.Time
 
-	answers chan []netip.AddrPort
+	answers chan answer
 	results chan joinResult
 	rivals  chan rival
+}
+
+type answer struct {
+	name  string
+	seeds []netip.AddrPort // none: the name could not be resolved
 }
 
 type joinResult struct {
@@ -61,12 +73,17 @@ type rival struct {
 func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 	s := &search{
 		p: p, list: list, joining: map[netip.AddrPort]bool{}, hangups: map[netip.AddrPort]int{}, first: true,
-		answers: make(chan []netip.AddrPort, 1), results: make(chan joinResult, maxJoins), rivals: make(chan rival, 1),
+		seeds: map[string][]netip.AddrPort{}, resolving: map[string]bool{},
+		answers: make(chan answer, maxResolving), results: make(chan joinResult, maxJoins), rivals: make(chan rival, 1),
 	}
 	next := time.NewTimer(0)
 	defer next.Stop()
+	first := time.NewTimer(firstAttempt)
+	defer first.Stop()
 	settle := time.NewTimer(settledAfter + rand.N(settledAfter))
 	defer settle.Stop()
+	remind := time.NewTicker(remindEvery)
+	defer remind.Stop()
 	save := time.NewTicker(rosterEvery)
 	defer save.Stop()
 	for {
@@ -76,18 +93,23 @@ func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 		case <-next.C:
 			s.attempt(ctx)
 			next.Reset(s.pause())
-		case seeds := <-s.answers:
-			s.resolving, s.seeds, s.resolved = false, seeds, time.Now()
-			for _, a := range s.missing(s.seeds) {
-				s.join(a)
+		case a := <-s.answers:
+			delete(s.resolving, a.name)
+			if len(a.seeds) > 0 { // else what it was known by last
+				s.seeds[a.name] = a.seeds
+			}
+			if s.alone() {
+				s.joinAll(s.missing(a.seeds))
 			}
 			s.settleFirst()
+		case <-first.C:
+			s.giveUpFirst()
 		case r := <-s.results:
 			s.joined(r)
 		case addr := <-p.contests:
 			if !s.contested {
 				s.contested = true
-				go s.question(ctx, addr)
+				p.helpers.Go(func() { s.question(ctx, addr) })
 			}
 		case r := <-s.rivals:
 			s.contested = false
@@ -106,9 +128,17 @@ func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 			p.say(func(i *identity) { i.Settled = true })
 		case <-save.C:
 			p.roster.seen(p.members.list(), time.Now())
+			if p.roster.overflowed() && time.Since(s.full) >= troubleAgain {
+				s.full = time.Now()
+				p.cfg.Log.Error("the roster is full: further hosts are members, but not remembered; forget those that are gone", "hosts", maxRoster)
+			}
 			if err := p.roster.save(false); err != nil {
 				p.cfg.Log.Error("the roster is not on disk", "err", err)
 			}
+		case h := <-p.heard:
+			p.heardKeys(h.from, h.agreed)
+		case <-remind.C:
+			p.remindOfKeys()
 		case r := <-p.lines:
 			_ = p.cfg.Log.Handler().Handle(ctx, r)
 		}
@@ -138,13 +168,21 @@ func (s *search) pause() time.Duration {
 	return wait/2 + rand.N(wait)
 }
 
-// attempt asks all seeds and a few of the roster while we are alone, else one that is missing.
+// attempt asks seeds and a few of the roster while we are alone, else one that is missing.
 func (s *search) attempt(ctx context.Context) {
 	literal, names := s.split()
-	if len(names) > 0 && !s.resolving && (s.alone() || time.Since(s.resolved) >= resolveEvery) {
-		s.resolving = true
-		go s.resolve(ctx, names)
+	if s.alone() || time.Since(s.resolved) >= resolveEvery {
+		s.resolved = time.Now()
+		rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+		for _, name := range names {
+			s.resolve(ctx, name)
+		}
 	}
+	seeds := literal
+	for _, found := range s.seeds {
+		seeds = append(seeds, found...)
+	}
+	seeds = s.missing(seeds)
 	var known []netip.AddrPort
 	members := map[string]bool{}
 	for _, m := range s.p.Members() {
@@ -155,16 +193,26 @@ func (s *search) attempt(ctx context.Context) {
 			known = append(known, h.Addr)
 		}
 	}
-	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
 	if s.alone() {
-		for _, a := range append(s.missing(literal), known[:min(3, len(known))]...) {
-			s.join(a)
-		}
-	} else if all := append(s.missing(append(literal, s.seeds...)), known...); len(all) > 0 {
+		shuffle(known)
+		s.joinAll(append(seeds, known[:min(3, len(known))]...))
+	} else if all := append(seeds, known...); len(all) > 0 {
 		s.join(all[rand.N(len(all))])
 	}
 	s.settleFirst()
 	s.complain()
+}
+
+// joinAll in an order of its own each time: of many that don't answer none keeps the others from being asked.
+func (s *search) joinAll(addrs []netip.AddrPort) {
+	shuffle(addrs)
+	for _, a := range addrs {
+		s.join(a)
+	}
+}
+
+func shuffle(addrs []netip.AddrPort) {
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 }
 
 // split parts Join into addresses and names.
@@ -194,36 +242,60 @@ func (s *search) missing(addrs []netip.AddrPort) []netip.AddrPort {
 	return out
 }
 
-// resolve asks the DNS anew: names may have several addresses, and others tomorrow.
-func (s *search) resolve(ctx context.Context, names []string) {
-	asking, cancel := context.WithTimeout(ctx, resolveTimeout)
-	defer cancel()
+// splitSeed reads host[:port] of cluster.join.
+func splitSeed(seed string) (host string, port uint16, err error) {
+	if a, err := parseAddr(seed); err == nil {
+		return a.Addr().String(), a.Port(), nil
+	}
+	host, port = seed, DefaultPort
+	if h, text, err := net.SplitHostPort(seed); err == nil {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || n == 0 {
+			return "", 0, fmt.Errorf("%q has no port from 1 to 65535", seed)
+		}
+		host, port = h, uint16(n)
+	}
+	if host == "" || strings.ContainsAny(host, " /:[]") {
+		return "", 0, fmt.Errorf("%q is not a host or address, with or without :port", seed)
+	}
+	return host, port, nil
+}
+
+// resolve asks the DNS anew: names may have several addresses, and others tomorrow. Each name has a deadline of its own.
+func (s *search) resolve(ctx context.Context, name string) {
+	if s.resolving[name] || len(s.resolving) >= maxResolving {
+		return
+	}
+	s.resolving[name] = true
+	s.p.helpers.Go(func() {
+		asking, cancel := context.WithTimeout(ctx, resolveTimeout)
+		defer cancel()
+		seeds, err := s.p.lookup(asking, name)
+		if err != nil && ctx.Err() == nil {
+			s.p.joinError.Store(new(printable(err.Error())))
+		}
+		s.answers <- answer{name, seeds} // has room for all
+	})
+}
+
+func (p *Peer) lookup(ctx context.Context, name string) ([]netip.AddrPort, error) {
+	host, port, err := splitSeed(name)
+	if err != nil {
+		return nil, err
+	}
+	resolver := p.cfg.resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, fmt.Errorf("resolve %s of cluster.join: %w", host, err)
+	}
 	var seeds []netip.AddrPort
-	for _, name := range names {
-		host, port := name, uint16(DefaultPort)
-		if h, text, err := net.SplitHostPort(name); err == nil {
-			n, err := strconv.ParseUint(text, 10, 16)
-			if err != nil {
-				s.p.joinError.Store(new(fmt.Sprintf("cluster.join: %q has no port that is a number", name)))
-				continue
-			}
-			host, port = h, uint16(n)
-		}
-		addrs, err := net.DefaultResolver.LookupNetIP(asking, "ip", host)
-		if err != nil {
-			s.p.joinError.Store(new(fmt.Sprintf("resolve %s of cluster.join: %v", host, err)))
-			continue
-		}
-		for _, a := range addrs {
-			if len(seeds) < maxSeeds {
-				seeds = append(seeds, netip.AddrPortFrom(a.Unmap(), port))
-			}
-		}
+	for _, a := range addrs[:min(len(addrs), maxSeeds)] {
+		seeds = append(seeds, netip.AddrPortFrom(a.Unmap(), port))
 	}
-	select {
-	case s.answers <- seeds:
-	case <-ctx.Done():
-	}
+	return seeds, nil
 }
 
 // join exchanges states with one address, unless that is under way.
@@ -232,10 +304,13 @@ func (s *search) join(addr netip.AddrPort) {
 		return
 	}
 	s.joining[addr] = true
-	go func() { // ends with the transport at the latest: each dial and each stream has a deadline and is closed by it
+	s.p.helpers.Go(func() { // ends with the transport at the latest: each dial and each stream has a deadline and is closed by it
 		_, err := s.list.Join([]string{addr.String()})
+		if inner := errors.Unwrap(err); inner != nil { // of the library's list of one
+			err = inner
+		}
 		s.results <- joinResult{addr, err} // has room for all
-	}()
+	})
 }
 
 func (s *search) joined(r joinResult) {
@@ -244,7 +319,7 @@ func (s *search) joined(r joinResult) {
 		delete(s.hangups, r.addr)
 		s.p.joinError.Store(nil)
 	} else {
-		s.p.joinError.Store(new(r.err.Error()))
+		s.p.joinError.Store(new(printable(r.err.Error())))
 		kind, text := joinTrouble(r.err)
 		switch {
 		case kind == TroubleLabel: // one hang-up may be an agent that ends
@@ -252,6 +327,10 @@ func (s *search) joined(r joinResult) {
 				s.p.troubles.note(kind, r.addr.Addr().String(), text)
 			}
 		case kind != "":
+			if kind == TroubleKey && s.p.ring != nil && s.alone() && time.Since(s.turned) >= searchAlone {
+				s.turned = time.Now()
+				s.p.turnKeys()
+			}
 			s.p.troubles.note(kind, r.addr.Addr().String(), text)
 		}
 	}
@@ -263,7 +342,13 @@ func (s *search) joined(r joinResult) {
 
 // settleFirst says that the first attempt is over: somebody is there, or nobody can be found now.
 func (s *search) settleFirst() {
-	if s.first && (!s.alone() || !s.resolving && len(s.joining) == 0) {
+	if s.first && (!s.alone() || len(s.resolving) == 0 && len(s.joining) == 0) {
+		s.giveUpFirst()
+	}
+}
+
+func (s *search) giveUpFirst() {
+	if s.first {
 		s.first = false
 		close(s.p.ready)
 	}

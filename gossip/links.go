@@ -7,10 +7,11 @@ import (
 )
 
 // links carry what is too long for a datagram: one connection at a time to each node, in order, each with a goroutine
-// that ends when nothing waits for the node.
+// that ends when nothing waits for the node. No more than maxLinks are connected at once; the others wait.
 type links struct {
-	p  *Peer
-	wg sync.WaitGroup
+	p    *Peer
+	wg   sync.WaitGroup
+	busy chan struct{}
 
 	mu     sync.Mutex
 	queues map[string]*link
@@ -26,9 +27,12 @@ type link struct {
 const (
 	linkLength = 256
 	linkBytes  = 4 << 20
+	maxLinks   = 32
 )
 
-func newLinks(p *Peer) *links { return &links{p: p, queues: map[string]*link{}} }
+func newLinks(p *Peer) *links {
+	return &links{p: p, queues: map[string]*link{}, busy: make(chan struct{}, maxLinks)}
+}
 
 func (l *links) send(to memberlist.Node, b []byte) {
 	l.mu.Lock()
@@ -70,7 +74,10 @@ func (l *links) drain(node string, q *link) {
 			l.p.drop(dropLink)
 			continue
 		}
-		if err := list.SendReliable(&to, b); err != nil {
+		l.busy <- struct{}{} // each is given back: no connection of ours outlives streamLimit
+		err := list.SendReliable(&to, b)
+		<-l.busy
+		if err != nil {
 			l.p.drop(dropLink)
 			l.p.cfg.Log.Debug("a long message did not reach a peer", "peer", node, "err", err)
 		}

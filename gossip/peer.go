@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,8 @@ const (
 	wireMax = 1
 	wireNow = 1
 )
+
+type wireVersions struct{ min, max, now uint8 }
 
 // PeerConfig is what a peer must know.
 type PeerConfig struct {
@@ -52,8 +55,11 @@ type PeerConfig struct {
 	// The message belongs to the callee.
 	Deliver func(from string, msg []byte)
 
-	wrap func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport // a test's bad network
-	addr netip.AddrPort                                                    // of Bind, once parsed
+	wrap      func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport // a test's bad network
+	wire      wireVersions                                                      // a test's other version
+	resolver  *net.Resolver                                                     // a test's name server
+	advertise netip.AddrPort                                                    // Advertise, once parsed
+	addr      netip.AddrPort                                                    // of Bind, once parsed
 }
 
 // Member is a host that is there at this moment, ourselves included.
@@ -66,6 +72,13 @@ type Member struct {
 	Boot             [16]byte  // of this run of its agent
 	Started          time.Time // by its own clock
 	WireMin, WireMax uint8
+
+	keys mark // of what it took of the cluster's keys
+}
+
+type heardKeys struct {
+	from   string
+	agreed agreement
 }
 
 // Peer is this host among its peers: membership, and messages to the others. Its methods are safe from any goroutine;
@@ -77,21 +90,26 @@ type Peer struct {
 	queue    memberlist.TransmitLimitedQueue
 	datagram int // the longest envelope that goes into one
 
-	keyLock sync.Mutex
-	origin  []CipherKey // of the ring, see ringHead
+	keyLock sync.Mutex  // taken before any other
+	file    []CipherKey // what the key file says
+	agreed  agreement
+	heard   chan heardKeys
 
 	mu   sync.Mutex // never held while calling memberlist
 	self identity
 
-	list    atomic.Pointer[memberlist.Memberlist] // while Run runs
-	members *membership
-	links   *links
-	inbox   *inbox
-	inbound inbound
-	copies  copies
-	counter atomic.Uint64 // of envelopes
-	drops   [dropReasons]atomic.Uint64
-	traffic traffic
+	list      atomic.Pointer[memberlist.Memberlist] // while Run runs
+	transport atomic.Pointer[transport]
+	wire      wireVersions
+	helpers   sync.WaitGroup // short goroutines of the search
+	members   *membership
+	links     *links
+	inbox     *inbox
+	inbound   inbound
+	copies    copies
+	counter   atomic.Uint64 // of envelopes
+	drops     [dropReasons]atomic.Uint64
+	traffic   traffic
 
 	troubles    *troubles
 	lines       chan slog.Record
@@ -114,10 +132,11 @@ const (
 	dropOversize
 	dropOwn
 	dropLink
+	dropReplayed
 	dropReasons
 )
 
-var dropNames = [dropReasons]string{"inbox-full", "flood", "malformed", "oversize", "own-name", "link-full"}
+var dropNames = [dropReasons]string{"inbox-full", "flood", "malformed", "oversize", "own-name", "link-full", "replayed"}
 
 func (p *Peer) drop(r dropReason) { p.drops[r].Add(1) }
 
@@ -146,6 +165,19 @@ func NewPeer(cfg PeerConfig) (*Peer, error) {
 	if cfg.addr, err = parseAddr(cfg.Bind); err != nil {
 		return nil, fmt.Errorf("cluster.bind: %w", err)
 	}
+	if cfg.Advertise != "" {
+		if cfg.advertise, err = parseAddr(cfg.Advertise); err != nil {
+			return nil, fmt.Errorf("cluster.advertise: %w", err)
+		}
+		if cfg.advertise.Addr().IsUnspecified() || cfg.advertise.Addr().IsMulticast() {
+			return nil, fmt.Errorf("cluster.advertise: no peer can reach us at %s", cfg.advertise.Addr())
+		}
+	}
+	for _, j := range cfg.Join {
+		if _, _, err := splitSeed(j); err != nil {
+			return nil, fmt.Errorf("cluster.join: %w", err)
+		}
+	}
 	if cfg.Log == nil || cfg.Deliver == nil {
 		return nil, errors.New("a peer needs Log and Deliver")
 	}
@@ -154,10 +186,15 @@ func NewPeer(cfg PeerConfig) (*Peer, error) {
 		// A new number space for each run, so that nobody takes our messages for copies of a former life's.
 		members: newMembership(), inbox: newInbox(), inbound: inbound{limits: map[string]*rate.Limiter{}},
 		copies:   copies{now: map[copyKey]struct{}{}},
+		heard:    make(chan heardKeys, 4),
 		lines:    make(chan slog.Record, 256),
 		contests: make(chan netip.AddrPort, 1), differences: make(chan netip.AddrPort, 1),
 		announce: make(chan struct{}, 1), ready: make(chan struct{}),
+		wire: cfg.wire,
 		self: identity{Started: time.Now(), Term: cfg.Term, Zone: cfg.Zone, API: cfg.API},
+	}
+	if p.wire == (wireVersions{}) {
+		p.wire = wireVersions{wireMin, wireMax, wireNow}
 	}
 	_, _ = rand.Read(p.self.Boot[:]) // never fails, see crypto/rand
 	p.counter.Store(binary.BigEndian.Uint64(p.self.Boot[:]))
@@ -188,9 +225,11 @@ func NewPeer(cfg PeerConfig) (*Peer, error) {
 		if p.ring, err = memberlist.NewKeyring(raw, raw[0]); err != nil {
 			return nil, fmt.Errorf("gossip keys: %w", err)
 		}
-		if p.origin = cfg.Keys.File; p.origin == nil {
-			p.origin = cfg.Keys.Keys
+		if p.file = cfg.Keys.File; p.file == nil {
+			p.file = cfg.Keys.Keys
 		}
+		p.agreed = cfg.Keys.agreed.clone()
+		p.self.Keys = p.agreed.mark()
 	case !cfg.Insecure:
 		return nil, errors.New(`the cluster has no key: "paramedic keygen" makes one, cluster.key_file names it, the same on all hosts; or say cluster.insecure: true`)
 	}
@@ -215,17 +254,14 @@ func (p *Peer) Run(ctx context.Context) error {
 	if p.started.Swap(true) {
 		return errors.New("this peer has run already")
 	}
-	var advertise netip.AddrPort
-	if p.cfg.Advertise != "" {
-		var err error
-		if advertise, err = parseAddr(p.cfg.Advertise); err != nil {
-			return fmt.Errorf("cluster.advertise: %w", err)
-		}
+	if err := p.forgetOldKeyring(); err != nil {
+		return err
 	}
-	t, err := newTransport(p.cfg.addr, advertise, &p.traffic, p.troubles.note, p.cfg.Log)
+	t, err := newTransport(p.cfg.addr, p.cfg.advertise, p.ring != nil, &p.traffic, p.troubles.note, p.cfg.Log)
 	if err != nil {
 		return err
 	}
+	p.transport.Store(t)
 	p.mu.Lock()
 	p.cfg.addr = t.advertise
 	p.mu.Unlock()
@@ -253,6 +289,7 @@ func (p *Peer) Run(ctx context.Context) error {
 	p.list.Store(nil)
 	err = errors.Join(err, list.Shutdown())
 	p.links.wait()
+	p.helpers.Wait()
 	p.logLines()
 	p.roster.seen(p.members.list(), time.Now())
 	return errors.Join(err, p.roster.save(true))
@@ -281,9 +318,9 @@ func (p *Peer) library(t *transport) *memberlist.Config {
 	c.DeadNodeReclaimTime = time.Second // a host that comes back elsewhere, once it is known to be gone
 	c.EnableCompression = false         // 64 KiB of work memory for each datagram, for little
 	c.Keyring = p.ring
-	c.DelegateProtocolMin, c.DelegateProtocolMax, c.DelegateProtocolVersion = wireMin, wireMax, wireNow
+	c.DelegateProtocolMin, c.DelegateProtocolMax, c.DelegateProtocolVersion = p.wire.min, p.wire.max, p.wire.now
 	d := delegate{p}
-	c.Delegate, c.Events, c.Conflict, c.Merge, c.Ping = d, d, d, d, d
+	c.Delegate, c.Events, c.Conflict, c.Merge, c.Ping, c.Alive = d, d, d, d, d, d
 	c.LogOutput = nil
 	c.Logger = slog.NewLogLogger(&libraryLog{
 		troubles: p.troubles, label: p.cfg.Label, out: p.lines, limit: rate.NewLimiter(5, 20), min: enabledFrom(p.cfg.Log),

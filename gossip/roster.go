@@ -103,7 +103,7 @@ func parseRoster(text []byte) (map[string]Host, error) {
 	return hosts, nil
 }
 
-// seen brings the roster up to date with the members of this moment.
+// seen brings the roster up to date with members of this moment.
 func (r *roster) seen(members []Member, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,6 +122,15 @@ func (r *roster) seen(members []Member, now time.Time) {
 		}
 		r.hosts[m.Node] = h
 	}
+}
+
+// overflowed reports, once each time, that members found no place.
+func (r *roster) overflowed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	full := r.full
+	r.full = false
+	return full
 }
 
 // list is a copy, by name.

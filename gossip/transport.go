@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/go-sockaddr"
 	"github.com/hashicorp/memberlist"
-	"golang.org/x/time/rate"
 )
 
 // transport is the sockets under memberlist. It stands in for memberlist's own, which takes 64 KiB of memory for each
@@ -30,22 +29,30 @@ type transport struct {
 	note      func(kind TroubleKind, peer, text string)
 	log       *slog.Logger
 	advertise netip.AddrPort
-	sources   map[netip.Addr]*rate.Limiter // of the reader alone
+	encrypted bool
+	from      *net.TCPAddr  // what connections are opened from: nil where the kernel chooses
+	sources   sources       // of the reader alone
+	slots     chan struct{} // one for each accepted connection
+	held      atomic.Int64  // bytes that open connections have brought, most of them still in somebody's buffer
 
 	mu    sync.Mutex
 	conns map[*stream]struct{}
+	open  map[netip.Addr]int // accepted ones, by source
 	wg    sync.WaitGroup
 }
 
 // Limits on what comes in before anybody could look who sent it.
 const (
-	sourceRate   = 20_000  // datagrams a second from one address; more are dropped
-	maxSources   = 4_096   // addresses that are told apart
-	maxStreams   = 128     // connections at once; memberlist has the same bound on states it takes
-	maxStreamIn  = 8 << 20 // bytes of one connection: the states of 4 096 hosts are 3 MB
-	dialTimeout  = 2 * time.Second
-	streamLimit  = 5 * time.Second // whole life of a connection that we opened
-	receiveSpace = 2 << 20         // bytes of the socket's buffer, as memberlist asks for
+	sourceRate   = 5_000                  // datagrams a second from one address, twice as many in a burst; more are dropped
+	maxSources   = 4_096                  // addresses that are told apart
+	maxStreams   = 96                     // accepted connections at once; further ones wait. memberlist hangs up on the 128th
+	maxPerSource = 16                     // of them from one address; further ones are refused
+	maxStreamIn  = 8 << 20                // bytes of one connection: the states of 4 096 hosts are 3 MB
+	maxHeld      = 64 << 20               // bytes of all connections at once: most is read before it can be judged
+	dialTimeout  = 2 * time.Second        //
+	streamLimit  = 5 * time.Second        // whole life of a connection that we opened
+	sendLimit    = 100 * time.Millisecond // for the kernel to take a datagram
+	receiveSpace = 2 << 20                // bytes of the socket's buffer, as memberlist asks for
 )
 
 // traffic is what went over the sockets since the start.
@@ -55,25 +62,31 @@ type traffic struct {
 	droppedPackets, droppedStreams, cutStreams atomic.Uint64
 }
 
-func newTransport(bind netip.AddrPort, advertise netip.AddrPort, count *traffic, note func(TroubleKind, string, string), log *slog.Logger) (*transport, error) {
+func newTransport(bind, advertise netip.AddrPort, encrypted bool, count *traffic, note func(TroubleKind, string, string), log *slog.Logger) (*transport, error) {
 	t := &transport{
-		packets: make(chan *memberlist.Packet),
-		streams: make(chan net.Conn),
-		count:   count,
-		note:    note,
-		log:     log,
-		sources: map[netip.Addr]*rate.Limiter{},
-		conns:   map[*stream]struct{}{},
+		packets:   make(chan *memberlist.Packet),
+		streams:   make(chan net.Conn),
+		count:     count,
+		note:      note,
+		log:       log,
+		encrypted: encrypted,
+		sources:   sources{all: map[netip.Addr]*sender{}},
+		slots:     make(chan struct{}, maxStreams),
+		conns:     map[*stream]struct{}{},
+		open:      map[netip.Addr]int{},
+	}
+	if !bind.Addr().IsUnspecified() { // the others know us, and their firewalls let us in, by this address
+		t.from = &net.TCPAddr{IP: bind.Addr().AsSlice(), Zone: bind.Addr().Zone()}
 	}
 	var err error
 	if t.tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(bind)); err != nil {
-		return nil, fmt.Errorf("listen for peers: %w", err)
+		return nil, fmt.Errorf("listen for peers at cluster.bind: %w", err)
 	}
 	if bind.Port() == 0 { // tests; the datagrams get the same port
 		bind = netip.AddrPortFrom(bind.Addr(), t.tcp.Addr().(*net.TCPAddr).AddrPort().Port())
 	}
 	if t.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(bind)); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen for peers: %w", err), t.tcp.Close())
+		return nil, errors.Join(fmt.Errorf("listen for peers at cluster.bind: %w", err), t.tcp.Close())
 	}
 	for size := receiveSpace; size > 0 && t.udp.SetReadBuffer(size) != nil; size /= 2 {
 	}
@@ -128,6 +141,9 @@ func (t *transport) WriteToAddress(b []byte, to memberlist.Address) (time.Time, 
 	if err != nil {
 		return time.Time{}, fmt.Errorf("send to a peer: %w", err)
 	}
+	if err := t.udp.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
+		return time.Time{}, fmt.Errorf("send to a peer: %w", err)
+	}
 	n, err := t.udp.WriteToUDPAddrPort(b, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
 	if err == nil {
 		t.count.packetsOut.Add(1)
@@ -143,11 +159,14 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 // DialAddressTimeout gives a connection that is closed after streamLimit, whoever hangs.
 func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: min(timeout, dialTimeout)}
+	if t.from != nil {
+		dialer.LocalAddr = t.from
+	}
 	conn, err := dialer.DialContext(t.ctx, "tcp", to.Addr)
 	if err != nil {
 		return nil, err
 	}
-	s, err := t.adopt(conn)
+	s, err := t.adopt(conn, netip.Addr{})
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +183,7 @@ func (t *transport) Shutdown() error {
 	t.conns = nil
 	t.mu.Unlock()
 	for s := range open {
-		s.Conn.Close()
+		s.Conn.Close() // who uses it sees that, and closes the stream
 	}
 	t.wg.Wait()
 	return err
@@ -192,9 +211,13 @@ func (t *transport) read() {
 		if n == 0 {
 			continue
 		}
-		if !t.admit(from.Addr(), at) {
+		if !t.sources.admit(from.Addr(), at) {
 			t.count.droppedPackets.Add(1)
-			t.note(TroubleFlood, from.Addr().String(), "it sends more than 20000 datagrams a second; the rest is dropped. Look what runs there")
+			t.note(TroubleFlood, from.Addr().String(), fmt.Sprintf("it sends more than %d datagrams a second; the rest is dropped. Look what runs there", sourceRate))
+			continue
+		}
+		if t.encrypted && retired(buf[:n]) {
+			t.note(TroubleKey, from.Addr().String(), keyText)
 			continue
 		}
 		packet := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: net.UDPAddrFromAddrPort(from), Timestamp: at}
@@ -206,23 +229,17 @@ func (t *transport) read() {
 	}
 }
 
-func (t *transport) admit(from netip.Addr, now time.Time) bool {
-	l := t.sources[from]
-	if l == nil {
-		if len(t.sources) >= maxSources {
-			clear(t.sources)
-		}
-		l = rate.NewLimiter(sourceRate, sourceRate)
-		t.sources[from] = l
-	}
-	return l.AllowN(now, 1)
-}
-
 func (t *transport) accept() {
 	defer t.wg.Done()
 	for {
+		select {
+		case t.slots <- struct{}{}: // when all are taken the others wait in the kernel
+		case <-t.ctx.Done():
+			return
+		}
 		conn, err := t.tcp.Accept()
 		if err != nil {
+			<-t.slots
 			if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -232,9 +249,14 @@ func (t *transport) accept() {
 			}
 			continue
 		}
-		s, err := t.adopt(conn)
+		remote, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+		s, err := t.adopt(conn, remote.Addr().Unmap())
 		if err != nil {
+			<-t.slots
 			t.count.droppedStreams.Add(1)
+			if errors.Is(err, errStreams) {
+				t.note(TroubleFlood, remote.Addr().Unmap().String(), fmt.Sprintf("it opens more than %d connections at once; the rest is refused. Look what runs there", maxPerSource))
+			}
 			continue
 		}
 		t.count.streamsIn.Add(1)
@@ -259,41 +281,76 @@ func (t *transport) pause() bool {
 	}
 }
 
-var errStreams = errors.New("too many connections between peers at once")
+var errStreams = errors.New("too many connections from one address at once")
 
-func (t *transport) adopt(conn net.Conn) (*stream, error) {
-	s := &stream{Conn: conn, t: t}
+// adopt takes over a connection; source is valid for an accepted one, which has a slot.
+func (t *transport) adopt(conn net.Conn, source netip.Addr) (*stream, error) {
+	s := &stream{Conn: conn, t: t, source: source, judged: !t.encrypted || !source.IsValid()}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.conns == nil || len(t.conns) >= maxStreams {
-		conn.Close()
-		if t.conns == nil {
-			return nil, net.ErrClosed
-		}
-		return nil, errStreams
+	switch {
+	case t.conns == nil:
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	case source.IsValid() && t.open[source] >= maxPerSource:
+		return nil, errors.Join(errStreams, conn.Close())
+	case source.IsValid():
+		t.open[source]++
 	}
 	t.conns[s] = struct{}{}
 	return s, nil
 }
 
-// stream counts, and reads no more than maxStreamIn.
+// stream counts, and reads no more than it may.
 type stream struct {
 	net.Conn
-	t    *transport
-	read int
+	t      *transport
+	source netip.Addr // not valid: we opened it
+	read   int
+	judged bool
+	head   []byte // of what came in, until it is judged
+	closed atomic.Bool
 }
 
-var errLongStream = errors.New("the peer sends more than a connection may carry")
+var (
+	errLongStream  = errors.New("the peer sends more than a connection may carry")
+	errFullStreams = errors.New("all connections together carry more than they may")
+	errRetired     = errors.New("unsupported encryption version")
+)
 
 func (s *stream) Read(b []byte) (int, error) {
-	if s.read >= maxStreamIn {
+	switch {
+	case s.read >= maxStreamIn:
 		s.t.count.cutStreams.Add(1)
+		s.t.note(TroubleFlood, s.remote(), fmt.Sprintf("it sends more than %d MiB over one connection, which is cut. Look what runs there", maxStreamIn>>20))
 		return 0, errLongStream
+	case s.t.held.Load() >= maxHeld:
+		s.t.count.cutStreams.Add(1)
+		return 0, errFullStreams
 	}
 	n, err := s.Conn.Read(b[:min(len(b), maxStreamIn-s.read)])
 	s.read += n
+	s.t.held.Add(int64(n))
 	s.t.count.streamRx.Add(uint64(n))
+	if !s.judged {
+		s.head = append(s.head, b[:n]...)
+		var bad bool
+		if s.judged, bad = judgeStream(s.head); bad {
+			s.t.note(TroubleKey, s.remote(), keyText)
+			return 0, errRetired
+		}
+		if s.judged {
+			s.head = nil
+		}
+	}
 	return n, err
+}
+
+func (s *stream) remote() string {
+	addr, err := netip.ParseAddrPort(s.RemoteAddr().String())
+	if err != nil {
+		return "unknown"
+	}
+	return addr.Addr().Unmap().String()
 }
 
 func (s *stream) Write(b []byte) (int, error) {
@@ -303,8 +360,18 @@ func (s *stream) Write(b []byte) (int, error) {
 }
 
 func (s *stream) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.t.held.Add(-int64(s.read))
 	s.t.mu.Lock()
 	delete(s.t.conns, s)
+	if s.source.IsValid() {
+		if s.t.open[s.source]--; s.t.open[s.source] == 0 {
+			delete(s.t.open, s.source)
+		}
+		<-s.t.slots
+	}
 	s.t.mu.Unlock()
 	return s.Conn.Close()
 }

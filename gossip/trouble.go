@@ -3,12 +3,14 @@ package gossip
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/time/rate"
 )
@@ -66,6 +68,7 @@ func newTroubles(out chan<- slog.Record) *troubles {
 
 // note counts one, and logs it unless that was done within the last minute.
 func (t *troubles) note(kind TroubleKind, peer, text string) {
+	peer, text = printable(peer), printable(text)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -99,6 +102,18 @@ func (t *troubles) note(kind TroubleKind, peer, text string) {
 	}
 }
 
+// printable is safe on a terminal: a part of it is what a stranger sent.
+func printable(text string) string {
+	const enough = 512
+	text = strings.ToValidUTF8(text[:min(len(text), enough)], "\ufffd")
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return '\ufffd'
+		}
+		return c
+	}, text)
+}
+
 func (t *troubles) list() []Trouble {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,7 +130,7 @@ func (t *troubles) list() []Trouble {
 // Remedies.
 const (
 	keyText = "one of us can't open what the other sends: their gossip keys have none in common, or one has none at all. " +
-		"Give all agents the same cluster.key_file"
+		"Give all agents the same cluster.key_file; if the key was changed while one was away, put the one in use into its cluster.key_file as the first line and restart it"
 	closedText = "it hangs up without an answer: most likely its cluster.label is not ours, or something else listens there. " +
 		"Give all agents of a cluster the same cluster.label"
 	versionText = "it speaks a version of the protocol that not all here understand. Upgrade one version at a time"
@@ -211,6 +226,8 @@ func source(text string) string {
 func joinTrouble(err error) (TroubleKind, string) {
 	text := err.Error()
 	switch {
+	case errors.Is(err, errDuplicate):
+		return "", "" // noted where it was found
 	case strings.Contains(text, "no installed keys could decrypt"), strings.Contains(text, "encryption is not configured"),
 		strings.Contains(text, "is not encrypted"), strings.Contains(text, "unsupported encryption version"):
 		return TroubleKey, keyText

@@ -1,0 +1,38 @@
+package gossip
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestDamagedRosterIsSetAside(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, rosterFile)
+	if err := os.WriteFile(path, []byte(`{"version":1,"hosts":[{"node":"x"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := loadRoster(dir)
+	var damaged *damagedError
+	if !errors.As(err, &damaged) || r == nil || len(r.list()) != 0 {
+		t.Fatalf("%v, %v", r, err)
+	}
+	if _, err := os.Stat(path + ".damaged"); err != nil {
+		t.Error(err)
+	}
+	r.seen([]Member{{Node: "b", Addr: netip.MustParseAddrPort("192.0.2.1:7946")}}, time.Now())
+	if err := r.save(false); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = loadRoster(dir); err != nil || len(r.list()) != 1 {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+func FuzzRoster(f *testing.F) {
+	f.Add([]byte(`{"version":1,"hosts":[{"node":"x","addr":"192.0.2.1:1"}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) { _, _ = parseRoster(b) })
+}
