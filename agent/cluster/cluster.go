@@ -1,0 +1,506 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"github.com/paramedic-ha/paramedic/agent/ledger"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// Home is the part of the agent that owns the engine. Nothing of it blocks, and nothing calls the Cluster back on the same
+// goroutine.
+type Home interface {
+	// Acknowledge takes a word that was said at another host about an alarm of this one.
+	Acknowledge(alarmID, by, comment string)
+	// Close has alarms cleared that a consumer was told of and that do not stand here: known ones by the revision that
+	// cleared them, unknown ones by a new one.
+	Close(known []correlate.Change, unknown []*correlate.Alarm)
+	// Claim says that the peers know this host under the term above, which is not below its own.
+	Claim(above uint64)
+	// Seen are new revisions of other hosts' alarms.
+	Seen(changes []correlate.Change)
+	// Report takes an event about ourselves.
+	Report(e correlate.Event)
+}
+
+// Config is what a Cluster is made of; all of it but Sealer and Metrics is needed.
+type Config struct {
+	Peer    gossip.PeerConfig // without Log, Metrics, Deliver and Term
+	Dir     string            // of what must survive a restart
+	Sealer  notify.Sealer     // nil: secrets go bare
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+	Home    Home
+}
+
+// Cluster is this host among its peers. It is the notifier's Peers and the API's Cluster. All methods are safe from any
+// goroutine.
+type Cluster struct {
+	cfg    Config
+	node   string
+	log    *slog.Logger
+	repl   *gossip.Replicator
+	store  *store
+	relay  *relay
+	box    *mailbox
+	kept   kept
+	shared notify.Shared // set by Attach
+
+	doubtful []string // API subscriptions of a host that was away for too long; until Restated
+
+	pumping sync.Mutex // one at a time takes mail and changes to the ledger, so that they stay in order
+
+	mu     sync.Mutex // of the ledger and what it has ordered; held for moments, never while calling anybody
+	ledger *ledger.Ledger
+	writes []queued
+	orders ledger.Orders // without Write
+	wake   time.Time
+
+	flushing sync.Mutex // one at a time writes, in the order of the ledger's words
+	todo     chan struct{}
+	watcher  atomic.Pointer[gossip.Watcher]
+	begun    atomic.Bool
+	term     atomic.Uint64
+	started  chan struct{} // closed when the replicator takes work
+	ended    chan struct{} // closed when Run has ended
+	complain *rate.Limiter
+	written  atomic.Uint64
+	failed   atomic.Uint64
+	replica  atomic.Pointer[gossip.Status]
+}
+
+// queued is a write on its way to the replica; result, if not nil, learns what became of it.
+type queued struct {
+	ledger.Write
+	result *result
+}
+
+// result is under Cluster.flushing.
+type result struct{ err error }
+
+// New makes a Cluster and reads what the last run has left. It starts nothing.
+func New(cfg Config) (*Cluster, error) {
+	if cfg.Log == nil || cfg.Home == nil || cfg.Dir == "" {
+		return nil, errors.New("a cluster needs Log, Home and Dir")
+	}
+	c := &Cluster{
+		cfg: cfg, node: cfg.Peer.Node, log: cfg.Log, box: newMailbox(),
+		ledger: ledger.New(ledger.Config{Node: cfg.Peer.Node, Label: cfg.Peer.Label, Sealer: cfg.Sealer}),
+		todo:   make(chan struct{}, 1), started: make(chan struct{}), ended: make(chan struct{}),
+		complain: rate.NewLimiter(rate.Every(10*time.Second), 5),
+	}
+	var err error
+	if c.kept, err = loadStore(cfg.Dir, time.Now(), cfg.Log); err != nil {
+		return nil, err
+	}
+	c.relay = newRelay(c.node, cfg.Log, func(to string, msg []byte) error { return c.repl.Tell(to, msg) }, c.others)
+	c.relay.settled = func(subscription, alarmID string, r correlate.Revision) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.ledger.Settled(subscription, alarmID, r)
+	}
+	c.relay.delivered = func(home string, h notify.HandOver, a notify.Answer) {
+		c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Handed(now, h, home, a) })
+		c.flush()
+	}
+	peer := cfg.Peer
+	peer.Log, peer.Metrics = cfg.Log, cfg.Metrics
+	c.repl, err = gossip.NewReplicator(gossip.ReplicatorConfig{Peer: peer, Log: cfg.Log, Heard: c.relay.heard})
+	if err != nil {
+		return nil, err
+	}
+	c.store = newStore(cfg.Dir, cfg.Log, c.sharedRecords)
+	return c, nil
+}
+
+// Attach says who is told what the others say, and takes the subscriptions that he knows of; before Run, and after he has
+// those of this host's file.
+func (c *Cluster) Attach(shared notify.Shared) {
+	c.shared = shared
+	c.relay.open(shared.Deliver)
+	var file, known []notify.Subscription
+	for _, s := range shared.Held() {
+		switch {
+		case s.Origin == notify.OriginFile:
+			file = append(file, s)
+		case c.kept.expired && s.Origin == notify.OriginAPI: // it may have been ended while we were away
+			c.doubtful = append(c.doubtful, s.ID)
+			continue
+		}
+		known = append(known, s)
+	}
+	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Known(now, known) })
+	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.File(now, file) })
+}
+
+// dropExpired ends the subscriptions that only a host knows that was away for too long.
+func (c *Cluster) dropExpired() {
+	if len(c.doubtful) == 0 {
+		return
+	}
+	live := make(map[string]bool)
+	c.mu.Lock()
+	for _, s := range c.ledger.Subscriptions() {
+		live[s.ID] = true
+	}
+	c.mu.Unlock()
+	for _, id := range c.doubtful {
+		if !live[id] {
+			c.log.Warn("a subscription ends: no other host knows it, and this one was away for too long", "id", id)
+			c.shared.Drop(id)
+		}
+	}
+	c.doubtful = nil
+}
+
+// A peer that ends while we have hardly begun could not listen or must not be; one that ends later is a trouble.
+const early = time.Minute
+
+// Run runs until ctx ends: then what is still to be said is said, and goodbye. An error means that this host could not
+// begin: the address is taken, or another host has our name. What goes wrong later is logged, and this host works alone.
+func (c *Cluster) Run(ctx context.Context) error {
+	defer close(c.ended)
+	began := time.Now()
+	// The peer outlives the pump and the store, which use it on their way down.
+	peerCtx, endPeer := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer endPeer(nil)
+	peerDone := make(chan error, 1)
+	go func() { peerDone <- c.repl.Run(peerCtx) }()
+
+	inner, end := context.WithCancel(ctx)
+	defer end()
+	if c.cfg.Metrics != nil {
+		figures := newCollector(c)
+		if err := c.cfg.Metrics.Register(figures); err != nil {
+			endPeer(nil)
+			return errors.Join(fmt.Errorf("register metrics: %w", err), <-peerDone)
+		}
+		defer c.cfg.Metrics.Unregister(figures)
+	}
+	var group sync.WaitGroup
+	storeCtx, endStore := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStore()
+	if err := c.begin(ctx); err != nil {
+		c.relay.close()
+		endPeer(nil)
+		return errors.Join(ignoreEnd(ctx, err), <-peerDone)
+	}
+	group.Go(func() { c.store.run(storeCtx) })
+	pumped := make(chan struct{})
+	go func() { defer close(pumped); c.pump(inner) }()
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-peerDone:
+		peerDone <- nil
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case time.Since(began) < early:
+		default:
+			c.log.Error("this host has lost its peers and works alone until the agent is restarted", "err", err)
+			err = nil
+			<-ctx.Done()
+		}
+	}
+	end()
+	<-pumped
+	c.relay.close()
+	endStore()
+	group.Wait()
+	endPeer(context.Cause(ctx))
+	return errors.Join(err, <-peerDone)
+}
+
+// ignoreEnd drops an error that only says that ctx has ended, or that the peer did: its own error says why.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, gossip.ErrStopped) {
+		return nil
+	}
+	return err
+}
+
+// begin gives the replica what was kept, and the ledger all that the replica holds.
+func (c *Cluster) begin(ctx context.Context) error {
+	err := c.repl.Update(ctx, func(_ time.Time, w *gossip.Writer) error {
+		w.Restore(c.kept.saved, c.kept.records)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("take back the shared records: %w", err)
+	}
+	w, err := c.repl.Watch(ctx)
+	if err != nil {
+		return fmt.Errorf("watch the replica: %w", err)
+	}
+	c.watcher.Store(w)
+	c.kept.records = nil
+	close(c.started)
+	return nil
+}
+
+// pump takes mail and changes to the ledger and carries out its orders, until ctx ends.
+func (c *Cluster) pump(ctx context.Context) {
+	wake := time.NewTimer(time.Hour)
+	defer wake.Stop()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		c.drain()
+		c.flush()
+		c.carryOut()
+		due := time.Hour
+		c.mu.Lock()
+		if !c.wake.IsZero() {
+			due = max(0, time.Until(c.wake))
+		}
+		c.mu.Unlock()
+		wake.Reset(due)
+		select {
+		case <-ctx.Done():
+			c.drain()
+			// What the ledger holds back to write it together is due now.
+			c.stepAt(time.Now().Add(time.Second), func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Tick(now) })
+			c.flush()
+			return
+		case <-c.box.wake:
+		case <-c.watcher.Load().Ready():
+		case <-c.todo:
+		case <-wake.C:
+			c.mu.Lock()
+			c.wake = time.Time{}
+			c.mu.Unlock()
+			c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Tick(now) })
+		case <-second.C:
+			c.look(ctx)
+		}
+	}
+}
+
+// look keeps the figures of the replica for those who must not wait.
+func (c *Cluster) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	_ = c.repl.View(ctx, func(r *gossip.Replica) { // on its end the last figures stay
+		st := r.Status()
+		c.replica.Store(&st)
+	})
+}
+
+// drain gives the ledger what waits.
+func (c *Cluster) drain() {
+	c.pumping.Lock()
+	defer c.pumping.Unlock()
+	if w := c.watcher.Load(); w != nil {
+		if ch := w.Take(); len(ch.Changed)+len(ch.Purged)+len(ch.Own) > 0 || ch.OwnTerm != 0 {
+			for _, list := range [][]gossip.Record{ch.Changed, ch.Purged} {
+				for i := range list {
+					if list[i].Space == gossip.Shared {
+						c.store.touch()
+					}
+				}
+			}
+			c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Take(now, ch) })
+		}
+	}
+	m := c.box.take()
+	if m.file != nil {
+		c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.File(now, *m.file) })
+	}
+	if m.host != nil {
+		c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Host(now, *m.host) })
+	}
+	for _, d := range m.inventory() {
+		c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Inventory(now, &d) })
+	}
+	if eff := m.effects(); len(eff.Save) > 0 {
+		c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Effects(now, eff) })
+	}
+	if pairs := m.sortedPairs(); len(pairs) > 0 {
+		c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Pairs(now, pairs) })
+	}
+	for id, r := range m.refused {
+		c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Refused(now, id, r.version, r.reason) })
+	}
+	if ids := m.forgotten(); len(ids) > 0 {
+		c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Forgot(now, ids) })
+	}
+}
+
+// step asks the ledger and keeps what it orders, in order.
+func (c *Cluster) step(f func(time.Time, *ledger.Ledger) ledger.Orders) { c.stepAt(time.Now(), f) }
+
+func (c *Cluster) stepAt(now time.Time, f func(time.Time, *ledger.Ledger) ledger.Orders) {
+	_ = c.ask(now, nil, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) { return f(now, l), nil })
+}
+
+// ask is step for what can be refused. What becomes of the writes is noted in res, if not nil.
+func (c *Cluster) ask(now time.Time, res *result, f func(time.Time, *ledger.Ledger) (ledger.Orders, error)) error {
+	c.mu.Lock()
+	o, err := f(now, c.ledger)
+	for _, w := range o.Write {
+		c.writes = append(c.writes, queued{w, res})
+	}
+	all := &c.orders
+	all.Put, all.Drop, all.Told = append(all.Put, o.Put...), append(all.Drop, o.Drop...), append(all.Told, o.Told...)
+	all.Ack, all.Report, all.Seen = append(all.Ack, o.Ack...), append(all.Report, o.Report...), append(all.Seen, o.Seen...)
+	all.Claim = max(all.Claim, o.Claim)
+	if !o.Wake.IsZero() && (c.wake.IsZero() || o.Wake.Before(c.wake)) {
+		c.wake = o.Wake
+	}
+	c.mu.Unlock()
+	select {
+	case c.todo <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// flush writes what the ledger has ordered. The order of two flushes is that of the ledger's words.
+func (c *Cluster) flush() {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
+	c.mu.Lock()
+	writes := c.writes
+	c.writes = nil
+	c.mu.Unlock()
+	if len(writes) == 0 {
+		return
+	}
+	shared := false
+	err := c.repl.Update(context.Background(), func(_ time.Time, w *gossip.Writer) error { // ends with the replicator
+		for _, q := range writes {
+			if err := write(w, &q.Write); err != nil {
+				c.unwritten(&q, err)
+				continue
+			}
+			c.written.Add(1)
+			shared = shared || q.Kind >= gossip.KindShared
+		}
+		return nil
+	})
+	if err != nil {
+		for i := range writes {
+			c.unwritten(&writes[i], err)
+		}
+	}
+	if shared {
+		c.store.touch()
+	}
+}
+
+func write(w *gossip.Writer, o *ledger.Write) error {
+	switch shared := o.Kind >= gossip.KindShared; {
+	case shared && o.Delete:
+		return w.DeleteShared(o.Kind, o.ID)
+	case shared:
+		return w.SetShared(o.Kind, o.ID, o.Payload)
+	case o.Delete:
+		return w.Delete(o.Kind, o.ID)
+	}
+	return w.Set(o.Kind, o.ID, o.Payload)
+}
+
+func (c *Cluster) unwritten(q *queued, err error) {
+	c.failed.Add(1)
+	if q.result != nil {
+		q.result.err = errors.Join(q.result.err, err)
+		return
+	}
+	if !errors.Is(err, gossip.ErrStopped) && c.complain.Allow() {
+		c.log.Error("a record for the peers could not be written", "err", err)
+	}
+}
+
+// carryOut does what the ledger has ordered. Only the pump calls it, so that nothing is overtaken.
+func (c *Cluster) carryOut() {
+	c.mu.Lock()
+	o := c.orders
+	c.orders = ledger.Orders{}
+	c.mu.Unlock()
+	if o.Claim != 0 {
+		c.cfg.Home.Claim(o.Claim)
+	}
+	for _, id := range o.Drop {
+		c.shared.Drop(id)
+	}
+	for i := range o.Put {
+		c.put(&o.Put[i])
+	}
+	for _, t := range o.Told {
+		c.shared.Told(t.Subscription, t.AlarmID, t.Revision)
+	}
+	for _, a := range o.Ack {
+		c.cfg.Home.Acknowledge(a.AlarmID, a.By, a.Comment)
+	}
+	for _, e := range o.Report {
+		c.cfg.Home.Report(e)
+	}
+	if len(o.Seen) > 0 {
+		c.cfg.Home.Seen(o.Seen)
+	}
+}
+
+// put gives the notifier a subscription, and has cleared what its consumer was told and stands no more.
+func (c *Cluster) put(p *ledger.Put) {
+	unknown, err := c.shared.Put(p.Subscription, p.Told)
+	if err != nil {
+		c.log.Error("a subscription of the cluster does not work here", "subscription", p.Subscription.Name, "id", p.Subscription.ID, "err", err)
+		return
+	}
+	var known []correlate.Change
+	var closed []*correlate.Alarm
+	c.mu.Lock()
+	for _, id := range unknown {
+		if own, ok := c.ledger.Own(id); ok && !own.Alarm.Standing() {
+			known = append(known, own)
+			continue
+		}
+		given, ok := p.Given[id]
+		if !ok || given.Home != c.node {
+			continue
+		}
+		closed = append(closed, &correlate.Alarm{
+			ID: id, Key: correlate.Key{Home: c.node, Resource: given.Resource, Condition: given.Condition}, Revision: p.Told[id],
+		})
+	}
+	c.mu.Unlock()
+	if len(known)+len(closed) > 0 {
+		c.cfg.Home.Close(known, closed)
+	}
+}
+
+// sharedRecords is what the file holds.
+func (c *Cluster) sharedRecords(ctx context.Context) ([]gossip.Record, error) {
+	var all []gossip.Record
+	err := c.repl.View(ctx, func(r *gossip.Replica) {
+		for rec := range r.Records() {
+			if rec.Space == gossip.Shared {
+				all = append(all, rec)
+			}
+		}
+	})
+	return all, err
+}
+
+// others are the members without this host.
+func (c *Cluster) others() []string {
+	var names []string
+	for _, m := range c.repl.Peer().Members() {
+		if m.Node != c.node {
+			names = append(names, m.Node)
+		}
+	}
+	return names
+}

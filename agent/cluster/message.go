@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+)
+
+// The messages that hosts send each other beside the replica (gossip.TypeReserved and above).
+//
+//	message = version:1 type:1 form:1 flags:1 body    version: gossip.FormatVersion
+//	body    = JSON of a request or an answer          flags: bit 0 it is deflated
+const (
+	typeRequest = gossip.TypeReserved     // make this request for me
+	typeAnswer  = gossip.TypeReserved + 1 // what came of it
+
+	messageForm = 1
+	flagDeflate = 1
+	messageHead = 4
+	maxBody     = 4 << 20 // bytes, inflated
+	maxReason   = 512     // bytes of a refusal
+)
+
+// request is typeRequest. It is known again by who sent it and its ID.
+type request struct {
+	ID uint64 `json:"id"`
+	notify.HandOver
+}
+
+// answer is typeAnswer.
+type answer struct {
+	ID       uint64           `json:"id"`
+	By       string           `json:"by"`
+	Refused  string           `json:"refused,omitempty"` // why no request was made
+	Outcome  delivery.Outcome `json:"outcome"`
+	Sent     time.Time        `json:"sent"`
+	Answered time.Time        `json:"answered"`
+}
+
+func encodeRequest(q request) ([]byte, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, fmt.Errorf("write the request: %w", err)
+	}
+	return encodeMessage(typeRequest, body), nil
+}
+
+func encodeAnswer(a answer) []byte {
+	if len(a.Refused) > maxReason {
+		a.Refused = a.Refused[:maxReason]
+	}
+	body, _ := json.Marshal(a) // numbers, texts and times of clocks: it can't fail
+	return encodeMessage(typeAnswer, body)
+}
+
+func encodeMessage(t gossip.MessageType, body []byte) []byte {
+	msg := []byte{gossip.FormatVersion, byte(t), messageForm, 0}
+	var short bytes.Buffer
+	w, _ := flate.NewWriter(&short, flate.BestSpeed) // only a wrong level is an error, and a buffer takes everything
+	_, _ = w.Write(body)
+	_ = w.Close()
+	if short.Len() < len(body) {
+		msg[3] |= flagDeflate
+		body = short.Bytes()
+	}
+	return append(msg, body...)
+}
+
+// decodeMessage reads either; the other is nil.
+func decodeMessage(msg []byte) (*request, *answer, error) {
+	t, err := gossip.TypeOf(msg)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case t != typeRequest && t != typeAnswer:
+		return nil, nil, fmt.Errorf("message of type %d: %w", t, gossip.ErrMessageType)
+	case len(msg) < messageHead:
+		return nil, nil, fmt.Errorf("message of %d bytes: too short", len(msg))
+	case msg[2] != messageForm:
+		return nil, nil, fmt.Errorf("message of form %d, understood is %d: %w", msg[2], messageForm, gossip.ErrFormatVersion)
+	case msg[3]&^flagDeflate != 0:
+		return nil, nil, fmt.Errorf("message with flags %#x: %w", msg[3], gossip.ErrFormatVersion)
+	}
+	body := msg[messageHead:]
+	if msg[3]&flagDeflate != 0 {
+		if body, err = io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(body)), maxBody+1)); err != nil {
+			return nil, nil, fmt.Errorf("message: inflate it: %w", err)
+		}
+	}
+	if len(body) > maxBody {
+		return nil, nil, fmt.Errorf("message of more than %d bytes", maxBody)
+	}
+	if t == typeAnswer {
+		a := new(answer)
+		if err := json.Unmarshal(body, a); err != nil {
+			return nil, nil, fmt.Errorf("answer: %w", err)
+		}
+		if a.Outcome.Verdict > delivery.Park {
+			return nil, nil, fmt.Errorf("answer: verdict %d is unknown", a.Outcome.Verdict)
+		}
+		return nil, a, nil
+	}
+	q := new(request)
+	if err := json.Unmarshal(body, q); err != nil {
+		return nil, nil, fmt.Errorf("request: %w", err)
+	}
+	if err := q.check(); err != nil {
+		return nil, nil, fmt.Errorf("request: %w", err)
+	}
+	return q, nil, nil
+}
+
+func (q *request) check() error {
+	switch a := q.Change.Alarm; {
+	case a == nil:
+		return errors.New("it has no alarm")
+	case a.ID == "" || a.Key.Home == "" || a.Key.Resource == "" || a.Key.Condition == "" || a.Revision.Term == 0:
+		return errors.New("its alarm has no identity")
+	case q.NotificationID == "" || q.Subscription == "":
+		return errors.New("it names no notification or no subscription")
+	case q.Attempt < 0 || q.Superseded < 0:
+		return errors.New("it counts below zero")
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/ledger"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+var _ notify.Peers = (*Cluster)(nil)
+
+// durableWait is how long a call waits for its record to be on this host's disk. A disk that is slower, or broken, is
+// logged, and holds nobody up: the peers have the record.
+const durableWait = 2 * time.Second
+
+// Standing implements notify.Peers.
+func (c *Cluster) Standing() []*correlate.Alarm {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.Standing()
+}
+
+// Publish implements notify.Peers. Many calls share one write to the disk.
+func (c *Cluster) Publish(ctx context.Context, sub notify.Subscription, told map[string]correlate.Revision) error {
+	var res result
+	err := c.ask(time.Now(), &res, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) { return l.Publish(now, sub, told) })
+	if err == nil {
+		err = c.settle(ctx, &res)
+	}
+	if err != nil {
+		return fmt.Errorf("make subscription %q known to the peers: %w", sub.Name, err)
+	}
+	return nil
+}
+
+// Withdraw implements notify.Peers.
+func (c *Cluster) Withdraw(ctx context.Context, id string) error {
+	var res result
+	_ = c.ask(time.Now(), &res, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) { return l.Withdraw(now, id), nil })
+	if err := c.settle(ctx, &res); err != nil {
+		return fmt.Errorf("end subscription %q at the peers: %w", id, err)
+	}
+	return nil
+}
+
+// settle writes what was ordered to the replica, and to the disk.
+func (c *Cluster) settle(ctx context.Context, res *result) error {
+	c.flush()
+	c.flushing.Lock() // another's flush may have had ours
+	err := res.err
+	c.flushing.Unlock()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, durableWait)
+	defer cancel()
+	_ = c.store.save(ctx) // it is logged
+	return nil
+}
+
+// Pairs implements notify.Peers.
+func (c *Cluster) Pairs(changed []notify.Pair) { c.box.addPairs(changed) }
+
+// Forgot implements notify.Peers.
+func (c *Cluster) Forgot(alarmIDs []string) {
+	c.box.add(func(m *mail) {
+		for _, id := range alarmIDs {
+			put(&m.forgot, id, true)
+		}
+	})
+}
+
+// Refused implements notify.Peers.
+func (c *Cluster) Refused(subscription string, version uint64, reason string) {
+	c.box.add(func(m *mail) { put(&m.refused, subscription, refusal{version, reason}) })
+}
+
+// HandOver implements notify.Peers.
+func (c *Cluster) HandOver(ctx context.Context, h notify.HandOver) (notify.Answer, error) {
+	return c.relay.handOver(ctx, h)
+}
+
+// Effects takes what the engine has decided. It never blocks; called by the goroutine that owns the engine.
+func (c *Cluster) Effects(eff correlate.Effects) { c.box.effects(eff) }
+
+// Inventory takes what a source has said, after the engine. It never blocks.
+func (c *Cluster) Inventory(d *correlate.Delta) { c.box.delta(*d) }
+
+// Host takes what this host says of itself. It never blocks.
+func (c *Cluster) Host(h ledger.Host) { c.box.add(func(m *mail) { m.host = &h }) }
+
+// File takes the subscriptions of this host's file, as the notifier has them. It never blocks.
+func (c *Cluster) File(subs []notify.Subscription) { c.box.add(func(m *mail) { m.file = &subs }) }
+
+// Acknowledge notes a word about an alarm of another host, and returns it as it will be when that host has heard. The error
+// is correlate.ErrNoAlarm when no such alarm of another host stands.
+func (c *Cluster) Acknowledge(ctx context.Context, id, by, comment string) (*correlate.Alarm, error) {
+	var res result
+	now := time.Now()
+	err := c.ask(now, &res, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) {
+		return l.Acknowledge(now, id, by, comment)
+	})
+	if err == nil {
+		err = c.settle(ctx, &res)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("acknowledge alarm %q: %w", id, err)
+	}
+	c.mu.Lock()
+	v, ok := c.ledger.Alarm(id)
+	c.mu.Unlock()
+	if !ok {
+		return nil, fmt.Errorf("acknowledge alarm %q: %w", id, correlate.ErrNoAlarm)
+	}
+	a := *v.Alarm
+	a.Ack = &correlate.Acknowledgement{By: by, Comment: comment, At: now}
+	return &a, nil
+}

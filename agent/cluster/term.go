@@ -1,0 +1,139 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/ledger"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// How long a host waits for its peers to tell it its own term.
+const (
+	settleWait      = time.Second     // when it has one on disk
+	settleWaitFresh = 5 * time.Second // when it has nothing: a new host, or one that was imaged anew
+	settlePoll      = 5 * time.Millisecond
+	callLimit       = 5 * time.Second
+)
+
+// Former is what the peers know of this host from before.
+type Former struct {
+	Term   uint64 // even, and not below the own one nor any that a peer has shown
+	Alarms []correlate.Change
+	Pairs  []notify.Pair
+	InSync bool // a peer was found and said all that it knows
+}
+
+// Settle waits until this host has heard from a peer what it was before, or the time for that is over: own is the term that
+// it would take alone, fresh says that nothing was on its disk. Without anybody to wait for it does not wait.
+func (c *Cluster) Settle(ctx context.Context, own uint64, fresh bool) (Former, error) {
+	limit := settleWait
+	if fresh {
+		limit = settleWaitFresh
+	}
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	poll := time.NewTicker(settlePoll)
+	defer poll.Stop()
+	ready := false
+	select {
+	case <-c.started:
+	case <-c.ended:
+		return Former{}, gossip.ErrStopped
+	case <-ctx.Done():
+		return Former{}, ctx.Err()
+	}
+	f := Former{Term: own}
+wait:
+	for {
+		select {
+		case <-poll.C:
+			if f.InSync = !c.repl.Stats().LastInSync.IsZero(); f.InSync {
+				break wait
+			}
+			if !ready {
+				select {
+				case <-c.repl.Peer().Ready():
+					ready = true
+				default:
+				}
+			}
+			if ready && len(c.cfg.Peer.Join) == 0 && len(c.others()) == 0 && !c.knew() {
+				break wait // the first of its cluster
+			}
+		case <-deadline.C:
+			break wait
+		case <-c.ended:
+			return Former{}, gossip.ErrStopped
+		case <-ctx.Done():
+			return Former{}, ctx.Err()
+		}
+	}
+	var seen uint64
+	if err := c.repl.View(ctx, func(r *gossip.Replica) { seen = r.SeenTerm() }); err != nil {
+		return Former{}, fmt.Errorf("ask the replica for the term: %w", err)
+	}
+	f.Term = Above(own, seen)
+	c.drain()
+	c.mu.Lock()
+	f.Alarms, f.Pairs = c.ledger.Former()
+	c.mu.Unlock()
+	return f, nil
+}
+
+// knew says that there is a roster of others from before: they may yet come.
+func (c *Cluster) knew() bool { return len(c.repl.Peer().Hosts()) > 1 }
+
+// Above is own, or the next even term above the one that was seen.
+func Above(own, seen uint64) uint64 {
+	if seen < own {
+		return own
+	}
+	return seen + 2 - seen%2
+}
+
+// Begin takes the term of this run, and what the notifier has kept: from here on this host writes. Call it once, before any
+// effects of this run.
+func (c *Cluster) Begin(ctx context.Context, term uint64, alarms []correlate.Change, pairs []notify.Pair) error {
+	if err := c.SetTerm(ctx, term); err != nil {
+		return err
+	}
+	var eff correlate.Effects
+	for _, a := range alarms {
+		eff.Save, eff.Publish = append(eff.Save, a.Alarm), append(eff.Publish, a)
+	}
+	c.pumping.Lock()
+	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Effects(now, eff) })
+	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Pairs(now, pairs) })
+	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Begin(now) })
+	c.pumping.Unlock()
+	c.begun.Store(true)
+	return nil
+}
+
+// SetTerm takes a higher term: what this host has written is written anew under it. The peers hear of it.
+func (c *Cluster) SetTerm(ctx context.Context, term uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	if err := c.repl.Update(ctx, func(_ time.Time, w *gossip.Writer) error { return w.SetTerm(term) }); err != nil {
+		return fmt.Errorf("take term %d: %w", term, err)
+	}
+	c.term.Store(term)
+	return nil
+}
+
+// Restated says that all sources have stated their full truth: what a former life of this host has left with the peers, and
+// was not said again, is void a little later.
+func (c *Cluster) Restated(ctx context.Context) error {
+	c.drain()
+	c.flush()
+	err := c.repl.Update(ctx, func(_ time.Time, w *gossip.Writer) error { w.Restated(); return nil })
+	if err != nil {
+		return fmt.Errorf("give up what was not restated: %w", err)
+	}
+	c.dropExpired()
+	return nil
+}
