@@ -73,8 +73,8 @@ func crashChild(dir, url string) {
 			for seen := false; !seen; { // yields: a child that spins takes the CPU from what it waits for
 				<-look.C
 				n.mu.Lock()
-				k := n.alarms[a.ID]
-				seen = k != nil && k.Alarm.Revision.Compare(a.Revision) >= 0 || k == nil && !a.Standing()
+				k, ok := n.alarms[a.ID]
+				seen = ok && k.Alarm.Revision.Compare(a.Revision) >= 0 || !ok && !a.Standing()
 				n.mu.Unlock()
 			}
 			if rand.IntN(3) == 0 {

@@ -14,6 +14,8 @@ type metrics struct {
 	attempts  *prometheus.CounterVec
 	replaced  *prometheus.CounterVec
 	dropped   *prometheus.CounterVec
+	handed    *prometheus.CounterVec
+	guests    *prometheus.CounterVec
 	stage     *prometheus.HistogramVec
 	commits   prometheus.Histogram
 	records   prometheus.Counter
@@ -34,6 +36,12 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paramedic_notify_evicted_total", Help: "Deliveries dropped because a subscription's queue was full.",
 		}, []string{"subscription"}),
+		handed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paramedic_notify_handovers_total", Help: "Requests handed over to a peer, by what came of them; failed: no peer could.",
+		}, []string{"subscription", "outcome"}),
+		guests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paramedic_notify_peer_deliveries_total", Help: "Requests made, or refused, for the homes of other hosts' alarms.",
+		}, []string{"outcome"}),
 		stage: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "paramedic_notify_stage_seconds", Help: "Time of settled notifications by stage: outbox is T02 to T06, send T06 to T08, answer T08 to T09, total T00 to T09.", Buckets: fast,
 		}, []string{"stage"}),
@@ -61,7 +69,7 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.attempts, m.replaced, m.dropped, m.stage, m.commits, m.records, m.unwritten, m.queue}
+	return []prometheus.Collector{m.attempts, m.replaced, m.dropped, m.handed, m.guests, m.stage, m.commits, m.records, m.unwritten, m.queue}
 }
 
 func (m *metrics) unregister() {
@@ -76,6 +84,12 @@ func (m *metrics) unregister() {
 func (m *metrics) attempt(subscription string, v delivery.Verdict) {
 	m.attempts.WithLabelValues(subscription, v.String()).Inc()
 }
+
+func (m *metrics) handOver(subscription, outcome string) {
+	m.handed.WithLabelValues(subscription, outcome).Inc()
+}
+
+func (m *metrics) guest(outcome string) { m.guests.WithLabelValues(outcome).Inc() }
 
 func (m *metrics) superseded(subscription string) { m.replaced.WithLabelValues(subscription).Inc() }
 
@@ -115,6 +129,7 @@ func (m *metrics) forget(subscription string) {
 	m.attempts.DeletePartialMatch(match)
 	m.replaced.DeletePartialMatch(match)
 	m.dropped.DeletePartialMatch(match)
+	m.handed.DeletePartialMatch(match)
 }
 
 // queueCollector reads the queues when asked, so that nothing is counted twice.

@@ -23,7 +23,10 @@ const (
 	failingLong = time.Minute
 	stopGrace   = time.Second // for requests in flight when Run ends
 	profileSize = 1000
-	source      = "notify" // of the events about ourselves
+	// orphanWait is how long what an earlier run left for a subscription that neither the file names nor the API made
+	// waits for the peers to name it.
+	orphanWait = 5 * time.Minute
+	source     = "notify" // of the events about ourselves
 )
 
 // Notifier is the Service.
@@ -38,25 +41,24 @@ type Notifier struct {
 	metrics  *metrics
 	profile  ring
 
-	in inbox
+	in   inbox
+	feed feed // used with Peers only
 
-	mu      sync.Mutex
-	alarms  map[string]*known       // by id: standing ones, and cleared ones that somebody is owed
-	left    map[string][]pairRecord // of an earlier run, by subscription id, until SetFile names their owners
-	past    map[string]subscriptionRecord
-	workers atomic.Pointer[[]*worker] // replaced under mu; read by anybody
+	mu        sync.Mutex
+	alarms    map[string]alarmRecord  // by id: standing ones, and cleared ones that somebody is owed
+	pairs     map[string]int          // by alarm id: how many subscriptions hold something of it, left ones included
+	left      map[string][]pairRecord // of an earlier run, by subscription id, until their owners are named (SetFile, Put)
+	past      map[string]subscriptionRecord
+	elsewhere map[string]Subscription   // what Put said of subscriptions that our own file names
+	filed     bool                      // SetFile was called
+	purged    bool                      // what nobody named is gone
+	workers   atomic.Pointer[[]*worker] // replaced under mu; read by anybody
 
 	running  atomic.Bool
 	requests context.Context // of every request; ends stopGrace after Run's
 	cancel   context.CancelFunc
 	group    sync.WaitGroup // worker goroutines and requests
 	runCtx   context.Context
-}
-
-// known is an alarm and how many subscriptions hold something of it.
-type known struct {
-	alarmRecord
-	pairs int
 }
 
 var _ Service = (*Notifier)(nil)
@@ -91,17 +93,18 @@ func New(cfg Config) (*Notifier, error) {
 
 // newNotifier has the seam where tests put connections of their own.
 func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
-	box, l, err := openOutbox(cfg.Dir, cfg.Now, cfg.Log)
+	box, l, err := openOutbox(cfg.Dir, cfg.Now, cfg.Log, cfg.Sealer)
 	if err != nil {
 		return nil, err
 	}
 	n := &Notifier{
-		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]*known{}, left: l.pairs,
-		past: map[string]subscriptionRecord{},
+		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, left: l.pairs,
+		past: map[string]subscriptionRecord{}, elsewhere: map[string]Subscription{},
 	}
 	n.workers.Store(&[]*worker{})
 	n.requests, n.cancel = context.WithCancel(context.Background())
 	n.in.init()
+	n.feed.init()
 	if n.metrics, err = newMetrics(cfg.Metrics, n); err != nil {
 		box.closeQuietly()
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -110,9 +113,14 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 
 	n.restored.Term = l.term
 	for _, r := range l.alarms {
-		n.alarms[r.Alarm.ID] = &known{alarmRecord: r}
+		n.alarms[r.Alarm.ID] = r
 		if r.Alarm.Standing() {
 			n.restored.Alarms = append(n.restored.Alarms, r.Alarm)
+		}
+	}
+	for _, pairs := range n.left {
+		for _, p := range pairs {
+			n.pairs[p.AlarmID]++
 		}
 	}
 	for _, r := range l.subscriptions {
@@ -120,7 +128,10 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 			n.past[r.ID] = r
 			continue
 		}
-		n.adopt(r.Subscription)
+		w := n.adopt(r.Subscription, r)
+		if cfg.Sealer != nil && len(r.Keys) > 0 { // written without one
+			n.box.put(w.record())
+		}
 	}
 	return n, nil
 }
@@ -146,6 +157,14 @@ func (n *Notifier) Run(ctx context.Context) error {
 		n.startWorker(w)
 	}
 	n.mu.Unlock()
+	feedCtx, stopFeed := context.WithCancel(context.Background())
+	feedDone := make(chan struct{})
+	go func() {
+		defer close(feedDone)
+		if cfg := n.cfg; cfg.Peers != nil {
+			n.feed.run(feedCtx, cfg.Peers)
+		}
+	}()
 
 	n.dispatchLoop(ctx)
 
@@ -165,6 +184,8 @@ func (n *Notifier) Run(ctx context.Context) error {
 		w.sender.close()
 	}
 	n.mu.Unlock()
+	stopFeed()
+	<-feedDone
 	stopBox()
 	<-boxDone
 	n.metrics.unregister()
@@ -181,10 +202,16 @@ func (n *Notifier) startWorker(w *worker) {
 func (n *Notifier) Publish(eff correlate.Effects) { n.in.add(eff) }
 
 func (n *Notifier) dispatchLoop(ctx context.Context) {
+	orphans := time.NewTimer(orphanWait)
+	defer orphans.Stop()
 	for {
 		select {
 		case <-n.in.wake:
 			n.dispatch()
+		case <-orphans.C:
+			n.mu.Lock()
+			n.purge()
+			n.mu.Unlock()
 		case <-ctx.Done():
 			n.dispatch() // so that what was published is owed when the next run begins
 			return
@@ -194,28 +221,31 @@ func (n *Notifier) dispatchLoop(ctx context.Context) {
 
 // dispatch saves what was published and owes it to whoever wants it.
 func (n *Notifier) dispatch() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drain()
+}
+
+// drain is dispatch under mu.
+func (n *Notifier) drain() {
 	batch := n.in.take()
 	if len(batch) == 0 {
 		return
 	}
 	now := n.cfg.Now()
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	writes := make([]write, 0, len(batch))
 	for _, b := range batch {
 		r := alarmRecord(b.newest)
-		if k := n.alarms[r.Alarm.ID]; k != nil {
+		if k, ok := n.alarms[r.Alarm.ID]; ok {
 			if r.Alarm.Revision.Compare(k.Alarm.Revision) < 0 {
 				continue
 			}
 			if b.saveOnly { // the same revision: its times are known
-				r = k.alarmRecord
+				r = k
 				r.Alarm = b.newest.Alarm
 			}
-			k.alarmRecord = r
-		} else {
-			n.alarms[r.Alarm.ID] = &known{alarmRecord: r}
 		}
+		n.alarms[r.Alarm.ID] = r
 		writes = append(writes, write{place{shelfAlarms, r.Alarm.ID}, r})
 	}
 	n.box.stage(writes...) // with what is owed of them
@@ -230,9 +260,12 @@ func (n *Notifier) dispatch() {
 
 // forgetSettled drops a cleared alarm that nobody is owed. Under mu.
 func (n *Notifier) forgetSettled(alarmID string) {
-	if k := n.alarms[alarmID]; k != nil && k.pairs <= 0 && !k.Alarm.Standing() {
+	if k, ok := n.alarms[alarmID]; ok && n.pairs[alarmID] == 0 && !k.Alarm.Standing() {
 		delete(n.alarms, alarmID)
 		n.box.put(write{place{shelfAlarms, alarmID}, nil})
+		if n.cfg.Peers != nil {
+			n.feed.forget(alarmID)
+		}
 	}
 }
 
@@ -248,8 +281,8 @@ func (n *Notifier) released(alarmIDs []string) {
 
 func (n *Notifier) release(alarmIDs []string) {
 	for _, id := range alarmIDs {
-		if k := n.alarms[id]; k != nil {
-			k.pairs--
+		if n.pairs[id]--; n.pairs[id] <= 0 {
+			delete(n.pairs, id)
 			n.forgetSettled(id)
 		}
 	}
@@ -266,8 +299,8 @@ func (n *Notifier) contents() []write {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var all []write
-	for id, k := range n.alarms {
-		all = append(all, write{place{shelfAlarms, id}, k.alarmRecord})
+	for id, r := range n.alarms {
+		all = append(all, write{place{shelfAlarms, id}, r})
 	}
 	for _, w := range n.list() {
 		all = append(all, w.contents()...)
@@ -284,33 +317,52 @@ func (n *Notifier) contents() []write {
 }
 
 // adopt makes a worker of a subscription, with what an earlier run left for it, and owes it the standing alarms that
-// match. Under mu, or before anybody else knows n.
-func (n *Notifier) adopt(sub Subscription) *worker {
+// match. Of kept, the record of the earlier run, what is not contents counts. Under mu, or before anybody else knows n.
+func (n *Notifier) adopt(sub Subscription, kept subscriptionRecord) *worker {
+	w := n.prepare(sub, kept)
+	n.join(w)
+	return w
+}
+
+// prepare makes a worker that nobody knows yet.
+func (n *Notifier) prepare(sub Subscription, kept subscriptionRecord) *worker {
 	w, now := newWorker(n, sub), n.cfg.Now()
+	w.given = kept.Given
+	if sub.Paused != "" && kept.Refused == sub.Version {
+		w.refused = kept.Refused
+	}
 	for _, r := range n.left[sub.ID] {
-		k := n.alarms[r.AlarmID]
-		if k == nil { // the alarm's record was lost: nothing can be said of it any more
+		k, ok := n.alarms[r.AlarmID]
+		if !ok && (n.cfg.Peers == nil || r.Told == correlate.Revision{}) {
+			// The alarm's record was lost: nothing can be said of it any more, unless Put has its clear made.
 			n.box.put(write{pairPlace(sub.ID, r.AlarmID), nil})
+			n.release([]string{r.AlarmID})
 			continue
 		}
-		k.pairs++
-		w.machine.Restore(delivery.Record(r), correlate.Change(k.alarmRecord), now)
+		w.machine.Restore(delivery.Record(r), correlate.Change(k), now)
 	}
 	delete(n.left, sub.ID)
+	return w
+}
+
+// join makes a worker known, owes it what stands, and starts it.
+func (n *Notifier) join(w *worker) {
 	n.workers.Store(ptr(append(slices.Clone(n.list()), w)))
-	w.offer(n.standing(), now)
+	w.mu.Lock()
+	w.restate()
+	w.mu.Unlock()
+	w.offer(n.standing(), n.cfg.Now())
 	n.box.flush()
 	if n.running.Load() {
 		n.startWorker(w)
 	}
-	return w
 }
 
 // standing is every known alarm as changes, oldest revision first.
 func (n *Notifier) standing() []change {
 	all := make([]change, 0, len(n.alarms))
 	for _, k := range n.alarms {
-		all = append(all, change{newest: correlate.Change(k.alarmRecord)})
+		all = append(all, change{newest: correlate.Change(k)})
 	}
 	slices.SortFunc(all, func(a, b change) int {
 		if d := a.newest.Alarm.Revision.Compare(b.newest.Alarm.Revision); d != 0 {

@@ -75,6 +75,9 @@ type Subscription struct {
 	Verified  bool   // its endpoints proved that they want it; new ones must, too
 	Rate      int    // requests a minute that the consumer allowed in the OPTIONS handshake; 0: any
 	Created   time.Time
+	// Unreachable is since when no endpoint can be connected to from this host; peers may deliver all the same. A
+	// status that Subscriptions fills in, of this host alone; zero: they can be, or nobody tried.
+	Unreachable time.Time `json:"-"`
 }
 
 // Filter says what a consumer wants. Projects, Domains and States judge the affected resources, the rest the alarm;
@@ -113,6 +116,7 @@ type DeliveryView struct {
 	Created      time.Time
 	NextAttempt  time.Time
 	LastError    string
+	By           string // the host that made the last attempt; empty before the first
 }
 
 // Stages is the time line of one settled notification under OPNFV Doctor's names; zero when a stage was not reached.
@@ -125,6 +129,7 @@ type Stages struct {
 	Sent                                  time.Time // T08
 	Answered                              time.Time // T09
 	Attempts                              int
+	By                                    string // the host that sent; Sent and Answered are by its clock
 }
 
 // SubscriptionPatch changes what is not nil.

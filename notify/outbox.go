@@ -65,9 +65,10 @@ var errDamaged = errors.New("the outbox is damaged")
 // be written, records are dropped (the truth is in memory, and notifications still go out) and a full rewrite is tried
 // each second.
 type outbox struct {
-	path string
-	log  *slog.Logger
-	now  func() time.Time
+	path   string
+	log    *slog.Logger
+	now    func() time.Time
+	sealer Sealer
 
 	// Set before run. committed tells up to which batch all is durable; contents is everything, for a rewrite; report
 	// says that deliveries are not durable, or are again ("").

@@ -193,7 +193,7 @@ func TestARevisionAndWhatIsOwedOfItShareACommit(t *testing.T) {
 func TestAClearedAlarmThatACrashLeftBehindIsForgotten(t *testing.T) {
 	dir := t.TempDir()
 	cfg, _ := testConfig(t, dir)
-	o, _, err := openOutbox(dir, time.Now, cfg.Log)
+	o, _, err := openOutbox(dir, time.Now, cfg.Log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestAClearedAlarmThatACrashLeftBehindIsForgotten(t *testing.T) {
 	o.closeQuietly()
 	_, stop := start(t, cfg, fileSub("a", "http://127.0.0.1:1"))
 	stop()
-	if _, l, err := openOutbox(dir, time.Now, cfg.Log); err != nil || len(l.alarms) != 0 {
+	if _, l, err := openOutbox(dir, time.Now, cfg.Log, nil); err != nil || len(l.alarms) != 0 {
 		t.Fatalf("%v: %d alarms", err, len(l.alarms))
 	}
 }

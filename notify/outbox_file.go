@@ -28,9 +28,9 @@ type loaded struct {
 
 // openOutbox opens or makes the outbox. It fails only when another process holds it or dir can't be one at all; when it
 // merely can't be written, it works from memory and says so in broken. The term is durable unless broken.
-func openOutbox(dir string, now func() time.Time, log *slog.Logger) (*outbox, loaded, error) {
+func openOutbox(dir string, now func() time.Time, log *slog.Logger, sealer Sealer) (*outbox, loaded, error) {
 	o := &outbox{
-		path: filepath.Join(dir, dbName), log: log, now: now, seq: 1, batch: map[place]any{}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		sealer: sealer, path: filepath.Join(dir, dbName), log: log, now: now, seq: 1, batch: map[place]any{}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
 		committed: func(uint64, time.Time) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {}, patience: slowCommit,
 	}
 	l, err := o.open(true)
@@ -125,13 +125,13 @@ func (o *outbox) load() (loaded, error) {
 				return fmt.Errorf("%w: %w", errDamaged, err)
 			}
 		}
-		return l.read(tx, o.log)
+		return l.read(tx, o.log, o.sealer)
 	})
 	return l, err
 }
 
 // read decodes every record. What can't be read is named in the log and left out; the rest is fine.
-func (l *loaded) read(tx *bbolt.Tx, log *slog.Logger) error {
+func (l *loaded) read(tx *bbolt.Tx, log *slog.Logger, sealer Sealer) error {
 	l.pairs = map[string][]pairRecord{}
 	each := func(s shelf, take func(key string, value []byte) error) error {
 		b := tx.Bucket(shelfNames[s])
@@ -163,7 +163,7 @@ func (l *loaded) read(tx *bbolt.Tx, log *slog.Logger) error {
 			return err
 		}),
 		each(shelfSubscriptions, func(k string, v []byte) error {
-			r, err := decodeSubscription(k, v)
+			r, err := decodeSubscription(k, v, sealer)
 			if err == nil {
 				l.subscriptions = append(l.subscriptions, r)
 			}

@@ -23,7 +23,7 @@ import (
 // filled makes an outbox with a few thousand records, stopped cleanly or not, and returns the path.
 func filled(t testing.TB, dir string, clean bool) string {
 	cfg, _ := testConfig(t, dir)
-	o, _, err := openOutbox(dir, time.Now, cfg.Log)
+	o, _, err := openOutbox(dir, time.Now, cfg.Log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestRecordsComeBackAsTheyWere(t *testing.T) {
 	if b, err = encodeRecord(subscriptionRecord{Subscription: s, Keys: s.Secret.keys}); err != nil {
 		t.Fatal(err)
 	}
-	if q, err := decodeSubscription("id", b); err != nil || !reflect.DeepEqual(q.Subscription, s) {
+	if q, err := decodeSubscription("id", b, nil); err != nil || !reflect.DeepEqual(q.Subscription, s) {
 		t.Fatalf("%v %+v", err, q)
 	}
 }
@@ -100,7 +100,7 @@ func FuzzRecords(f *testing.F) {
 			m.Restore(delivery.Record(r), correlate.Change{Alarm: alarm("a1", 7, correlate.Raised)}, epoch)
 			m.Tick(epoch)
 		}
-		if r, err := decodeSubscription("a1", b); err == nil && r.ID != "a1" {
+		if r, err := decodeSubscription("a1", b, nil); err == nil && r.ID != "a1" {
 			t.Fatal("another subscription")
 		}
 	})
@@ -281,7 +281,7 @@ func TestWithoutADiskNotificationsStillGoOutAndItHealsItself(t *testing.T) {
 func TestAFullDiskIsReportedAndHeals(t *testing.T) {
 	dir := t.TempDir()
 	cfg, _ := testConfig(t, dir)
-	o, _, err := openOutbox(dir, time.Now, cfg.Log)
+	o, _, err := openOutbox(dir, time.Now, cfg.Log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +309,7 @@ func TestAFullDiskIsReportedAndHeals(t *testing.T) {
 	if len(said) != 2 || said[0] == "" || said[1] != "" {
 		t.Fatalf("reported %q", said)
 	}
-	_, l, err := openOutbox(dir, time.Now, cfg.Log)
+	_, l, err := openOutbox(dir, time.Now, cfg.Log, nil)
 	if err != nil || len(l.alarms) != 1 || l.alarms[0].Alarm.ID != "a1" {
 		t.Fatalf("%v %+v", err, l)
 	}
@@ -318,7 +318,7 @@ func TestAFullDiskIsReportedAndHeals(t *testing.T) {
 func BenchmarkOutboxCommit(b *testing.B) {
 	dir := b.TempDir()
 	cfg, _ := testConfig(b, dir)
-	o, _, err := openOutbox(dir, time.Now, cfg.Log)
+	o, _, err := openOutbox(dir, time.Now, cfg.Log, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

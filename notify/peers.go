@@ -22,7 +22,9 @@ type Peers interface {
 	// Standing are the standing alarms of the other hosts, newest revisions: for the snapshot of a new subscription.
 	Standing() []*correlate.Alarm
 	// Publish makes a subscription of the API (new, or with new contents) known to every host, and durable here. told
-	// is the snapshot: alarm id → the revision that the consumer was given. An error undoes the change.
+	// is the snapshot: alarm id → the revision that the consumer was given, of all hosts' alarms; nil when it is no new
+	// one. Of a file's subscription (OriginFile, OriginPeer) only Paused is news. It is called before a change counts here;
+	// of a new subscription after, and an error undoes it.
 	Publish(ctx context.Context, sub Subscription, told map[string]correlate.Revision) error
 	// Withdraw ends a subscription of the API everywhere.
 	Withdraw(ctx context.Context, id string) error
@@ -30,7 +32,8 @@ type Peers interface {
 	Pairs(changed []Pair)
 	// Forgot takes alarms that are cleared and that nobody is owed any more.
 	Forgot(alarmIDs []string)
-	// Refused says that a consumer answered this host with 410; with an empty reason, that it was resumed.
+	// Refused says that a consumer answered this host with 410; with an empty reason, that an operator resumed it here. A
+	// refusal that stands is said again after a restart.
 	Refused(subscription string, version uint64, reason string)
 	// HandOver has a peer make one request in our place, because no endpoint can be reached from here. It ends when a
 	// peer has got an answer from the consumer, when no peer could, or with ctx.
@@ -71,19 +74,28 @@ type Shared interface {
 	// SetTerm makes a higher term durable, for a host that its peers know under a higher one than it knew itself.
 	SetTerm(term uint64) error
 	// Adopt takes back what a former life of this host left with its peers: its alarms, and what was told of them. Alarms
-	// that are known here keep what is newer.
+	// that are known here keep what is newer. Pairs of subscriptions that are not known yet wait for their Put.
 	Adopt(alarms []correlate.Change, pairs []Pair)
 	// Kept is all that the outbox holds of this host's own alarms: what the peers are told first.
 	Kept() (alarms []correlate.Change, pairs []Pair)
 	// Held are all subscriptions, whole: with their secrets, and of whatever origin; by id.
 	Held() []Subscription
 	// Put takes a subscription that was made or changed elsewhere (OriginAPI), or that the file of another host names
-	// (OriginPeer); whole, with its version. One that this host's own file names is left as that says. told: see
-	// Peers.Publish; alarms of this host among them that stand no more are returned for their clear to be made.
+	// (OriginPeer); whole, with its version. One that this host's own file names is left as that says, but for Paused when
+	// it is the same version; Put it all the same: it takes over when the own file names it no more.
+	//
+	// A pause by this host's own 410 outlasts a Put of the same version that says nothing of a pause; see Resume.
+	//
+	// told: what the consumer was given of this host's own alarms when it subscribed (Peers.Publish). It counts once for a
+	// subscription, also across restarts. Of the alarms in it that are not known here, those whose clear the consumer has
+	// not been told yet are returned, each time: Publish their clear (Engine.Close), and it is delivered.
 	Put(sub Subscription, told map[string]correlate.Revision) (unknown []string, err error)
-	// Drop ends one that ended elsewhere. Unknown ones and those of the own file are left alone.
+	// Resume ends the pause that this host's own 410 made, at an operator's word at another host. Others are left alone.
+	Resume(id string)
+	// Drop ends one that ended elsewhere, or that no other host's file names any more. Those of the own file go on.
 	Drop(id string)
-	// Told says that another host has told a subscription a revision of one of our alarms.
+	// Told says that another host has told a subscription a revision of one of our alarms. What is owed up to it is
+	// settled, in flight or not.
 	Told(subscription, alarmID string, r correlate.Revision)
 	// Deliver makes one request for the home of an alarm: the other side of Peers.HandOver. The error says that it was
 	// not made: the subscription is not known here under this version, or no endpoint can be reached from here either.

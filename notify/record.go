@@ -12,7 +12,7 @@ import (
 )
 
 // recordVersion leads every value of the outbox; a reader understands its own and the one before.
-const recordVersion = 1
+const recordVersion = 2
 
 // alarmRecord is the newest revision of an alarm, with its times.
 type alarmRecord correlate.Change
@@ -20,13 +20,16 @@ type alarmRecord correlate.Change
 // pairRecord is what a subscription is owed, or was told, of an alarm.
 type pairRecord delivery.Record
 
-// subscriptionRecord keeps an API subscription whole. Of a file's only the id, version, digest and pause are kept, so
-// that notification ids stay the same across restarts while the contents do.
+// subscriptionRecord keeps a subscription of the API, or of another host's file, whole. Of our own file's only the id,
+// digest and pause are kept, since the contents come back with the file.
 type subscriptionRecord struct {
 	Subscription
-	Secret *Secret  `json:",omitempty"` // always nil: hides the embedded one, which marshals as "[secret]"
-	Keys   [][]byte `json:",omitempty"` // the secret of an API subscription; the file is 0600
-	Digest string   `json:",omitempty"` // of a file's contents
+	Secret  *Secret  `json:",omitempty"` // always nil: hides the embedded one, which marshals as "[secret]"
+	Keys    [][]byte `json:",omitempty"` // the secret, bare, in version 1 and where there is no Sealer; the file is 0600
+	Sealed  []byte   `json:",omitempty"` // the secret as Secret.Seal wrote it, under the id
+	Digest  string   `json:",omitempty"` // of a file's contents
+	Refused uint64   `json:",omitempty"` // the version that its consumer answered here with 410
+	Given   bool     `json:",omitempty"` // its snapshot is among the pairs
 }
 
 // termRecord is the term of this host; it has no version, for it is read before anything else.
@@ -50,8 +53,8 @@ func decodeRecord(b []byte, into any) error {
 	if len(b) == 0 {
 		return fmt.Errorf("%w: it is empty", errRecord)
 	}
-	if b[0] != recordVersion {
-		return fmt.Errorf("%w: version %d, want %d", errRecord, b[0], recordVersion)
+	if b[0] != recordVersion && b[0] != recordVersion-1 {
+		return fmt.Errorf("%w: version %d, want %d or %d", errRecord, b[0], recordVersion-1, recordVersion)
 	}
 	if err := json.Unmarshal(b[1:], into); err != nil {
 		return fmt.Errorf("%w: %w", errRecord, err)
@@ -81,14 +84,18 @@ func decodePair(alarmID string, b []byte) (pairRecord, error) {
 	return r, nil
 }
 
-func decodeSubscription(id string, b []byte) (subscriptionRecord, error) {
+// decodeSubscription fails for a damaged record. A secret that can't be opened is no damage: it comes back Locked.
+func decodeSubscription(id string, b []byte, by Sealer) (subscriptionRecord, error) {
 	var r subscriptionRecord
 	if err := decodeRecord(b, &r); err != nil {
 		return subscriptionRecord{}, err
 	}
-	if r.ID != id || r.Origin != OriginAPI && r.Origin != OriginFile {
+	if r.ID != id || r.Origin != OriginAPI && r.Origin != OriginFile && r.Origin != OriginPeer {
 		return subscriptionRecord{}, fmt.Errorf("%w: it is not subscription %q", errRecord, id)
 	}
 	r.Subscription.Secret, r.Secret = Secret{keys: r.Keys}, nil
+	if len(r.Sealed) > 0 {
+		r.Subscription.Secret, _ = OpenSecret(r.Sealed, by, []byte(id)) // the secret itself knows why it is locked
+	}
 	return r, nil
 }

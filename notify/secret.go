@@ -19,6 +19,7 @@ import (
 type Secret struct {
 	keys   [][]byte
 	sealed []byte // of a locked one
+	why    string // it is locked
 }
 
 const (
@@ -92,17 +93,16 @@ func OpenSecret(sealed []byte, by Sealer, context []byte) (Secret, error) {
 	if len(sealed) == 0 {
 		return Secret{}, nil
 	}
-	locked := Secret{sealed: bytes.Clone(sealed)}
-	plain := sealed
-	if by != nil {
-		var err error
-		if plain, err = by.Open(sealed, context); err != nil {
-			return locked, fmt.Errorf("open secret: %w", err)
-		}
-	}
 	var s Secret
-	if json.Unmarshal(plain, &s.keys) != nil || len(s.keys) == 0 || len(s.keys) > maxKeys { // its error could show a part
-		return locked, errors.New("open secret: what was sealed is no list of keys, or is sealed and there is no key for it")
+	plain, err := sealed, error(nil)
+	if by != nil {
+		plain, err = by.Open(sealed, context)
+	}
+	if err == nil && (json.Unmarshal(plain, &s.keys) != nil || len(s.keys) == 0 || len(s.keys) > maxKeys) { // json's own error could show a part
+		err = errors.New("there is no key for it, or it is damaged")
+	}
+	if err != nil {
+		return Secret{sealed: bytes.Clone(sealed), why: err.Error()}, fmt.Errorf("open secret: %w", err)
 	}
 	return s, nil
 }

@@ -30,7 +30,11 @@ const (
 	maxHeader     = 64 << 10
 	drainTimeout  = 2 * time.Second
 	preferFor     = 30 * time.Second // how long an endpoint that stood in for a dead one is tried first
+	// connectTimeout is how long all endpoints together may take to be connected to before a peer is asked instead.
+	connectTimeout = 250 * time.Millisecond
 )
+
+var errConnect = fmt.Errorf("no connection in time (%v for all endpoints, with peers to ask instead)", connectTimeout)
 
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -95,13 +99,15 @@ type request struct {
 	id, contentType string
 	body            []byte
 	secret          Secret
-	want            int // how much of the answer is kept; 0: only judged
+	want            int           // how much of the answer is kept; 0: only judged
+	connect         time.Duration // for all endpoints to be connected to; 0: dialTimeout and tlsTimeout alone count
 }
 
 // answer is what came back.
 type answer struct {
 	outcome        delivery.Outcome
 	status         int
+	reached        bool // a connection was there: bytes of the request may have been sent
 	sent, answered time.Time
 	body           []byte
 }
@@ -113,10 +119,18 @@ func (s *sender) post(ctx context.Context, endpoints []string, r request) answer
 		first = int(s.preferred.Load()) % len(endpoints)
 	}
 	var a answer
+	reached, begin := false, s.now()
 	for i := range endpoints {
 		n := (first + i) % len(endpoints)
 		var err error
-		if a, err = s.attempt(ctx, endpoints[n], r); err == nil {
+		share := time.Duration(0)
+		if r.connect > 0 { // what is left, evenly: a dead endpoint does not take the time of those behind it
+			share = max(time.Millisecond, (r.connect-s.now().Sub(begin))/time.Duration(len(endpoints)-i))
+		}
+		a, err = s.attempt(ctx, endpoints[n], r, share)
+		reached = reached || a.reached
+		if a.reached = reached; err == nil {
+			s.warm.back()
 			if i > 0 {
 				s.preferred.Store(int64(n))
 				s.until.Store(s.now().Add(preferFor).UnixNano())
@@ -128,25 +142,40 @@ func (s *sender) post(ctx context.Context, endpoints []string, r request) answer
 			return a
 		}
 	}
+	if !reached {
+		s.warm.leave(s.now())
+	}
 	return a
 }
 
 // attempt posts to one endpoint. A connection that had died while idle costs nothing but a second, fresh one.
-func (s *sender) attempt(ctx context.Context, endpoint string, r request) (answer, error) {
+func (s *sender) attempt(ctx context.Context, endpoint string, r request, connect time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
-	a, old, err := s.once(ctx, endpoint, r)
+	a, old, err := s.once(ctx, endpoint, r, connect)
 	if err != nil && old && stale(err) && ctx.Err() == nil {
 		s.transport.CloseIdleConnections()
 		s.warm.drop()
-		a, _, err = s.once(ctx, endpoint, r)
+		a, _, err = s.once(ctx, endpoint, r, connect)
+		a.reached = true // by the first
 	}
 	return a, err
 }
 
-func (s *sender) once(ctx context.Context, endpoint string, r request) (a answer, old bool, err error) {
+func (s *sender) once(ctx context.Context, endpoint string, r request, connect time.Duration) (a answer, old bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var connected atomic.Bool
+	if connect > 0 {
+		defer time.AfterFunc(connect, func() {
+			if !connected.Load() {
+				cancel(errConnect) // the dial itself goes on for a while, and leaves a connection for the next request
+			}
+		}).Stop()
+	}
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
-		old = i.Reused || wasWarm(i.Conn)
+		connected.Store(true)
+		a.reached, old = true, i.Reused || wasWarm(i.Conn)
 	}}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, endpoint, bytes.NewReader(r.body))
 	if err != nil {
@@ -162,6 +191,9 @@ func (s *sender) once(ctx context.Context, endpoint string, r request) (a answer
 	}
 	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errConnect) {
+			err = cause
+		}
 		return a, old, err
 	}
 	a.answered, a.status = s.now(), resp.StatusCode

@@ -1,8 +1,10 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -24,9 +26,27 @@ const durableWait = 2 * time.Second
 
 // digest tells a file's contents apart without keeping them.
 func digest(s Subscription) string {
+	sum := contentsSum(s)
+	return hex.EncodeToString(sum[:])
+}
+
+func contentsSum(s Subscription) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	_ = json.NewEncoder(h).Encode([]any{s.Name, s.Endpoints, s.Format, s.Role, s.Filter, s.Secret.keys})
-	return hex.EncodeToString(h.Sum(nil))
+	h.Sum(sum[:0])
+	return sum
+}
+
+// FileVersion is the version of a file's subscription: 53 bits (what every JSON reader takes for an integer) of the digest
+// of its contents, so that equal files on many hosts are one version of one subscription.
+func FileVersion(s Subscription) uint64 {
+	sum := contentsSum(s.normal())
+	return max(1, binary.BigEndian.Uint64(sum[:])>>11)
+}
+
+// nextVersion is that of an API subscription after a change: it grows, and on two hosts at once hardly to the same.
+func nextVersion(old uint64, now time.Time) uint64 {
+	return max(old+1, uint64(max(0, now.UnixMicro())))
 }
 
 // SetFile replaces the file's subscriptions; see Service. Each is validated; any problem leaves everything as it was.
@@ -48,51 +68,71 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.filed = true
 	now := n.cfg.Now()
 	named := map[string]bool{}
 	for _, s := range subs {
 		s = s.normal()
-		s.ID, s.Origin = FileID(n.cfg.Label, s.Name), OriginFile
+		s.ID, s.Origin, s.Version = FileID(n.cfg.Label, s.Name), OriginFile, FileVersion(s)
 		named[s.ID] = true
 		if w := n.byID(s.ID); w != nil {
-			if old := w.subscription(); sameContents(old, s) {
+			old := w.subscription()
+			if s.Created = old.Created; sameContents(old, s) {
 				s.Paused = old.Paused // a reload alone resumes nothing; a change does
+			}
+			if old.Origin == OriginPeer {
+				n.elsewhere[s.ID] = old
 			}
 			n.change(w, s, now)
 			continue
 		}
-		s.Version, s.Created = 1, now
-		if past, ok := n.past[s.ID]; ok {
-			s.Version, s.Created, s.Paused = past.Version, past.Created, past.Paused
-			if past.Digest != digest(s) {
-				s.Version, s.Paused = past.Version+1, "" // whoever changed it wants it tried again
+		s.Created = now
+		past, ok := n.past[s.ID]
+		if ok {
+			if s.Created = past.Created; past.Digest == digest(s) { // whoever changed it wants it tried again
+				s.Paused = past.Paused
 			}
 			delete(n.past, s.ID)
 		}
-		w := n.adopt(s)
+		w := n.adopt(s, past)
 		w.mu.Lock() // it may be answered already
 		n.box.put(w.record())
 		w.mu.Unlock()
 	}
 	for _, w := range n.list() {
-		if w.sub.Origin == OriginFile && !named[w.id] {
-			n.drop(w)
+		if w.sub.Origin != OriginFile || named[w.id] {
+			continue
 		}
-	}
-	// What an earlier run left for subscriptions that are not named any more.
-	for id, pairs := range n.left {
-		for _, p := range pairs {
-			n.box.put(write{pairPlace(id, p.AlarmID), nil})
+		if s, ok := n.elsewhere[w.id]; ok { // other files name it: it goes on as theirs says
+			if old := w.subscription(); sameContents(old, s) {
+				s.Paused = old.Paused
+			}
+			delete(n.elsewhere, w.id)
+			n.change(w, s, now)
+			continue
 		}
+		n.drop(w)
 	}
-	clear(n.left)
+	if n.cfg.Peers == nil || n.purged { // else the peers may name what is left
+		n.purge()
+	}
+	return nil
+}
+
+// purge ends what an earlier run left for subscriptions that nobody has named. Under mu.
+func (n *Notifier) purge() {
+	n.purged = true
+	for id := range n.left {
+		n.disown(id)
+	}
 	for id := range n.past {
 		n.box.put(write{place{shelfSubscriptions, id}, nil})
 	}
 	clear(n.past)
 	for _, a := range n.restored.Alarms { // of the last run, about subscriptions that are no more
 		if a.Key.Condition == correlate.CondSubscription && a.Source == source && !slices.ContainsFunc(n.list(), func(w *worker) bool {
-			return a.Key.Resource == w.sub.resource()
+			s := w.subscription()
+			return a.Key.Resource == s.resource()
 		}) {
 			n.report(a.Key.Resource, a.Key.Condition, "")
 		}
@@ -100,36 +140,51 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 	for id := range n.alarms {
 		n.forgetSettled(id)
 	}
-	return nil
 }
 
-// change gives a subscription new contents; what it matches now and did not before is owed. Under Notifier.mu.
+// disown removes the pairs that an earlier run left for a subscription. Under mu.
+func (n *Notifier) disown(id string) {
+	pairs := n.left[id]
+	delete(n.left, id)
+	for _, p := range pairs {
+		n.box.put(write{pairPlace(id, p.AlarmID), nil})
+		n.tellRemoved(id, p.AlarmID)
+		n.release([]string{p.AlarmID})
+	}
+}
+
+// change gives a subscription what s says, but for its id; what it matches now and did not before is owed. Under
+// Notifier.mu.
 func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription {
 	w.mu.Lock()
-	s.ID, s.Origin, s.Created, s.Version = w.id, w.sub.Origin, w.sub.Created, w.sub.Version
-	if sameContents(w.sub, s) && s.Paused == w.sub.Paused {
+	old := w.sub
+	s.ID, s.Unreachable = w.id, time.Time{}
+	if sameContents(old, s) && s.Paused == old.Paused && s.Version == old.Version && s.Origin == old.Origin && s.Rate == old.Rate && s.Verified == old.Verified {
 		defer w.mu.Unlock()
-		return w.sub
+		return old
 	}
-	if !sameContents(w.sub, s) {
-		s.Version++
-	}
-	if old := w.sub; old.Name != s.Name {
+	if old.Name != s.Name {
 		n.metrics.forget(old.Name)
-		if w.reported != "" {
-			w.reported = ""
-			n.report(old.resource(), correlate.CondSubscription, "")
-		}
+	}
+	if old.resource() != s.resource() && w.reported != "" {
+		w.reported = ""
+		n.report(old.resource(), correlate.CondSubscription, "")
+	}
+	if s.Version != old.Version || s.Paused != old.Paused {
+		w.refused = 0
 	}
 	w.sub = s
+	w.name.Store(&s.Name)
 	w.machine.Space(s.spacing())
 	writes := []write{w.record()}
 	switch {
-	case s.Paused != "":
+	case w.halted():
 		w.machine.Pause()
 	case w.machine.Paused():
 		w.worked = true
 		writes = append(writes, w.writes(w.machine.Resume(now))...)
+	case old.Secret.Locked() && !s.Secret.Locked():
+		w.worked = true
 	}
 	n.box.put(writes...)
 	w.pump(now)
@@ -160,7 +215,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		return Subscription{}, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	now := n.cfg.Now()
-	s.ID, s.Version, s.Origin, s.Paused, s.Created, s.Rate, s.Verified = uuid.NewString(), 1, OriginAPI, "", now, 0, false
+	s.ID, s.Version, s.Origin, s.Paused, s.Created, s.Rate, s.Verified = uuid.NewString(), nextVersion(0, now), OriginAPI, "", now, 0, false
 	if verify {
 		var err error
 		if s.Rate, err = n.verify(ctx, s); err != nil {
@@ -168,28 +223,59 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		}
 		s.Verified = true
 	}
+	var others []*correlate.Alarm
+	if n.cfg.Peers != nil {
+		others = n.cfg.Peers.Standing()
+	}
 	n.mu.Lock()
 	w := newWorker(n, s)
+	w.given = true
 	n.workers.Store(ptr(append(slices.Clone(n.list()), w)))
 	var snapshot []*correlate.Alarm
+	told := map[string]correlate.Revision{}
 	w.mu.Lock()
 	writes := []write{w.record()}
 	for _, c := range n.standing() {
 		if a := c.newest.Alarm; a.Standing() && s.Wants(a, false, false) {
 			snapshot = append(snapshot, s.view(a))
-			r := w.machine.Told(a.ID, a.Revision)
-			n.alarms[a.ID].pairs++
-			writes = append(writes, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
+			told[a.ID] = a.Revision
+			writes = append(writes, w.note(a.ID, a.Revision))
 		}
 	}
 	w.mu.Unlock()
+	for _, a := range others { // their homes send what comes after these, for told names them
+		if _, own := told[a.ID]; !own && a.Standing() && s.Wants(a, false, false) {
+			snapshot = append(snapshot, s.view(a))
+			told[a.ID] = a.Revision
+		}
+	}
 	seq := n.box.put(writes...)
 	if n.running.Load() {
 		n.startWorker(w)
 	}
 	n.mu.Unlock()
+	if n.cfg.Peers != nil {
+		if err := n.cfg.Peers.Publish(ctx, s, told); err != nil {
+			n.mu.Lock()
+			if n.byID(s.ID) == w {
+				n.drop(w)
+			}
+			n.mu.Unlock()
+			return Subscription{}, nil, fmt.Errorf("make subscription %q known to the other hosts: %w", s.Name, err)
+		}
+	}
 	n.box.await(ctx, seq, durableWait)
 	return hide(s), snapshot, nil
+}
+
+// note keeps that the consumer was given a revision in its snapshot. Under mu and Notifier.mu.
+func (w *worker) note(alarmID string, r correlate.Revision) write {
+	if _, _, ok := w.machine.Pair(alarmID); !ok {
+		w.n.pairs[alarmID]++
+	}
+	record := w.machine.Told(alarmID, r)
+	w.n.tell(w.id, record)
+	return write{pairPlace(w.id, alarmID), pairRecord(record)}
 }
 
 // view is what a subscription may see of an alarm.
@@ -208,36 +294,59 @@ func hide(s Subscription) Subscription {
 	return s
 }
 
-// Update changes a subscription; see Service. Of one from the file only Paused can be changed. New endpoints of a
-// verified one are verified first.
+// Update changes a subscription; see Service. Of one from a file only Paused can be changed. New endpoints of a
+// verified one are verified first. The peers know of it before it counts here, so that an error has changed nothing.
 func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (Subscription, error) {
 	w := n.byID(id)
 	if w == nil {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
 	s := w.subscription()
-	if s.Origin == OriginFile && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil) {
+	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil) {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
 	}
 	s = p.apply(s)
 	if err := s.Validate(); err != nil {
 		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	rate := s.Rate
 	if s.Verified && p.Endpoints != nil {
 		var err error
-		if rate, err = n.verify(ctx, s); err != nil {
+		if s.Rate, err = n.verify(ctx, s); err != nil {
 			return Subscription{}, err
 		}
 	}
+	select { // two that are published at once would have one version
+	case w.update <- struct{}{}:
+		defer func() { <-w.update }()
+	case <-ctx.Done():
+		return Subscription{}, ctx.Err()
+	}
+	rate := s.Rate
+	s = p.apply(w.subscription())
+	s.Rate = rate
+	old := w.subscription()
+	now := n.cfg.Now()
+	if s.Origin == OriginAPI && !sameContents(old, s) {
+		s.Version = nextVersion(s.Version, now)
+	}
+	if n.cfg.Peers != nil && (p.Paused != nil || s.Version != old.Version) {
+		if err := n.cfg.Peers.Publish(ctx, s, nil); err != nil {
+			return Subscription{}, fmt.Errorf("make subscription %q known to the other hosts: %w", s.Name, err)
+		}
+	}
 	n.mu.Lock()
-	if n.byID(id) != w { // it ended while its endpoints were asked
+	if n.byID(id) != w { // it ended while its endpoints or the peers were asked
 		n.mu.Unlock()
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
-	s = p.apply(w.subscription())
-	s.Rate = rate
-	s = n.change(w, s, n.cfg.Now())
+	if current := w.subscription(); current.Origin == OriginAPI && current.Version <= s.Version || current.Version == s.Version {
+		s = n.change(w, s, now)
+	} else { // a later word came from elsewhere meanwhile
+		s = current
+	}
+	if p.Paused != nil && *p.Paused == "" && n.cfg.Peers != nil {
+		n.feed.refuse(id, s.Version, "")
+	}
 	seq := n.box.put()
 	n.mu.Unlock()
 	n.box.await(ctx, seq, durableWait)
@@ -265,17 +374,22 @@ func (p SubscriptionPatch) apply(s Subscription) Subscription {
 
 // Unsubscribe ends an API subscription and all it is owed.
 func (n *Notifier) Unsubscribe(ctx context.Context, id string) error {
-	n.mu.Lock()
 	w := n.byID(id)
-	switch {
-	case w == nil:
-		n.mu.Unlock()
+	if w == nil {
 		return fmt.Errorf("subscription %q: %w", id, ErrNotFound)
-	case w.sub.Origin == OriginFile:
-		n.mu.Unlock()
-		return fmt.Errorf("subscription %q: %w", w.sub.Name, ErrFromFile)
 	}
-	n.drop(w)
+	if s := w.subscription(); s.Origin != OriginAPI {
+		return fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
+	}
+	if n.cfg.Peers != nil {
+		if err := n.cfg.Peers.Withdraw(ctx, id); err != nil {
+			return fmt.Errorf("make the end of subscription %q known to the other hosts: %w", id, err)
+		}
+	}
+	n.mu.Lock()
+	if n.byID(id) == w {
+		n.drop(w)
+	}
 	seq := n.box.put()
 	n.mu.Unlock()
 	n.box.await(ctx, seq, durableWait)
@@ -286,7 +400,9 @@ func (n *Notifier) Unsubscribe(ctx context.Context, id string) error {
 func (n *Notifier) Subscriptions() []Subscription {
 	var out []Subscription
 	for _, w := range n.list() {
-		out = append(out, hide(w.subscription()))
+		s := hide(w.subscription())
+		s.Unreachable = w.sender.warm.since()
+		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b Subscription) int {
 		if d := strings.Compare(a.Name, b.Name); d != 0 {
@@ -304,8 +420,11 @@ func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
 		return Stages{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
 	s := w.subscription()
+	if s.Secret.Locked() {
+		return Stages{}, fmt.Errorf("test subscription %q: %w", s.Name, ErrLocked)
+	}
 	now := n.cfg.Now()
-	st := Stages{NotificationID: uuid.NewString(), Subscription: s.Name, Occurred: now, Observed: now, Found: now, Outbox: now, Attempts: 1}
+	st := Stages{NotificationID: uuid.NewString(), Subscription: s.Name, Occurred: now, Observed: now, Found: now, Outbox: now, Attempts: 1, By: n.cfg.Node}
 	body, err := format.NativeMessage(format.Message{
 		ID: st.NotificationID, Type: format.TypeTest, Label: n.cfg.Label, Reporter: n.cfg.Node, Subscription: s.ID,
 		Abstract: s.Role == RoleConsumer, At: now, Text: "a test: nothing is wrong",
@@ -356,6 +475,9 @@ func (w *worker) deliveries(state DeliveryState) []DeliveryView {
 			ID: NotificationID(a.ID, a.Revision, w.id, w.sub.Version), Subscription: w.sub.Name, AlarmID: a.ID, Resource: a.Key.Resource,
 			Condition: a.Key.Condition, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
 			Created: r.Created, NextAttempt: r.Next, LastError: r.LastError,
+		}
+		if r.Attempts > 0 {
+			v.By = cmp.Or(r.By, w.n.cfg.Node)
 		}
 		if r.Parked {
 			v.State = DeliveryParked

@@ -1,10 +1,13 @@
 package notify
 
 import (
-	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
 var _ Shared = (*Notifier)(nil)
@@ -12,24 +15,265 @@ var _ Shared = (*Notifier)(nil)
 // SetTerm makes a higher term durable; see Shared.
 func (n *Notifier) SetTerm(term uint64) error { return n.box.raise(term) }
 
-// Adopt takes a former life back; see Shared.
-func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {}
+// Kept is all that the outbox holds of this host's own alarms; see Shared.
+func (n *Notifier) Kept() (alarms []correlate.Change, pairs []Pair) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drain()
+	for _, c := range n.standing() {
+		alarms = append(alarms, c.newest)
+	}
+	for _, w := range n.list() {
+		w.mu.Lock()
+		records, _ := w.machine.Records()
+		w.mu.Unlock()
+		for _, r := range records {
+			pairs = append(pairs, pairOf(w.id, r))
+		}
+	}
+	for id, left := range n.left {
+		for _, p := range left {
+			pairs = append(pairs, pairOf(id, delivery.Record(p)))
+		}
+	}
+	slices.SortFunc(pairs, func(a, b Pair) int {
+		if d := strings.Compare(a.Subscription, b.Subscription); d != 0 {
+			return d
+		}
+		return strings.Compare(a.AlarmID, b.AlarmID)
+	})
+	return alarms, pairs
+}
 
-// Kept is all that the outbox holds; see Shared.
-func (n *Notifier) Kept() (alarms []correlate.Change, pairs []Pair) { return nil, nil }
+// Adopt takes a former life of this host back; see Shared.
+func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drain()
+	var writes []write
+	for _, c := range alarms {
+		if c.Alarm == nil {
+			continue
+		}
+		if known, ok := n.alarms[c.Alarm.ID]; ok && known.Alarm.Revision.Compare(c.Alarm.Revision) >= 0 {
+			continue
+		}
+		n.alarms[c.Alarm.ID] = alarmRecord(c)
+		writes = append(writes, write{place{shelfAlarms, c.Alarm.ID}, alarmRecord(c)})
+	}
+	n.box.stage(writes...)
+	now := n.cfg.Now()
+	for _, p := range pairs {
+		known, ok := n.alarms[p.AlarmID]
+		if p.Removed || !ok {
+			continue
+		}
+		r := delivery.Record{
+			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: now,
+		}
+		w := n.byID(p.Subscription)
+		if w == nil {
+			n.leave(p.Subscription, r)
+			continue
+		}
+		w.mu.Lock()
+		_, _, held := w.machine.Pair(p.AlarmID)
+		if !held {
+			w.machine.Restore(r, correlate.Change(known), now)
+			n.pairs[p.AlarmID]++
+			r, _, _ := w.machine.Pair(p.AlarmID)
+			n.box.stage(w.writes(delivery.Effects{Save: []delivery.Record{r}})...)
+			w.pump(now)
+		}
+		w.mu.Unlock()
+		if held && p.Told != (correlate.Revision{}) {
+			n.know(w, p.AlarmID, p.Told)
+		}
+	}
+	standing := n.standing()
+	for _, w := range n.list() {
+		w.offer(standing, now)
+	}
+	n.box.flush()
+	for _, c := range alarms { // cleared ones that nobody is owed
+		if c.Alarm != nil {
+			n.forgetSettled(c.Alarm.ID)
+		}
+	}
+}
+
+// leave keeps a pair for a subscription that is not known yet. Under mu.
+func (n *Notifier) leave(subscription string, r delivery.Record) {
+	left := n.left[subscription]
+	if i := slices.IndexFunc(left, func(p pairRecord) bool { return p.AlarmID == r.AlarmID }); i >= 0 {
+		if r.Told.Compare(left[i].Told) > 0 {
+			left[i].Told = r.Told
+		}
+		r = delivery.Record(left[i])
+	} else {
+		n.left[subscription] = append(left, pairRecord(r))
+		n.pairs[r.AlarmID]++
+	}
+	n.box.stage(write{pairPlace(subscription, r.AlarmID), pairRecord(r)})
+}
 
 // Put takes a subscription of elsewhere; see Shared.
 func (n *Notifier) Put(sub Subscription, told map[string]correlate.Revision) (unknown []string, err error) {
-	return nil, nil
+	s := sub.normal()
+	if err = s.Validate(); err == nil && (s.ID == "" || s.Version == 0 || s.Origin != OriginAPI && s.Origin != OriginPeer) {
+		err = fmt.Errorf("id, version and an origin (%s or %s) are needed", OriginAPI, OriginPeer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: subscription %q of the peers: %w", ErrInvalid, sub.ID, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drain()
+	w := n.byID(s.ID)
+	if w == nil {
+		past := n.past[s.ID]
+		delete(n.past, s.ID) // our own file named it
+		if past.Refused == s.Version && s.Paused == "" {
+			s.Paused = past.Paused
+		}
+		w = n.prepare(s, past)
+		unknown = n.give(w, told)
+		n.join(w)
+		w.mu.Lock()
+		n.box.put(w.record())
+		w.mu.Unlock()
+		return unknown, nil
+	}
+	old := w.subscription()
+	if old.Origin == OriginFile {
+		n.elsewhere[s.ID] = s
+		if s.Version != old.Version { // they differ; which is right is not ours to say
+			return nil, nil
+		}
+		paused := s.Paused
+		s = old
+		s.Paused = paused
+	}
+	if s.Paused == "" && w.refusedVersion() == s.Version { // what we were answered stands until somebody resumes it
+		s.Paused = old.Paused
+	}
+	n.change(w, s, n.cfg.Now())
+	unknown = n.give(w, told)
+	w.offer(n.standing(), n.cfg.Now())
+	n.box.flush()
+	return unknown, nil
+}
+
+// give notes the snapshot that a consumer was given elsewhere, once, so that nothing of it is sent again. It returns the
+// alarms of it that are not known here and that the consumer still takes to stand. Under mu.
+func (n *Notifier) give(w *worker, told map[string]correlate.Revision) (unknown []string) {
+	if len(told) == 0 {
+		return nil
+	}
+	ids := slices.Sorted(maps.Keys(told))
+	w.mu.Lock()
+	first := !w.given
+	w.given = true
+	w.mu.Unlock()
+	for _, id := range ids {
+		if first {
+			n.know(w, id, told[id])
+		}
+		w.mu.Lock()
+		_, _, held := w.machine.Pair(id)
+		w.mu.Unlock()
+		if _, known := n.alarms[id]; held && !known {
+			unknown = append(unknown, id)
+		}
+	}
+	if first {
+		w.mu.Lock()
+		n.box.put(w.record())
+		w.mu.Unlock()
+	}
+	return unknown
+}
+
+// know notes that the consumer knows a revision by another way than this host. Under mu.
+func (n *Notifier) know(w *worker, alarmID string, r correlate.Revision) {
+	now := n.cfg.Now()
+	known, ok := n.alarms[alarmID]
+	cleared := ok && !known.Alarm.Standing() && known.Alarm.Revision.Compare(r) <= 0
+	w.mu.Lock()
+	_, _, held := w.machine.Pair(alarmID)
+	if !held {
+		if !cleared {
+			n.box.put(w.note(alarmID, r))
+		}
+		w.mu.Unlock()
+		return
+	}
+	failing := !w.machine.FailingSince().IsZero()
+	eff := w.machine.Settle(alarmID, r, cleared, now)
+	w.worked = w.worked || failing && w.machine.FailingSince().IsZero()
+	if writes := w.writes(eff); len(writes) > 0 {
+		n.box.put(writes...)
+	}
+	w.pump(now)
+	w.mu.Unlock()
+	n.release(eff.Remove)
+}
+
+// Told takes another host's receipt; see Shared.
+func (n *Notifier) Told(subscription, alarmID string, r correlate.Revision) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drain()
+	known, ok := n.alarms[alarmID]
+	if !ok {
+		return // it is over for all
+	}
+	w := n.byID(subscription)
+	if w == nil {
+		if len(n.left[subscription]) > 0 {
+			n.leave(subscription, delivery.Record{AlarmID: alarmID, Told: r})
+			n.box.flush()
+		}
+		return
+	}
+	n.know(w, alarmID, r)
+	w.offer([]change{{newest: correlate.Change(known)}}, n.cfg.Now()) // should the pair itself have been lost
+	n.box.flush()
+}
+
+// Resume ends the pause that a 410 made here; see Shared.
+func (n *Notifier) Resume(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w := n.byID(id)
+	if w == nil || w.refusedVersion() == 0 {
+		return
+	}
+	s := w.subscription()
+	s.Paused = ""
+	n.change(w, s, n.cfg.Now())
+	n.feed.refuse(id, s.Version, "")
 }
 
 // Drop ends a subscription that ended elsewhere; see Shared.
-func (n *Notifier) Drop(id string) {}
-
-// Told takes another host's receipt; see Shared.
-func (n *Notifier) Told(subscription, alarmID string, r correlate.Revision) {}
-
-// Deliver makes one request for the home of an alarm; see Shared.
-func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
-	return Answer{}, fmt.Errorf("subscription %q: %w", h.Subscription, ErrNotFound)
+func (n *Notifier) Drop(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drain()
+	if w := n.byID(id); w != nil {
+		if w.subscription().Origin == OriginFile {
+			delete(n.elsewhere, id)
+			return
+		}
+		n.drop(w)
+		return
+	}
+	if _, ok := n.past[id]; ok {
+		if !n.filed {
+			return // our own file may name it
+		}
+		delete(n.past, id)
+		n.box.put(write{place{shelfSubscriptions, id}, nil})
+	}
+	n.disown(id)
 }

@@ -24,6 +24,9 @@ const requestRate = "6000"
 // of the CloudEvents HTTP webhook specification (section 4). It returns the lowest rate allowed, in requests a minute;
 // 0 is any.
 func (n *Notifier) verify(ctx context.Context, s Subscription) (rate int, err error) {
+	if s.Secret.Locked() {
+		return 0, ErrLocked
+	}
 	out := newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now)
 	defer out.close()
 	for i, endpoint := range s.Endpoints {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -24,6 +25,10 @@ type warmer struct {
 	dial   dialFunc
 	config *tls.Config
 
+	// moved is told when the consumer can't be connected to any more, and when it can again. It must not block.
+	moved func(away bool)
+	away  atomic.Int64 // Unix ns since when no endpoint can be connected to; 0: one can, or nobody tried
+
 	mu     sync.Mutex
 	open   map[string]int   // connections by address, warm ones included
 	warm   map[string]*line // by address: dialled, and not used yet
@@ -31,7 +36,29 @@ type warmer struct {
 }
 
 func newWarmer(dial dialFunc, config *tls.Config) *warmer {
-	return &warmer{dial: dial, config: config, open: map[string]int{}, warm: map[string]*line{}}
+	return &warmer{dial: dial, config: config, moved: func(bool) {}, open: map[string]int{}, warm: map[string]*line{}}
+}
+
+// leave notes that no endpoint could be connected to.
+func (w *warmer) leave(now time.Time) {
+	if w.away.CompareAndSwap(0, now.UnixNano()) {
+		w.moved(true)
+	}
+}
+
+// back notes that one could.
+func (w *warmer) back() {
+	if w.away.Swap(0) != 0 {
+		w.moved(false)
+	}
+}
+
+// since is when the consumer went out of reach; zero when it did not.
+func (w *warmer) since() time.Time {
+	if at := w.away.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
 }
 
 // line is a connection that tells the warmer when it closes.
@@ -118,6 +145,7 @@ func (w *warmer) connect(ctx context.Context, address string, secure bool) (*lin
 	w.mu.Lock()
 	w.open[address]++
 	w.mu.Unlock()
+	w.back()
 	return l, nil
 }
 
@@ -172,7 +200,7 @@ func wasWarm(c net.Conn) bool {
 
 // keep keeps endpoints warm until ctx or stop ends. It looks every warmPause, because the
 // end of an idle connection shows only when it is looked at.
-func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, endpoints func() []string) {
+func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, now func() time.Time, endpoints func() []string) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pause := time.Duration(0)
@@ -182,13 +210,16 @@ func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, endpoints func(
 		case <-ctx.Done():
 		case <-stop:
 		case <-timer.C:
-			failed := false
-			for _, e := range endpoints() {
+			all, failed := endpoints(), 0
+			for _, e := range all {
 				if err := w.ensure(ctx, e); err != nil {
-					failed = true
+					failed++
 				}
 			}
-			if failed {
+			if failed > 0 && failed == len(all) && ctx.Err() == nil {
+				w.leave(now())
+			}
+			if failed > 0 {
 				pause = min(max(2*pause, warmPause), warmPauseMax)
 			} else {
 				pause = warmPause
@@ -216,7 +247,7 @@ func (w *warmer) ensure(ctx context.Context, endpoint string) error {
 	w.mu.Lock()
 	l, n, closed := w.warm[address], w.open[address], w.closed
 	w.mu.Unlock()
-	if closed || n > 0 && (l == nil || l.alive()) {
+	if closed || n > 0 && (l == nil || l.alive()) && w.away.Load() == 0 { // a connection that hangs proves nothing
 		return nil
 	}
 	if l != nil {

@@ -1,24 +1,28 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
-	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 // worker delivers for one subscription. Nobody else's slowness touches it, nor its own anybody else.
 type worker struct {
 	n      *Notifier
 	id     string
+	name   atomic.Pointer[string] // of the subscription, for what runs without mu
 	sender *sender
+	guests chan struct{} // requests for peers that are under way
+	update chan struct{} // held by the one who changes the subscription over the API
 	kick   chan struct{} // Wake may have changed
 
 	mu       sync.Mutex
@@ -28,6 +32,10 @@ type worker struct {
 	ended    bool
 	reported string // what the standing report about this subscription says; empty when none stands
 	worked   bool   // it has worked, or was resumed, in this run; before, a report of the last run stands
+	refused  uint64 // the version that the consumer answered here with 410; 0: none, or it was resumed
+	given    bool   // the snapshot that its consumer was given is among the pairs
+	sealed   []byte // the secret as it rests
+	sealedOf Secret
 	stop     chan struct{}
 }
 
@@ -38,9 +46,13 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		machine: delivery.New(cfg, n.cfg.Rand),
 		sender:  newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now),
+		guests:  make(chan struct{}, maxGuests),
+		update:  make(chan struct{}, 1),
 	}
+	w.name.Store(&sub.Name)
+	w.sender.warm.moved = w.moved
 	w.machine.Space(sub.spacing())
-	if sub.Paused != "" {
+	if w.halted() {
 		w.machine.Pause()
 	}
 	for _, a := range n.restored.Alarms {
@@ -49,6 +61,11 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 		}
 	}
 	return w
+}
+
+// halted reports whether nothing may be sent: it is paused, or can't be signed and nobody else can be asked to. Under mu.
+func (w *worker) halted() bool {
+	return w.sub.Paused != "" || w.sub.Secret.Locked() && w.n.cfg.Peers == nil
 }
 
 // NotificationID is the webhook-id of a revision to a subscription: the same from whichever agent sends it.
@@ -80,7 +97,7 @@ func (w *worker) offer(batch []change, now time.Time) {
 			w.n.metrics.superseded(w.sub.Name)
 		}
 		if !ok && len(eff.Save) > 0 {
-			w.n.alarms[a.ID].pairs++
+			w.n.pairs[a.ID]++
 		}
 		w.n.release(eff.Remove)
 	}
@@ -92,12 +109,15 @@ func (w *worker) offer(batch []change, now time.Time) {
 	w.rewake(now.Add(hold))
 }
 
+// writes is what the outbox keeps of eff; the peers are told the same. Under mu.
 func (w *worker) writes(eff delivery.Effects) []write {
 	out := make([]write, 0, len(eff.Save)+len(eff.Remove))
 	for _, id := range eff.Remove {
 		out = append(out, write{pairPlace(w.id, id), nil})
+		w.n.tellRemoved(w.id, id)
 	}
 	for _, r := range eff.Save {
+		w.n.tell(w.id, r)
 		out = append(out, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
 	}
 	return out
@@ -129,7 +149,7 @@ func (w *worker) pump(now time.Time) {
 	}
 	w.judge(now)
 	at := eff.Wake
-	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && w.sub.Paused == "" && (at.IsZero() || f.Add(failingLong).Before(at)) {
+	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && !w.halted() && (at.IsZero() || f.Add(failingLong).Before(at)) {
 		at = f.Add(failingLong)
 	}
 	if !at.Equal(w.wakeAt) {
@@ -149,7 +169,7 @@ func (w *worker) wake() {
 func (w *worker) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	w.n.group.Go(func() { w.sender.warm.keep(ctx, w.stop, w.endpoints) })
+	w.n.group.Go(func() { w.sender.warm.keep(ctx, w.stop, w.n.cfg.Now, w.endpoints) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -190,28 +210,19 @@ func (w *worker) endpoints() []string {
 // deliver makes one request and reports what came of it.
 func (w *worker) deliver(s delivery.Start) {
 	sub := w.subscription()
+	h := HandOver{
+		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), Subscription: sub.ID, Version: sub.Version,
+		Change: s.Change, Outbox: s.Outbox, Attempt: s.Attempt, Superseded: s.Superseded,
+	}
+	a := w.send(sub, h)
+	if w.n.requests.Err() != nil && a.outcome.Verdict == delivery.Retry {
+		return // cut off by the end of Run: it is still owed, and tried first thing by the next
+	}
 	st := Stages{
-		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), AlarmID: s.Alarm.ID, Subscription: sub.Name,
-		Occurred: s.Occurred, Observed: s.Observed, Found: s.Found, Outbox: s.Outbox, Attempts: s.Attempt,
+		NotificationID: h.NotificationID, AlarmID: s.Alarm.ID, Subscription: sub.Name,
+		Found: s.Found, Outbox: s.Outbox, Sent: a.sent, Answered: a.answered, Attempts: s.Attempt, By: cmp.Or(a.outcome.By, w.n.cfg.Node),
 	}
-	if st.Observed.IsZero() { // no event made this revision
-		st.Occurred, st.Observed = decided(s.Alarm), decided(s.Alarm)
-	}
-	body, err := format.Native(format.Fault{
-		ID: st.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
-		Alarm: s.Alarm, Affected: sub.Filter.Affected(s.Alarm), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
-		Timeline: format.Timeline{Occurred: st.Occurred, Observed: st.Observed, Found: st.Found, Outbox: st.Outbox, Sent: w.n.cfg.Now()},
-	})
-	var a answer
-	if err != nil {
-		a.outcome = delivery.Outcome{Verdict: delivery.Park, Err: err.Error()}
-	} else {
-		a = w.sender.post(w.n.requests, sub.Endpoints, request{id: st.NotificationID, contentType: format.NativeType, body: body, secret: sub.Secret})
-		if w.n.requests.Err() != nil && a.outcome.Verdict == delivery.Retry {
-			return // cut off by the end of Run: it is still owed, and tried first thing by the next
-		}
-	}
-	st.Sent, st.Answered = a.sent, a.answered
+	st.Occurred, st.Observed = times(s.Change)
 	w.settle(s, st, a)
 }
 
@@ -238,8 +249,9 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	w.worked = w.worked || a.outcome.Verdict == delivery.Settled
 	writes := w.writes(eff)
 	if eff.Paused {
-		w.sub.Paused = a.outcome.Err
+		w.sub.Paused, w.refused = a.outcome.Err, w.sub.Version
 		writes = append(writes, w.record())
+		w.restate()
 		w.n.log.Warn("a consumer asked for no more: its subscription is paused", "subscription", w.sub.Name)
 	}
 	if len(writes) > 0 {
@@ -268,6 +280,8 @@ func (w *worker) judge(now time.Time) {
 	switch f := w.machine.FailingSince(); {
 	case w.sub.Paused != "":
 		problem = "paused: " + w.sub.Paused
+	case w.sub.Secret.Locked():
+		problem = fmt.Sprintf("its secret can't be opened here (%s): give this host the key in cluster.secrets_key_file, or the subscription a new secret", w.sub.Secret.why)
 	case !f.IsZero() && now.Sub(f) >= failingLong:
 		problem = fmt.Sprintf("no delivery has succeeded since %s", f.UTC().Format(time.RFC3339))
 	case !f.IsZero() || !w.worked:
@@ -280,13 +294,32 @@ func (w *worker) judge(now time.Time) {
 	w.n.report(w.sub.resource(), correlate.CondSubscription, problem)
 }
 
+func (w *worker) refusedVersion() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.refused
+}
+
+// restate tells the peers of a 410. Under mu.
+func (w *worker) restate() {
+	if w.refused != 0 && w.n.cfg.Peers != nil {
+		w.n.feed.refuse(w.id, w.refused, w.sub.Paused)
+	}
+}
+
 // record is the subscription as the outbox keeps it. Under mu.
 func (w *worker) record() write {
-	r := subscriptionRecord{Subscription: w.sub}
-	if w.sub.Origin == OriginFile {
+	r := subscriptionRecord{Subscription: w.sub, Refused: w.refused, Given: w.given}
+	switch by := w.n.cfg.Sealer; {
+	case w.sub.Origin == OriginFile:
 		r.Subscription = Subscription{ID: w.sub.ID, Version: w.sub.Version, Name: w.sub.Name, Origin: OriginFile, Paused: w.sub.Paused, Created: w.sub.Created}
 		r.Digest = digest(w.sub)
-	} else {
+	case w.sub.Secret.Locked() || by != nil:
+		if w.sealed == nil || !w.sealedOf.equal(w.sub.Secret) { // sealing anew would write other bytes each time
+			w.sealed, w.sealedOf = w.sub.Secret.Seal(by, []byte(w.id)), w.sub.Secret
+		}
+		r.Sealed = w.sealed
+	default:
 		r.Keys = w.sub.Secret.keys
 	}
 	return write{place{shelfSubscriptions, w.id}, r}
@@ -318,6 +351,7 @@ func (w *worker) end() []string {
 	ids := make([]string, 0, len(records))
 	for _, r := range records {
 		ids = append(ids, r.AlarmID)
+		w.n.tellRemoved(w.id, r.AlarmID)
 	}
 	return ids
 }

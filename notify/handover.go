@@ -1,0 +1,158 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+	"github.com/paramedic-ha/paramedic/notify/format"
+)
+
+const (
+	// handOverTimeout cuts off what Peers should have ended itself: three hosts, a second each.
+	handOverTimeout = 5 * time.Second
+	// maxGuests is how many requests each subscription makes at once for the homes of alarms; the next is refused, and
+	// its home asks another host.
+	maxGuests = 8
+)
+
+// Why Deliver does not make a request.
+var (
+	ErrUnreachable = errors.New("no endpoint can be connected to from this host")
+	ErrBusy        = errors.New("too much is under way")
+	ErrPaused      = errors.New("it is paused")
+	ErrLocked      = errors.New("its secret can't be opened here")
+)
+
+// fault writes the notification that a hand-over is about.
+func (w *worker) fault(sub Subscription, h HandOver) ([]byte, error) {
+	a := h.Change.Alarm
+	occurred, observed := times(h.Change)
+	return format.Native(format.Fault{
+		ID: h.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
+		Alarm: a, Affected: sub.Filter.Affected(a), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
+		Timeline: format.Timeline{Occurred: occurred, Observed: observed, Found: h.Change.Found, Outbox: h.Outbox, Sent: w.n.cfg.Now()},
+	})
+}
+
+// times are those of the event behind a revision, or of the decision when no event made it.
+func times(c correlate.Change) (occurred, observed time.Time) {
+	if c.Observed.IsZero() {
+		return decided(c.Alarm), decided(c.Alarm)
+	}
+	return c.Occurred, c.Observed
+}
+
+// send makes one request, from here or by a peer. A peer is asked only when no byte of the request can have left this
+// host in this attempt, and first when the consumer is known to be out of reach.
+func (w *worker) send(sub Subscription, h HandOver) answer {
+	peers := w.n.cfg.Peers
+	var before error // why no peer could, when one was asked first
+	if peers != nil && (sub.Secret.Locked() || !w.sender.warm.since().IsZero()) {
+		a, err := w.handOver(sub.Name, h)
+		if err == nil {
+			return a
+		}
+		before = err
+	}
+	var a answer
+	if sub.Secret.Locked() {
+		a.outcome = delivery.Outcome{Verdict: delivery.Retry, Err: ErrLocked.Error()}
+	} else {
+		body, err := w.fault(sub, h)
+		if err != nil {
+			a.outcome = delivery.Outcome{Verdict: delivery.Park, Err: err.Error()}
+			return a
+		}
+		r := request{id: h.NotificationID, contentType: format.NativeType, body: body, secret: sub.Secret}
+		if peers != nil {
+			r.connect = connectTimeout
+		}
+		a = w.sender.post(w.n.requests, sub.Endpoints, r)
+		if a.reached || peers == nil || w.n.requests.Err() != nil {
+			return a
+		}
+	}
+	if before == nil {
+		b, err := w.handOver(sub.Name, h)
+		if err == nil {
+			return b
+		}
+		before = err
+	}
+	a.outcome.Err = fmt.Sprintf("%s; nor by a peer: %s", a.outcome.Err, before)
+	return a
+}
+
+func (w *worker) handOver(name string, h HandOver) (answer, error) {
+	ctx, cancel := context.WithTimeout(w.n.requests, handOverTimeout)
+	defer cancel()
+	got, err := w.n.cfg.Peers.HandOver(ctx, h)
+	if err != nil {
+		w.n.metrics.handOver(name, "failed")
+		return answer{}, err
+	}
+	w.n.metrics.handOver(name, got.Outcome.Verdict.String())
+	got.Outcome.By = got.By
+	return answer{outcome: got.Outcome, sent: got.Sent, answered: got.Answered}, nil
+}
+
+// moved says once that the consumer can't be reached from here, and once that it can again.
+func (w *worker) moved(away bool) {
+	name := w.name.Load()
+	switch {
+	case !away:
+		w.n.log.Info("a consumer can be connected to from here again", "subscription", *name)
+	case w.n.cfg.Peers != nil:
+		w.n.log.Warn("a consumer can't be connected to from here: peers are asked to deliver", "subscription", *name)
+	default:
+		w.n.log.Warn("a consumer can't be connected to from here", "subscription", *name)
+	}
+}
+
+// Deliver makes one request for the home of an alarm; see Shared. At most maxGuests are under way for a subscription.
+func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
+	refuse := func(name string, err error) (Answer, error) {
+		n.metrics.guest("refused")
+		return Answer{}, fmt.Errorf("deliver for a peer: subscription %q: %w", name, err)
+	}
+	w := n.byID(h.Subscription)
+	if w == nil {
+		return refuse(h.Subscription, ErrNotFound)
+	}
+	sub := w.subscription()
+	switch {
+	case h.Change.Alarm == nil || h.NotificationID == "":
+		return refuse(sub.Name, fmt.Errorf("%w: alarm and notification id are needed", ErrInvalid))
+	case sub.Version != h.Version:
+		return refuse(sub.Name, fmt.Errorf("version %d is known here, not %d: %w", sub.Version, h.Version, ErrNotFound))
+	case sub.Paused != "":
+		return refuse(sub.Name, ErrPaused)
+	case sub.Secret.Locked():
+		return refuse(sub.Name, ErrLocked)
+	}
+	select {
+	case w.guests <- struct{}{}:
+		defer func() { <-w.guests }()
+	default:
+		return refuse(sub.Name, ErrBusy)
+	}
+	body, err := w.fault(sub, h)
+	if err != nil {
+		return refuse(sub.Name, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(n.requests, cancel)()
+	a := w.sender.post(ctx, sub.Endpoints, request{
+		id: h.NotificationID, contentType: format.NativeType, body: body, secret: sub.Secret, connect: connectTimeout,
+	})
+	if !a.reached {
+		return refuse(sub.Name, fmt.Errorf("%w: %s", ErrUnreachable, a.outcome.Err))
+	}
+	n.metrics.guest(a.outcome.Verdict.String())
+	return Answer{By: n.cfg.Node, Outcome: a.outcome, Sent: a.sent, Answered: a.answered}, nil
+}
