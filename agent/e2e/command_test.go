@@ -43,6 +43,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	}, ag.Log)
 	fault()
 	affects(t, b.hears(t, "raised", "carrier"), vmB1)
+	b.hears(t, "cleared", "carrier")
 
 	must(t, ag.Configure(good))
 	must(t, ag.Hangup())
@@ -93,7 +94,7 @@ func TestTheCommandsTellWhatGoesOn(t *testing.T) {
 	ag := start(t, a)
 	must(t, w.uplink0.Pull())
 	raised := a.hears(t, "raised", "carrier")
-	eventually(t, "the delivery to be settled", func() bool { return len(ag.deliveries()) == 0 }, ag.Log)
+	ag.settled(t)
 	for command, want := range map[string]string{
 		"status":               "cmp-1",
 		"alarms":               "carrier",
