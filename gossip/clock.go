@@ -56,6 +56,7 @@ func (r *Replica) stepped(now time.Time) {
 	step := now.Sub(r.ticked)
 	first := r.ticked.IsZero()
 	r.ticked = now
+	r.floor.due = earlier(r.floor.due, now.Add(FloorDelay))
 	if first || step > -MaxAhead/2 && step < MaxAhead {
 		return
 	}
@@ -67,7 +68,6 @@ func (r *Replica) stepped(now time.Time) {
 	for _, s := range r.spaces {
 		s.changed = earlier(s.changed, now)
 	}
-	r.floor.due = earlier(r.floor.due, now.Add(FloorDelay))
 	r.swept = earlier(r.swept, now)
 }
 
@@ -86,7 +86,8 @@ func (r *Replica) heal(now time.Time, res *Result) {
 	if r.clock <= nanos(now.Add(MaxAhead)) || s == nil || len(all) == 0 || now.Before(epoch) {
 		return
 	}
-	limit := nanos(now.Add(max(all[len(all)/2], 0) + MaxAhead))
+	theirs := now.Add(max(all[len(all)/2], 0))
+	limit := nanos(theirs.Add(MaxAhead))
 	r.clock = 0
 	var again []*entry
 	for _, e := range s.records {
@@ -99,7 +100,7 @@ func (r *Replica) heal(now time.Time, res *Result) {
 	}
 	slices.SortFunc(again, func(a, b *entry) int { return cmp.Or(a.Version.Compare(b.Version), cmp.Compare(a.key, b.key)) })
 	for _, e := range again {
-		r.clock = max(nanos(now), r.clock+1)
+		r.clock = max(nanos(theirs), r.clock+1)
 		rec := e.Record
 		rec.Version.A = r.clock
 		r.put(now, rec, e)

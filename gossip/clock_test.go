@@ -183,6 +183,12 @@ func TestAClockThatIsSetBackDoesNotStopWhatWaits(t *testing.T) {
 	mustSet(t, a, early, KindDomain, "d", "x")
 	a.Restated(early)
 	tellClocks(t, func(*Replica) time.Time { return early }, a, b)
+	c := newReplica(t, "c", 4) // its clock is set before its first Tick
+	c.Restated(early)
+	c.Tick(noon)
+	if res := c.Tick(noon.Add(FloorDelay)); len(res.Changed) != 1 {
+		t.Error("the first floor waits for the clock")
+	}
 	a.Tick(noon)
 	if heard, _ := a.LastHeard("b"); heard.After(noon) {
 		t.Errorf("heard %v, now is %v", heard, noon)

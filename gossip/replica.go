@@ -214,7 +214,7 @@ func (r *Replica) stamp(now time.Time, rec Record, cur *entry) (Record, bool, er
 	if ahead := r.aheadOfPeers(); ahead > MaxAhead {
 		return Record{}, false, fmt.Errorf("%w by %v (median), they would refuse it: set the clock", ErrClock, ahead.Round(time.Second))
 	}
-	rec.Version = Version{A: max(nanos(now), r.clock+1), Node: r.self}
+	rec.Version = Version{A: max(nanos(now.Add(r.behind)), r.clock+1), Node: r.self}
 	if err := checkSize(&rec); err != nil {
 		return Record{}, false, err
 	}
