@@ -52,16 +52,19 @@ func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, http.StatusOK, page)
 }
 
-// alarms returns standing, cleared or all alarms, each once, in a list that is the caller's.
+// alarms returns standing, cleared or all alarms of all hosts, each once, in a list that is the caller's.
 func (s *Server) alarms(ctx context.Context, state string) ([]*correlate.Alarm, error) {
 	// The standing ones first: what clears between the two looks is then in both, and never in neither.
-	var standing []*correlate.Alarm
+	var now []*correlate.Alarm
 	if state != "cleared" {
-		if err := s.backend.Query(ctx, func(e *correlate.Engine) { standing = slices.Clone(e.Alarms()) }); err != nil {
+		if err := s.backend.Query(ctx, func(e *correlate.Engine) { now = slices.Clone(e.Alarms()) }); err != nil {
 			return nil, fmt.Errorf("list the alarms: %w", err)
 		}
+		if c := s.backend.Cluster(); c != nil {
+			now = append(now, standing(c)...)
+		}
 		if state == "standing" {
-			return standing, nil
+			return now, nil
 		}
 	}
 	all := slices.Clone(s.backend.History())
@@ -69,7 +72,7 @@ func (s *Server) alarms(ctx context.Context, state string) ([]*correlate.Alarm, 
 	for _, a := range all {
 		known[a.ID] = true
 	}
-	for _, a := range standing {
+	for _, a := range now {
 		if !known[a.ID] {
 			all = append(all, a)
 		}
@@ -80,12 +83,17 @@ func (s *Server) alarms(ctx context.Context, state string) ([]*correlate.Alarm, 
 // present converts alarms. Of standing ones it shows what they are correlated with now, which is more than their last
 // revision told: a member that joins a root cause makes no revision of it.
 func (s *Server) present(ctx context.Context, alarms []*correlate.Alarm) ([]Alarm, error) {
-	out := each(alarms, fromAlarm)
+	out := each(alarms, s.ages().alarm)
 	correlated := make([][]string, len(alarms))
+	explained := s.explained()
 	err := s.backend.Query(ctx, func(e *correlate.Engine) {
 		for i, a := range alarms {
-			if a.Standing() {
+			switch {
+			case !a.Standing():
+			case a.Key.Home == s.node:
 				correlated[i] = e.Correlated(a.ID)
+			case explained[a.ID] != nil:
+				correlated[i] = explained[a.ID]
 			}
 		}
 	})
@@ -98,6 +106,22 @@ func (s *Server) present(ctx context.Context, alarms []*correlate.Alarm) ([]Alar
 		}
 	}
 	return out, nil
+}
+
+// explained holds, of other hosts, the ids of the standing alarms that each root cause explains.
+func (s *Server) explained() map[string][]string {
+	ids := make(map[string][]string)
+	if c := s.backend.Cluster(); c != nil {
+		for _, a := range standing(c) {
+			if a.Under != "" {
+				ids[a.Under] = append(ids[a.Under], a.ID)
+			}
+		}
+	}
+	for _, members := range ids {
+		slices.Sort(members)
+	}
+	return ids
 }
 
 func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
@@ -145,7 +169,7 @@ func (s *Server) postAck(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.Info("alarm acknowledged", "alarm", alarm.ID, "resource", alarm.Key.Resource, "by", by)
-	s.answer(w, r, http.StatusOK, fromAlarm(alarm))
+	s.answer(w, r, http.StatusOK, s.ages().alarm(alarm))
 }
 
 // selection is what a caller wants of the alarms; zero fields pass all.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -152,6 +153,23 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		}
 	}
 
+	h.set(func() { h.cluster = threeHosts(t) })
+	if hosts := get[HostList](c, "GET", "/v1/hosts", nil, 200).Hosts; len(hosts) != 3 {
+		t.Errorf("hosts: %+v", hosts)
+	}
+	if other := get[Host](c, "GET", "/v1/hosts/cmp-3", nil, 200); other.State != "away" || other.AsOf != nil {
+		t.Errorf("cmp-3: %+v", other)
+	}
+	if res, body := c.send("DELETE", "/v1/hosts/cmp-3", nil); res.StatusCode != http.StatusNoContent || len(body) != 0 {
+		t.Errorf("forget: %d %s", res.StatusCode, body)
+	}
+	first := get[KeyList](c, "GET", "/v1/keys", nil, 200).Keys[0].ID
+	added := get[KeyList](c, "POST", "/v1/keys", KeyRequest{Key: gossip.GenerateKey()}, 200).Keys
+	get[KeyList](c, "POST", "/v1/keys/"+added[1].ID+"/use", nil, 200)
+	if left := get[KeyList](c, "DELETE", "/v1/keys/"+first, nil, 200).Keys; len(left) != 1 || left[0] != (Key{added[1].ID, true}) {
+		t.Errorf("keys: %+v", left)
+	}
+
 	for path, operations := range c.doc.Paths {
 		for method, op := range operations {
 			for status := range op.Responses {
@@ -286,7 +304,14 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"GET", "/", nil, 404, "/v1/openapi.yaml"},
 		{"POST", "/v1/events", `{}`, 501, "not yet built"},
 		{"PUT", "/v1/events", `{}`, 501, "not yet built"},
-		{"GET", "/v1/hosts", nil, 501, "not yet built"},
+		{"GET", "/v1/hosts/cmp-9", nil, 404, "/v1/hosts lists"},
+		{"DELETE", "/v1/hosts/cmp-9", nil, 404, "/v1/hosts lists"},
+		{"DELETE", "/v1/hosts/cmp-1", nil, 409, "is this host"},
+		{"GET", "/v1/keys", nil, 409, "cluster.bind"},
+		{"POST", "/v1/keys", `{"key":"HUSHHUSH"}`, 400, "6 bytes long"},
+		{"POST", "/v1/keys", `{"key":"MDEyMzQ1Njc4OTAxMjM0NQ=="}`, 409, "cluster.bind"},
+		{"GET", "/v1/resources?host=cmp-9", nil, 404, "/v1/hosts lists"},
+		{"GET", "/v1/resources/nic/eth9?host=cmp-1", nil, 404, "/v1/resources?host=cmp-1"},
 		{"PUT", "/v1/hosts/cmp-1/state", `{}`, 501, "not yet built"},
 		{"POST", "/v1/maintenance", `{}`, 501, "not yet built"},
 		{"POST", "/v1/maintenance/cmp-1/start", `{}`, 501, "not yet built"},
@@ -364,7 +389,7 @@ func TestACallbackThatDoesNotProveItselfIsNotSubscribed(t *testing.T) {
 // The time to write an answer runs from the request's beginning; here it is over at once.
 func TestAnswersThatWaitForAConsumerHaveTheirOwnTime(t *testing.T) {
 	h := newHost(t)
-	server, err := New(Config{Backend: h, Socket: filepath.Join(t.TempDir(), "api.sock"), Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
+	server, err := New(Config{Backend: h, Node: "cmp-1", Socket: filepath.Join(t.TempDir(), "api.sock"), Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,7 @@ func blocks(markdown, language string) []string {
 // TestTheExamplesOfTheGuideRun runs the guide's shell examples in one shell, as a reader would who pastes them.
 func TestTheExamplesOfTheGuideRun(t *testing.T) {
 	h := newHost(t)
+	h.cluster = threeHosts(t)
 	c := serve(t, h)
 	err := h.notifier.SetFile([]notify.Subscription{{
 		ID: notify.FileID("prod", "refusing"), Name: "refusing", Endpoints: []string{consumer(t, http.StatusForbidden)},

@@ -204,6 +204,8 @@ func (h *host) Changes(after uint64) ([]SeqChange, <-chan struct{}, bool) {
 }
 
 func (h *host) Cluster() Cluster {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.cluster == nil {
 		return nil // and not an interface that holds a nil
 	}
@@ -222,7 +224,7 @@ func (h *host) Ready() error {
 func serve(t *testing.T, h *host) *client {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "run", "api.sock")
-	server, err := New(Config{Backend: h, Socket: socket, Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
+	server, err := New(Config{Backend: h, Node: "cmp-1", Socket: socket, Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
 	if err != nil {
 		t.Fatal(err)
 	}

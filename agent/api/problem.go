@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -36,8 +37,10 @@ func asRefusal(err error) *refusal {
 	switch {
 	case errors.As(err, &r):
 		return r
-	case errors.Is(err, notify.ErrNotFound), errors.Is(err, correlate.ErrNoAlarm):
+	case errors.Is(err, notify.ErrNotFound), errors.Is(err, correlate.ErrNoAlarm), errors.Is(err, gossip.ErrUnknownHost):
 		return &refusal{http.StatusNotFound, "not-found", "no such thing", err.Error()}
+	case errors.Is(err, gossip.ErrKeysNotLevel):
+		return &refusal{http.StatusConflict, "keys", "the keys don't allow it now", err.Error()}
 	case errors.Is(err, notify.ErrFromFile):
 		return &refusal{http.StatusConflict, "from-file", "the configuration file owns it", err.Error()}
 	case errors.Is(err, notify.ErrVerification):

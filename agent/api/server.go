@@ -34,6 +34,7 @@ const (
 // Config is what a Server is made of; all fields are needed.
 type Config struct {
 	Backend  Backend
+	Node     string // name of this host
 	Socket   string // path of the Unix socket
 	Log      *slog.Logger
 	Gatherer prometheus.Gatherer // of /metrics
@@ -42,6 +43,8 @@ type Config struct {
 // Server serves the API.
 type Server struct {
 	backend  Backend
+	node     string
+	now      func() time.Time
 	log      *slog.Logger
 	listener *listener
 	http     *http.Server
@@ -57,6 +60,8 @@ type Server struct {
 func New(c Config) (*Server, error) {
 	s := &Server{
 		backend:  c.Backend,
+		node:     c.Node,
+		now:      time.Now,
 		log:      c.Log,
 		watchers: make(chan struct{}, maxWatchers),
 		closing:  make(chan struct{}),

@@ -77,7 +77,7 @@ func TestASocketThatACrashLeftIsReplaced(t *testing.T) {
 func TestASecondAgentIsRefusedAndTheFirstUnharmed(t *testing.T) {
 	h := newHost(t)
 	c := serve(t, h)
-	second, err := New(Config{Backend: h, Socket: c.socket, Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
+	second, err := New(Config{Backend: h, Node: "cmp-1", Socket: c.socket, Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
 	if err == nil {
 		t.Fatal("two agents on one socket", second.Close())
 	}

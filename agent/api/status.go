@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 )
 
 const (
@@ -28,11 +29,11 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) {
 	if status.Sources == nil {
 		status.Sources = []SourceStatus{}
 	}
-	counts := make(map[string]int)
-	for severity := correlate.SeverityIndeterminate; severity <= correlate.SeverityCritical; severity++ {
-		counts[severity.String()] = status.Alarms[severity.String()]
+	counted := status.Alarms
+	status.Alarms = severities(func(s correlate.Severity) int { return counted[s.String()] })
+	if c := s.backend.Cluster(); c != nil {
+		status.Cluster = fromCluster(c.Status())
 	}
-	status.Alarms = counts
 	status.Started = status.Started.UTC()
 	s.answer(w, r, http.StatusOK, status)
 }
@@ -69,4 +70,59 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, r, http.StatusOK, EventList{Events: each(s.backend.Events(limit), fromEvent)})
+}
+
+func fromCluster(c ClusterStatus) *ClusterPart {
+	out := &ClusterPart{
+		Address: c.Address, Term: c.Term, Members: c.Peer.Members, Hosts: c.Peer.Hosts, Away: texts(c.Keys.Away),
+		InSync: stamp(c.Exchange.LastInSync), Encrypted: c.Peer.Encrypted, Keys: fromKeys(c.Keys), SecretsKeys: texts(c.SecretsKeys),
+		JoinError: c.Peer.JoinError,
+		Exchange: ExchangeCount{
+			Digests: c.Exchange.Digests, InSync: c.Exchange.InSync, Undecodable: c.Exchange.Undecodable, Undelivered: c.Exchange.Undelivered,
+		},
+		Replica:  ReplicaCount{Hosts: c.Replica.Spaces, Records: c.Replica.Records, Tombstones: c.Replica.Tombstones, Bytes: c.Replica.Bytes},
+		Dropped:  c.Peer.Dropped,
+		Troubles: each(c.Peer.Troubles, fromTrouble),
+	}
+	if out.Dropped == nil {
+		out.Dropped = map[string]uint64{}
+	}
+	for _, r := range c.Replica.Rejected {
+		out.Troubles = append(out.Troubles, Trouble{
+			Kind: r.Reason.String(), Peer: r.Host, Text: refusedRecord(r.Reason), Count: r.Count, Last: stamp(r.Last),
+		})
+	}
+	for _, o := range c.Replica.Clocks {
+		way := "ahead of"
+		if o.Offset < 0 {
+			way = "behind"
+		}
+		out.Troubles = append(out.Troubles, Trouble{
+			Kind: "clock", Peer: o.Host, Count: 1,
+			Text: fmt.Sprintf("its clock is %s %s ours: let NTP set both", o.Offset.Abs().Round(time.Second), way),
+		})
+	}
+	return out
+}
+
+func fromTrouble(t gossip.Trouble) Trouble {
+	return Trouble{Kind: string(t.Kind), Peer: t.Peer, Text: t.Text, Count: t.Count, First: stamp(t.First), Last: stamp(t.Last)}
+}
+
+// refusedRecord says in words why what a host wrote is not taken, and what to do about it.
+func refusedRecord(r gossip.Reason) string {
+	switch r {
+	case gossip.Ahead:
+		return fmt.Sprintf("what it writes is dated more than %s ahead: let NTP set its clock and ours", gossip.MaxAhead)
+	case gossip.Full:
+		return "it writes more than a host may: look at what makes so many alarms or domains there"
+	case gossip.Foreign:
+		return "somebody else writes in its name: are there two hosts with one node.name?"
+	case gossip.Contradiction:
+		return "it has written two things under one version: is it a copy of another host's disk?"
+	case gossip.Expired:
+		return "it tells of what was deleted long ago: it was away for too long, restart it"
+	case gossip.Malformed, gossip.TooBig, gossip.Undecodable, gossip.Excess:
+	}
+	return "what it writes is not as it should be: is its paramedic as new as ours?"
 }

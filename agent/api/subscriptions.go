@@ -53,7 +53,7 @@ func (s *Server) postSubscription(w http.ResponseWriter, r *http.Request) {
 	}
 	s.log.Info("subscribed", "subscription", sub.ID, "name", sub.Name, "verified", verify, "by", caller(r))
 	w.Header().Set("Location", "/v1/subscriptions/"+url.PathEscape(sub.ID))
-	s.answer(w, r, http.StatusCreated, Subscribed{Subscription: fromSubscription(sub), Snapshot: each(snapshot, fromAlarm)})
+	s.answer(w, r, http.StatusCreated, Subscribed{Subscription: fromSubscription(sub), Snapshot: each(snapshot, s.ages().alarm)})
 }
 
 func (s *Server) patchSubscription(w http.ResponseWriter, r *http.Request) {

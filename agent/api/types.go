@@ -21,6 +21,7 @@ type Status struct {
 	Subscriptions int            `json:"subscriptions"`
 	Deliveries    DeliveryCount  `json:"deliveries"`
 	Outbox        OutboxStatus   `json:"outbox"`
+	Cluster       *ClusterPart   `json:"cluster"` // nil: this host is alone
 }
 
 // SourceStatus is how one source does.
@@ -76,6 +77,7 @@ type Alarm struct {
 	ClearReason   string            `json:"clear_reason"`
 	Ack           *Ack              `json:"ack"`
 	Evidence      map[string]string `json:"evidence"`
+	AsOf          *time.Time        `json:"as_of"` // it was so at this time for certain; nil: its host is not known any more
 }
 
 // Times are the five times of an alarm.
@@ -149,6 +151,8 @@ type Resource struct {
 	Dependents []string          `json:"dependents"`
 	Facts      map[string]string `json:"facts"`
 	Port       *Port             `json:"port"`
+	Host       string            `json:"host"`
+	AsOf       *time.Time        `json:"as_of"` // nil: nothing has been heard of its host in this run
 }
 
 // Need is one edge bundle of the topology.
@@ -158,7 +162,7 @@ type Need struct {
 	Of   []string `json:"of"`
 }
 
-// ResourceList is GET /v1/resources and /v1/topology, sorted by id.
+// ResourceList is GET /v1/resources and /v1/topology, sorted by id and host.
 type ResourceList struct {
 	Resources []Resource `json:"resources"`
 }

@@ -80,8 +80,12 @@ func (s *Server) follow(r *http.Request, stream *eventStream, term, after uint64
 				return err
 			}
 		}
+		var ages ages
+		if len(changes) > 0 {
+			ages = s.ages()
+		}
 		for _, c := range changes {
-			if err := stream.alarm(c); err != nil {
+			if err := stream.alarm(c, ages); err != nil {
 				return err
 			}
 			after = c.Seq
@@ -110,8 +114,8 @@ type eventStream struct {
 	within  time.Duration // for the client to take an event
 }
 
-func (e *eventStream) alarm(c SeqChange) error {
-	data, err := json.Marshal(WatchEvent{Transition: string(c.Change.Alarm.Last), Alarm: fromAlarm(c.Change.Alarm)})
+func (e *eventStream) alarm(c SeqChange, ages ages) error {
+	data, err := json.Marshal(WatchEvent{Transition: string(c.Change.Alarm.Last), Alarm: ages.alarm(c.Change.Alarm)})
 	if err != nil {
 		return fmt.Errorf("encode change %d: %w", c.Seq, err)
 	}

@@ -222,7 +222,7 @@ func TestStreamsAreLimited(t *testing.T) {
 func TestRunEndsStreamsAndRemovesTheSocket(t *testing.T) {
 	h := newHost(t)
 	socket := filepath.Join(t.TempDir(), "api.sock")
-	server, err := New(Config{Backend: h, Socket: socket, Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
+	server, err := New(Config{Backend: h, Node: "cmp-1", Socket: socket, Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
 	if err != nil {
 		t.Fatal(err)
 	}
