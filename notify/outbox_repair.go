@@ -22,7 +22,7 @@ func (o *outbox) fail(err error) {
 	o.report(err.Error())
 }
 
-// repair rewrites everything from memory when the outbox was not writable.
+// repair rewrites everything from memory when the outbox was not writable. Until that is done it counts as broken.
 func (o *outbox) repair() {
 	if o.problem() == "" {
 		return
@@ -35,10 +35,9 @@ func (o *outbox) repair() {
 			return
 		}
 	}
-	// From here on changes gather again; what the copy below misses is among them.
+	// What changes from here on gathers, and so does what the copy below misses: nothing is committed meanwhile.
 	o.mu.Lock()
-	why, term := o.broken, o.term
-	o.broken = ""
+	term := o.term
 	clear(o.batch)
 	o.seq++
 	o.mu.Unlock()
@@ -54,11 +53,13 @@ func (o *outbox) repair() {
 			o.closeQuietly()
 		}
 		o.mu.Lock()
-		o.broken = why
 		clear(o.batch)
 		o.mu.Unlock()
 		return
 	}
+	o.mu.Lock()
+	o.broken = ""
+	o.mu.Unlock()
 	o.log.Info("the outbox can be written again", "path", o.path, "records", len(contents))
 	o.report("")
 }

@@ -300,8 +300,19 @@ func TestAFullDiskIsReportedAndHeals(t *testing.T) {
 	}
 	o.put(truth...)
 	o.commit()
+	var during []string
+	late := write{place{shelfAlarms, "a2"}, alarmRecord{Alarm: alarm("a2", 1, correlate.Raised)}}
+	o.contents = func() []write {
+		during = append(during, o.problem())
+		o.put(late) // after the copy was taken
+		return truth
+	}
 	o.db.MaxSize = 0
 	o.repair()
+	if len(during) != 1 || during[0] == "" {
+		t.Errorf("said to be durable while that is only tried: %q", during)
+	}
+	o.commit()
 	if p := o.problem(); p != "" {
 		t.Fatal(p)
 	}
@@ -310,7 +321,7 @@ func TestAFullDiskIsReportedAndHeals(t *testing.T) {
 		t.Fatalf("reported %q", said)
 	}
 	_, l, err := openOutbox(dir, time.Now, cfg.Log, nil)
-	if err != nil || len(l.alarms) != 1 || l.alarms[0].Alarm.ID != "a1" {
+	if err != nil || len(l.alarms) != 2 || l.alarms[0].Alarm.ID != "a1" || l.alarms[1].Alarm.ID != "a2" {
 		t.Fatalf("%v %+v", err, l)
 	}
 }
