@@ -5,6 +5,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/cluster"
 	"github.com/paramedic-ha/paramedic/agent/config"
+	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/hw"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -47,6 +51,7 @@ type Agent struct {
 	specs    []sourceSpec
 	registry *prometheus.Registry
 	notifier *notify.Notifier
+	cluster  *cluster.Cluster // nil: this host is alone
 	server   *api.Server
 	loop     *loop
 	self     *queue
@@ -95,19 +100,37 @@ func New(opts Options) (*Agent, error) {
 	a.self = a.loop.queue(selfSource)
 	// The full truth about ourselves is that nothing is wrong; what is wrong nevertheless is reported after it.
 	a.stateSelf(c, true)
-	a.notifier, err = notify.New(notify.Config{
+	notifying := notify.Config{
 		Node: c.Node.Name, Label: c.Cluster.Label, Dir: c.Notify.Dir, MaxAge: c.Notify.Retry.MaxAge,
 		AllowCallbacks: c.Notify.AllowCallbacks, UserAgent: "paramedic/" + opts.Version,
 		Log: a.log, Metrics: a.registry, Report: a.report,
-	})
-	if err != nil {
+	}
+	if c.Cluster.Secrets != nil {
+		notifying.Sealer = c.Cluster.Secrets
+	}
+	heard := newWords(a.log, a.loop.feed, a.report)
+	if c.Cluster.Bind != "" {
+		if a.cluster, err = a.newCluster(c, notifying.Sealer, heard); err != nil {
+			return nil, fmt.Errorf("set up the cluster: %w", err)
+		}
+		notifying.Peers = a.cluster
+	}
+	if a.notifier, err = notify.New(notifying); err != nil {
 		return nil, fmt.Errorf("open the outbox in %s: %w", c.Notify.Dir, err)
 	}
 	restored := a.notifier.Restored()
-	a.loop.engine = correlate.New(correlate.Config{
+	engine := correlate.Config{
 		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Sources: append(enabled(a.pending), selfSource),
-	}, restored.Alarms)
-	a.loop.publish = a.notifier.Publish
+	}
+	if a.cluster == nil {
+		a.loop.engine, a.loop.publish = correlate.New(engine, restored.Alarms), a.notifier.Publish
+	} else {
+		a.loop.peers = &peers{words: heard, cluster: a.cluster, notifier: a.notifier, log: a.log, engine: engine}
+		a.loop.publish = func(eff correlate.Effects) {
+			a.notifier.Publish(eff)
+			a.cluster.Effects(eff)
+		}
+	}
 	if opts.Beat != nil {
 		a.loop.beat = opts.Beat
 	}
@@ -118,11 +141,39 @@ func New(opts Options) (*Agent, error) {
 	if err := a.notifier.SetFile(c.Subscriptions()); err != nil {
 		return nil, errors.Join(fmt.Errorf("take over the subscriptions of the configuration: %w", err), a.closeUnstarted())
 	}
+	if a.cluster != nil {
+		a.cluster.Attach(a.notifier)
+	}
 	a.server, err = api.New(api.Config{Backend: a, Node: c.Node.Name, Socket: c.API.Socket, Log: a.log, Gatherer: a.registry})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up the API: %w", err), a.closeUnstarted())
 	}
 	return a, nil
+}
+
+// newCluster makes the peers' side, which starts nothing.
+func (a *Agent) newCluster(c *config.Config, sealer notify.Sealer, home cluster.Home) (*cluster.Cluster, error) {
+	peer := c.Peer()
+	peer.Dir = c.Notify.Dir
+	if c.Cluster.KeyPath != "" {
+		var err error
+		if peer.Keys, err = gossip.LoadKeyring(c.Cluster.KeyPath, peer.Dir); err != nil {
+			return nil, err
+		}
+	}
+	return cluster.New(cluster.Config{Peer: peer, Dir: c.Notify.Dir, Sealer: sealer, Log: a.log, Metrics: a.registry, Home: home})
+}
+
+// stateHost tells the peers what this host is.
+func (a *Agent) stateHost(c *config.Config, started time.Time) {
+	if a.cluster != nil {
+		a.cluster.Host(ledger.Host{Zone: c.Node.Zone, Labels: c.Node.Labels, Version: a.version, Started: started})
+	}
+}
+
+// fileSubscriptions are those of this host's file as the notifier has them.
+func (a *Agent) fileSubscriptions() []notify.Subscription {
+	return slices.DeleteFunc(a.notifier.Held(), func(s notify.Subscription) bool { return s.Origin != notify.OriginFile })
 }
 
 // closeUnstarted closes the outbox of an agent that will never run.
@@ -142,12 +193,20 @@ func (a *Agent) Start() error {
 	defer a.reloading.Unlock()
 	a.mu.Lock()
 	a.started = time.Now()
+	a.stateHost(a.config, a.started)
 	a.mu.Unlock()
 
-	// The notifier outlives the loop, and the loop the sources, so that nothing that was seen is lost on the way down.
+	// The cluster outlives the notifier, which hands deliveries over and tells what was settled to its last moment; the
+	// notifier outlives the loop, and the loop the sources, so that nothing that was seen is lost on the way down.
+	if a.cluster != nil {
+		a.background("the cluster", a.cluster.Run)
+	}
 	a.background("the notifier", a.notifier.Run)
 	a.background("the loop", func(ctx context.Context) error { a.loop.run(ctx); return ctx.Err() })
 	a.background("the API", a.server.Run)
+	if a.cluster != nil {
+		a.background("the restatement", a.giveUpFormer)
+	}
 
 	running, cancel := context.WithCancel(context.Background())
 	a.running = running
@@ -340,7 +399,17 @@ func (a *Agent) Reload(c *config.Config) error {
 	}
 	a.mu.Lock()
 	a.config = c
+	started := a.started
 	a.mu.Unlock()
+	if a.cluster != nil {
+		a.cluster.File(a.fileSubscriptions())
+		a.stateHost(c, started)
+		if !slices.EqualFunc(old.Cluster.Keys, c.Cluster.Keys, func(x, y gossip.CipherKey) bool { return bytes.Equal(x, y) }) {
+			if err := a.cluster.SetKeys(c.Cluster.Keys); err != nil {
+				a.log.Error("the keys of the key file are not in use", "err", err)
+			}
+		}
+	}
 	a.swap(sources)
 	a.stateSelf(c, false)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)

@@ -51,7 +51,18 @@ func (a *Agent) Ack(ctx context.Context, id, by, comment string) (*correlate.Ala
 		return nil, fmt.Errorf("acknowledge %s: the loop does not answer: %w", id, err)
 	}
 	ans := <-answers
+	if a.cluster != nil && errors.Is(ans.err, correlate.ErrNoAlarm) {
+		return a.cluster.Acknowledge(ctx, id, by, comment)
+	}
 	return ans.alarm, ans.err
+}
+
+// Cluster implements api.Backend.
+func (a *Agent) Cluster() api.Cluster {
+	if a.cluster == nil {
+		return nil
+	}
+	return a.cluster
 }
 
 // History implements api.Backend.
@@ -65,15 +76,15 @@ func (a *Agent) Changes(after uint64) ([]api.SeqChange, <-chan struct{}, bool) {
 	return a.loop.feed.after(after)
 }
 
-// Cluster implements api.Backend.
-func (a *Agent) Cluster() api.Cluster { return nil }
-
 // Notify implements api.Backend.
 func (a *Agent) Notify() notify.Service { return a.notifier }
 
 // Ready implements api.Backend: every source has stated its first truth, or said why it can't.
 func (a *Agent) Ready() error {
 	var waiting []string
+	if a.cluster != nil && !a.loop.turning() {
+		waiting = append(waiting, "the peers (the agent is starting)")
+	}
 	for _, s := range a.supervised() {
 		h, _, failure := s.condition()
 		if !a.loop.hasStated(s.source.Name()) && h.Sight == hw.SightClear && failure == "" {
@@ -95,7 +106,6 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	a.mu.Unlock()
 	status := api.Status{
 		Node: c.Node.Name, Zone: c.Node.Zone, Label: c.Cluster.Label, Version: a.version, Started: started,
-		Term:   a.notifier.Restored().Term,
 		Alarms: make(map[string]int),
 	}
 	for _, s := range a.supervised() {
@@ -111,7 +121,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		for _, alarm := range e.Alarms() {
 			status.Alarms[alarm.Severity.String()]++
 		}
-		status.Resources = e.Len()
+		status.Resources, status.Term = e.Len(), e.Term()
 	})
 	if err != nil {
 		return api.Status{}, fmt.Errorf("ask the loop for the status: %w", err)

@@ -43,7 +43,7 @@ func (r *ring[T]) last(n int) []T {
 }
 
 // feed is what happened lately: changes for streams, cleared alarms for queries, events for people. Safe for
-// concurrent use; only the loop adds.
+// concurrent use; the loop adds what is of this host, the cluster what is of the others.
 type feed struct {
 	mu      sync.Mutex
 	changes *ring[api.SeqChange]

@@ -15,14 +15,16 @@ import (
 // out goes to mailboxes that never block. Queues are looked at in their order of urgency after every step, so that a
 // flood from a slow-news source delays no link and no domain.
 type loop struct {
-	engine  *correlate.Engine
+	engine  *correlate.Engine // nil until the peers have said what this host was before
 	publish func(correlate.Effects)
+	peers   *peers // nil: this host is alone
 	feed    *feed
 	now     func() time.Time
 
 	mu     sync.Mutex
 	queues []*queue // most urgent first
 	stated map[string]bool
+	turns  bool // there is an engine
 
 	woken   chan struct{}            // capacity 1: something waits in a queue
 	calls   chan func(now time.Time) // API questions and the operator's words; unbuffered, so that the caller waits
@@ -34,7 +36,7 @@ type loop struct {
 	steps prometheus.Histogram
 }
 
-// newLoop makes a loop whose queues can be filled; engine and publish must be set before it runs.
+// newLoop makes a loop whose queues can be filled; publish, and either engine or peers, must be set before it runs.
 func newLoop(reg prometheus.Registerer, now func() time.Time) *loop {
 	l := &loop{
 		feed:    newFeed(),
@@ -81,6 +83,13 @@ func (l *loop) run(ctx context.Context) {
 	defer l.wake.Stop()
 	l.beats = time.NewTicker(l.beatGap)
 	defer l.beats.Stop()
+	if !l.begin(ctx) {
+		return
+	}
+	var said <-chan struct{}
+	if l.peers != nil {
+		said = l.peers.words.wake
+	}
 	l.tick()
 	for {
 		select {
@@ -91,6 +100,8 @@ func (l *loop) run(ctx context.Context) {
 			return
 		case <-l.woken:
 			l.drain(ctx)
+		case <-said:
+			l.listen()
 		case call := <-l.calls:
 			call(l.now())
 		case <-l.wake.C:
@@ -99,6 +110,45 @@ func (l *loop) run(ctx context.Context) {
 			l.beat()
 		}
 	}
+}
+
+// begin gets the engine from the peers when there are any, and goes on beating meanwhile. What is said and asked before
+// waits. False: the peers could not begin, which the agent is told elsewhere, or ctx has ended.
+func (l *loop) begin(ctx context.Context) bool {
+	if l.peers != nil {
+		inner, cancel := context.WithCancel(ctx)
+		defer cancel()
+		settled := make(chan *correlate.Engine, 1)
+		go func() {
+			e, err := l.peers.settle(inner)
+			if err != nil && ctx.Err() == nil {
+				l.peers.log.Error("this host does not begin: its peers can't be asked", "err", err)
+			}
+			settled <- e
+		}()
+		for l.engine == nil {
+			select {
+			case l.engine = <-settled:
+				if l.engine == nil {
+					<-ctx.Done()
+					return false
+				}
+			case <-l.beats.C:
+				l.beat()
+			}
+		}
+	}
+	l.mu.Lock()
+	l.turns = true
+	l.mu.Unlock()
+	return true
+}
+
+// turning reports whether there is an engine.
+func (l *loop) turning() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.turns
 }
 
 // drain takes deltas until no queue holds any, always from the most urgent queue. Between two deltas the callers of the
@@ -141,6 +191,9 @@ func (l *loop) step(d correlate.Delta) {
 	l.steps.Observe(found.Sub(start).Seconds())
 	l.act(eff, found)
 	l.feed.addDelta(&d)
+	if l.peers != nil {
+		l.peers.cluster.Inventory(&d)
+	}
 	if d.Full {
 		l.mu.Lock()
 		l.stated[d.Source] = true

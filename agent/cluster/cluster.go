@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,6 +79,7 @@ type Cluster struct {
 	written  atomic.Uint64
 	failed   atomic.Uint64
 	replica  atomic.Pointer[gossip.Status]
+	self     atomic.Pointer[ledger.Host]
 }
 
 // queued is a write on its way to the replica; result, if not nil, learns what became of it.
@@ -99,6 +101,9 @@ func New(cfg Config) (*Cluster, error) {
 		ledger: ledger.New(ledger.Config{Node: cfg.Peer.Node, Label: cfg.Peer.Label, Sealer: cfg.Sealer}),
 		todo:   make(chan struct{}, 1), started: make(chan struct{}), ended: make(chan struct{}),
 		complain: rate.NewLimiter(rate.Every(10*time.Second), 5),
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of the shared records: %w", err)
 	}
 	var err error
 	if c.kept, err = loadStore(cfg.Dir, time.Now(), cfg.Log); err != nil {
@@ -206,8 +211,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	case err = <-peerDone:
 		peerDone <- nil
 		switch {
-		case err == nil || ctx.Err() != nil:
-		case time.Since(began) < early:
+		case ctx.Err() != nil, err != nil && time.Since(began) < early:
 		default:
 			c.log.Error("this host has lost its peers and works alone until the agent is restarted", "err", err)
 			err = nil

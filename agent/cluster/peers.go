@@ -90,7 +90,10 @@ func (c *Cluster) Effects(eff correlate.Effects) { c.box.effects(eff) }
 func (c *Cluster) Inventory(d *correlate.Delta) { c.box.delta(*d) }
 
 // Host takes what this host says of itself. It never blocks.
-func (c *Cluster) Host(h ledger.Host) { c.box.add(func(m *mail) { m.host = &h }) }
+func (c *Cluster) Host(h ledger.Host) {
+	c.self.Store(&h)
+	c.box.add(func(m *mail) { m.host = &h })
+}
 
 // File takes the subscriptions of this host's file, as the notifier has them. It never blocks.
 func (c *Cluster) File(subs []notify.Subscription) { c.box.add(func(m *mail) { m.file = &subs }) }

@@ -49,14 +49,17 @@ func (c *Cluster) Hosts() []ledger.HostView {
 	for _, h := range roster {
 		v, _ := c.ledger.HostRecord(h.Node)
 		v.Name, v.Addr, v.API, v.First, v.Last, v.AsOf = h.Node, h.Addr.String(), h.API, h.First, h.Last, ages.asOf(h.Node)
-		if v.Zone == "" {
-			v.Zone = h.Zone
-		}
 		if m, ok := ages.members[h.Node]; ok {
 			v.Member, v.Term, v.Last = true, m.Term, now
 		}
 		if v.Self = h.Node == c.node; v.Self {
 			v.Member, v.Term, v.Last, v.AsOf = true, c.term.Load(), now, now
+			if self := c.self.Load(); self != nil {
+				v.Host = *self
+			}
+		}
+		if v.Zone == "" {
+			v.Zone = h.Zone
 		}
 		views = append(views, v)
 	}

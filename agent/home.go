@@ -1,0 +1,226 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/cluster"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// restatedWithin is how long a source may take to state its full truth until what it left with the peers in an earlier
+// run is given up without it.
+const (
+	restatedWithin = 30 * time.Second
+	restatedPoll   = 100 * time.Millisecond
+)
+
+// words are what the peers have to say to the loop, until it takes them: at most one thing of each alarm. It is the
+// cluster's Home, and blocks nobody.
+type words struct {
+	log    *slog.Logger
+	feed   *feed
+	report func(correlate.Event)
+	wake   chan struct{} // capacity 1: something waits
+
+	mu sync.Mutex
+	said
+}
+
+type said struct {
+	acks    map[string]correlate.Acknowledgement // by alarm
+	known   map[string]correlate.Change          // cleared, to be told again
+	unknown map[string]*correlate.Alarm          // to be cleared
+	claim   uint64
+}
+
+var _ cluster.Home = (*words)(nil)
+
+func newWords(log *slog.Logger, feed *feed, report func(correlate.Event)) *words {
+	return &words{log: log, feed: feed, report: report, wake: make(chan struct{}, 1)}
+}
+
+func (w *words) add(f func(*said)) {
+	w.mu.Lock()
+	f(&w.said)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *words) take() said {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.said
+	w.said = said{}
+	return s
+}
+
+// Acknowledge implements cluster.Home.
+func (w *words) Acknowledge(alarmID, by, comment string) {
+	w.add(func(s *said) {
+		if s.acks == nil {
+			s.acks = make(map[string]correlate.Acknowledgement)
+		}
+		s.acks[alarmID] = correlate.Acknowledgement{By: by, Comment: comment}
+	})
+}
+
+// Close implements cluster.Home.
+func (w *words) Close(known []correlate.Change, unknown []*correlate.Alarm) {
+	w.add(func(s *said) {
+		if s.known == nil {
+			s.known, s.unknown = make(map[string]correlate.Change), make(map[string]*correlate.Alarm)
+		}
+		for _, c := range known {
+			s.known[c.Alarm.ID] = c
+		}
+		for _, a := range unknown {
+			if old := s.unknown[a.ID]; old == nil || old.Revision.Compare(a.Revision) < 0 {
+				s.unknown[a.ID] = a
+			}
+		}
+	})
+}
+
+// Claim implements cluster.Home.
+func (w *words) Claim(above uint64) { w.add(func(s *said) { s.claim = max(s.claim, above) }) }
+
+// Seen implements cluster.Home.
+func (w *words) Seen(changes []correlate.Change) { w.feed.addChanges(changes) }
+
+// Report implements cluster.Home.
+func (w *words) Report(e correlate.Event) { w.report(e) }
+
+// peers is what a loop does for its peers. It is of the loop's goroutine.
+type peers struct {
+	words    *words
+	cluster  *cluster.Cluster
+	notifier *notify.Notifier
+	log      *slog.Logger
+	engine   correlate.Config // of the engine to be, but its term
+}
+
+// settle waits for the peers to tell what this host was before, and makes the engine with it.
+func (p *peers) settle(ctx context.Context) (*correlate.Engine, error) {
+	restored := p.notifier.Restored()
+	former, err := p.cluster.Settle(ctx, restored.Term, restored.Term <= 2)
+	if err != nil {
+		return nil, err
+	}
+	if former.Term > restored.Term {
+		p.log.Info("the peers know this host under a higher term", "own", restored.Term, "taken", former.Term, "alarms", len(former.Alarms))
+		if err := p.notifier.SetTerm(former.Term); err != nil {
+			p.log.Error("the term of this host is not on its disk", "term", former.Term, "err", err)
+		}
+	}
+	p.notifier.Adopt(former.Alarms, former.Pairs)
+	alarms, pairs := p.notifier.Kept()
+	if err := p.cluster.Begin(ctx, former.Term, alarms, pairs); err != nil {
+		return nil, err
+	}
+	p.engine.Term = former.Term
+	return correlate.New(p.engine, standing(restored.Alarms, former.Alarms)), nil
+}
+
+// standing are the alarms that stand by the newest that is known of each.
+func standing(own []*correlate.Alarm, former []correlate.Change) []*correlate.Alarm {
+	newest := make(map[string]*correlate.Alarm, len(own)+len(former))
+	take := func(a *correlate.Alarm) {
+		if old := newest[a.ID]; old == nil || old.Revision.Compare(a.Revision) < 0 {
+			newest[a.ID] = a
+		}
+	}
+	for _, a := range own {
+		take(a)
+	}
+	for _, c := range former {
+		take(c.Alarm)
+	}
+	return slices.DeleteFunc(slices.Collect(maps.Values(newest)), func(a *correlate.Alarm) bool { return !a.Standing() })
+}
+
+// listen carries out what the peers have said.
+func (l *loop) listen() {
+	s := l.peers.words.take()
+	now := l.now()
+	for _, a := range s.unknown {
+		if a.Revision.Term > l.engine.Term() {
+			s.claim = max(s.claim, a.Revision.Term)
+		}
+	}
+	if s.claim != 0 {
+		l.reterm(now, s.claim)
+	}
+	for id, ack := range s.acks {
+		eff, err := l.engine.Ack(now, id, ack.By, ack.Comment)
+		if err == nil { // else it has ended meanwhile
+			l.act(eff, now)
+		}
+	}
+	if len(s.known) > 0 {
+		var eff correlate.Effects
+		for _, c := range s.known {
+			eff.Save, eff.Publish = append(eff.Save, c.Alarm), append(eff.Publish, c)
+		}
+		l.peers.notifier.Publish(eff) // the peers and the streams have it
+	}
+	if len(s.unknown) > 0 {
+		l.act(l.engine.Close(now, slices.Collect(maps.Values(s.unknown))...), now)
+	}
+}
+
+// reterm takes a term above one that the peers know.
+func (l *loop) reterm(now time.Time, above uint64) {
+	term := cluster.Above(l.engine.Term(), above)
+	if term == l.engine.Term() {
+		return
+	}
+	p := l.peers
+	p.log.Warn("the peers know this host under a term that is not below its own: a higher one is taken. Unless its disk was set back, look for another agent of this name",
+		"own", l.engine.Term(), "known", above, "taken", term)
+	if err := p.notifier.SetTerm(term); err != nil {
+		p.log.Error("the term of this host is not on its disk", "term", term, "err", err)
+	}
+	if err := p.cluster.SetTerm(context.Background(), term); err != nil { // it has a limit of its own
+		p.log.Error("the peers are not told of the new term", "term", term, "err", err)
+	}
+	l.act(l.engine.Reterm(now, term), now)
+}
+
+// giveUpFormer tells the peers when what this host says is all that is true: when every source has stated what it sees, or
+// after a while without.
+func (a *Agent) giveUpFormer(ctx context.Context) error {
+	limit := time.NewTimer(restatedWithin)
+	defer limit.Stop()
+	poll := time.NewTicker(restatedPoll)
+	defer poll.Stop()
+	for waits := true; waits; {
+		select {
+		case <-poll.C:
+			waits = a.Ready() != nil
+		case <-limit.C:
+			waits = false
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := a.loop.call(ctx, func(time.Time) {}); err != nil { // what was stated is with the cluster
+		return err
+	}
+	if err := a.cluster.Restated(ctx); err != nil && !errors.Is(err, gossip.ErrStopped) {
+		return fmt.Errorf("tell the peers that all is said: %w", err)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
