@@ -65,10 +65,13 @@ const (
 
 	// Hypervisor and ourselves.
 	CondHypervisorUnreachable Condition = "hypervisor-unreachable"
-	CondSourceBlind           Condition = "source-blind"        // a source of ours can't see
-	CondSourceFailed          Condition = "source-failed"       // a source of ours panicked or gave up
-	CondOutbox                Condition = "outbox"              // deliveries are not durable
-	CondSubscription          Condition = "subscription-failed" // a consumer can't be reached, or asked to stop
+	CondSourceBlind           Condition = "source-blind"          // a source of ours can't see
+	CondSourceFailed          Condition = "source-failed"         // a source of ours panicked or gave up
+	CondOutbox                Condition = "outbox"                // deliveries are not durable
+	CondSubscription          Condition = "subscription-failed"   // a consumer can't be reached, or asked to stop
+	CondConflict              Condition = "subscription-conflict" // the files of two hosts contradict each other
+	CondUnusable              Condition = "subscription-unusable" // what another host knows of it can't be used here
+	CondPeer                  Condition = "peer-unreadable"       // what another host writes can't be read here
 )
 
 // What tenants are told of a cause.
@@ -206,6 +209,24 @@ var table = [...]Rule{
 		EventType: TypeCommunications, ProbableCause: "communications-subsystem-failure", AbstractCause: CauseHypervisor,
 		Text:   "a consumer can't be reached, or asked to stop",
 		Remedy: "Look at `paramedic deliveries`: repair the endpoint, then retry what is parked; or delete the subscription.",
+	},
+	{
+		Condition: CondConflict, State: StateDegraded, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "configuration-or-customization-error", AbstractCause: CauseHypervisor,
+		Text:   "the configuration files of several hosts name a subscription with different contents",
+		Remedy: "Make the subscription equal in the files of all hosts, and reload them. Until then each host uses its own.",
+	},
+	{
+		Condition: CondUnusable, State: StateDegraded, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "configuration-or-customization-error", AbstractCause: CauseHypervisor,
+		Text:   "a subscription that the cluster has can't be used at this host, or not be given to the other hosts",
+		Remedy: "The text names the reason: upgrade this host, give it the secrets_key_file of the others, or make the subscription's filter shorter.",
+	},
+	{
+		Condition: CondPeer, State: StateDegraded, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "version-mismatch", AbstractCause: CauseHypervisor,
+		Text:   "another host writes what this one can't read",
+		Remedy: "Upgrade the older of the two. What can be read of the other host still counts.",
 	},
 }
 

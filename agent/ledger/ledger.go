@@ -1,6 +1,9 @@
 package ledger
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -15,41 +18,231 @@ type Config struct {
 	Sealer notify.Sealer // nil: secrets go bare (cluster.insecure)
 }
 
-// Write is one record that this host writes.
-type Write struct {
-	Kind    gossip.Kind
-	ID      string
-	Payload []byte
-	Delete  bool
+// Source is the source of the events in Orders.Report.
+const Source = "cluster"
+
+const (
+	// flushAfter gathers what becomes of deliveries: one that settles at once costs one record.
+	flushAfter = 50 * time.Millisecond
+	// clearedFor is how long a cleared alarm is kept at least: a snapshot may have given it to a consumer that its home
+	// has not heard of.
+	clearedFor = time.Minute
+	// takenAfter is between a snapshot's way to the notifier and our word that it was taken: that must not be durable
+	// elsewhere before the other is here.
+	takenAfter = time.Second
+	// settleAfter is how long after Begin the peers have had time to say what they have: what nobody has named by then is
+	// nobody's.
+	settleAfter = 30 * time.Second
+	// receiptFor is how long a receipt waits for the alarm that it is about to become known.
+	receiptFor = 10 * time.Minute
+)
+
+// Ledger is the package's value. Not safe for concurrent use; what it returns is immutable.
+//
+// The shell's order at a start: Known, File, Host, Effects and Inventory as they come; Take while it waits for its peers;
+// Former, which it gives to the engine and to Shared.Adopt; Effects and Pairs of Shared.Kept; Begin. What it is told
+// late or twice does no harm.
+type Ledger struct {
+	cfg   Config
+	codec codec
+	now   time.Time
+	out   Orders
+
+	begun   bool // the term is known: our own space can be written
+	settled bool // settleAfter is over
+	claimed uint64
+
+	// This host: its own space as it should be, and what that is made from.
+	me       Host
+	own      map[slot][]byte
+	alarms   map[string]*ownAlarm
+	pairs    map[string]notify.Pair // by pairID
+	owes     map[string]int         // alarm → how many pairs owe it
+	unsaid   map[string]struct{}    // pairs that changed since the last flush
+	sources  map[string]*inventory
+	domains  map[string]Domain
+	file     map[string]notify.Subscription
+	refusals map[string]Refusal
+	receipts map[string]receipt
+	taken    map[string]uint64 // by subscription: Subscription.SnapshotOf that the notifier was given
+	former   *host             // what a former life of this host left
+
+	// The others, and what is everybody's.
+	versions map[gossip.Key]gossip.Version // of all that was learned, the deleted included, so that nothing old comes back
+	hosts    map[string]*host
+	shared   map[string]*wish
+	ended    map[string]struct{} // subscriptions with a tombstone
+	acks     map[string]Ack
+	homes    map[string]string // domain → its one home; nil: count anew
+	unread   map[string]map[gossip.Key]struct{}
+
+	// What was ordered, so that it is not ordered again.
+	ordered  map[string]*order
+	known    map[string]notify.Subscription // of the notifier's disk, until settled
+	told     map[string]correlate.Revision
+	acked    map[string]gossip.Version
+	awaited  map[string]struct{} // subscriptions whose record is on its way to the replica
+	paused   map[string]Refusal  // subscriptions of files whose pause was shared, for this version
+	problems map[problem]string
+	judged   map[string]correlate.ID // subscription → the resource under which it is a problem
+
+	dirty map[string]struct{} // subscriptions to look at before this call ends
+
+	flush, cleared, takes, settle, waiting queue
 }
 
-// Orders are what the shell carries out. It may carry them out in any order, but those of one list in its own.
-type Orders struct {
-	Write []Write // to the replica: own kinds with Set and Delete, shared ones with SetShared and DeleteShared
-
-	Put    []Put             // Shared.Put
-	Drop   []string          // Shared.Drop
-	Told   []Told            // Shared.Told
-	Ack    []AckOrder        // engine: acknowledge our own alarm
-	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
-
-	Seen  []correlate.Change // new revisions of other hosts' alarms: for the stream and the history
-	Claim uint64             // not zero: our term is too low, take the next even one above this
-	Wake  time.Time          // call Tick then; zero: never
+// slot is a record of the own space.
+type slot struct {
+	kind gossip.Kind
+	id   string
 }
 
-// Put is a subscription made elsewhere; Told is what its consumer was given.
-type Put struct {
-	Subscription notify.Subscription
-	Told         map[string]correlate.Revision
-	Given        map[string]Given // those of Told whose home is this host
+// host is what another one has written.
+type host struct {
+	said       bool // host is its word
+	host       Host
+	domains    map[string]*Domain
+	alarms     map[string]*Alarm
+	deliveries map[string]progress
+	receipts   map[string]receipt
+	wishes     map[string]*wish
+	refusals   map[string]Refusal
 }
 
-// Told is another host's receipt.
-type Told struct {
-	Subscription, AlarmID string
-	Revision              correlate.Revision
+func newHost() *host {
+	return &host{
+		domains: map[string]*Domain{}, alarms: map[string]*Alarm{}, deliveries: map[string]progress{}, receipts: map[string]receipt{},
+		wishes: map[string]*wish{}, refusals: map[string]Refusal{},
+	}
 }
 
-// AckOrder is a word that somebody said at another host about an alarm of ours.
-type AckOrder struct{ AlarmID, By, Comment string }
+func (h *host) empty() bool {
+	return !h.said && len(h.domains)+len(h.alarms)+len(h.deliveries)+len(h.receipts)+len(h.wishes)+len(h.refusals) == 0
+}
+
+// New makes an empty ledger.
+func New(cfg Config) *Ledger {
+	return &Ledger{
+		cfg: cfg,
+		own: map[slot][]byte{}, alarms: map[string]*ownAlarm{}, pairs: map[string]notify.Pair{}, owes: map[string]int{},
+		unsaid:  map[string]struct{}{},
+		sources: map[string]*inventory{}, domains: map[string]Domain{}, file: map[string]notify.Subscription{},
+		refusals: map[string]Refusal{}, receipts: map[string]receipt{}, taken: map[string]uint64{}, former: newHost(),
+		versions: map[gossip.Key]gossip.Version{}, hosts: map[string]*host{}, shared: map[string]*wish{}, ended: map[string]struct{}{},
+		acks: map[string]Ack{}, unread: map[string]map[gossip.Key]struct{}{},
+		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
+		acked: map[string]gossip.Version{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
+		awaited: map[string]struct{}{}, paused: map[string]Refusal{}, dirty: map[string]struct{}{},
+	}
+}
+
+// begin starts a call. When now is before that of the last call, what waits keeps the time that it had left.
+func (l *Ledger) begin(now time.Time) {
+	if back := l.now.Sub(now); back > 0 && !l.now.IsZero() {
+		for _, q := range l.queues() {
+			q.shift(-back)
+		}
+	}
+	l.now = now
+}
+
+// finish looks at the subscriptions that the call has touched, does what is due, and gives the orders.
+func (l *Ledger) finish() Orders {
+	for l.due() || len(l.dirty) > 0 {
+		for _, id := range slices.Sorted(maps.Keys(l.dirty)) {
+			delete(l.dirty, id)
+			l.reconcile(id)
+		}
+	}
+	out := l.out
+	l.out = Orders{}
+	slices.SortFunc(out.Seen, func(a, b correlate.Change) int {
+		if c := cmp.Compare(a.Alarm.Key.Home, b.Alarm.Key.Home); c != 0 {
+			return c
+		}
+		return a.Alarm.Revision.Compare(b.Alarm.Revision)
+	})
+	for _, q := range l.queues() {
+		if at, ok := q.next(); ok && (out.Wake.IsZero() || at.Before(out.Wake)) {
+			out.Wake = at
+		}
+	}
+	return out
+}
+
+// Begin writes all that this host has to say: the term is known now. Before it nothing of the own space is written, and
+// what of it is learned is a former life's. It may be called again, after a higher term for instance.
+func (l *Ledger) Begin(now time.Time) Orders {
+	l.begin(now)
+	if !l.begun {
+		l.begun = true
+		l.settle.add(now.Add(settleAfter), "")
+	}
+	l.inherit()
+	l.out.Write = slices.DeleteFunc(l.out.Write, func(w Write) bool { return w.Kind < gossip.KindShared }) // all of them follow
+	for _, s := range slices.SortedFunc(maps.Keys(l.own), compareSlots) {
+		l.out.Write = append(l.out.Write, Write{Kind: s.kind, ID: s.id, Payload: l.own[s]})
+	}
+	clear(l.told)
+	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
+		for _, id := range slices.Sorted(maps.Keys(l.hosts[name].receipts)) {
+			l.tell(id, l.hosts[name].receipts[id])
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(l.acks)) {
+		l.answer(id)
+	}
+	return l.finish()
+}
+
+// Tick does what is due.
+func (l *Ledger) Tick(now time.Time) Orders {
+	l.begin(now)
+	return l.finish()
+}
+
+func compareSlots(a, b slot) int {
+	if c := cmp.Compare(a.kind, b.kind); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.id, b.id)
+}
+
+// set writes a record of the own space, if that changes it.
+func (l *Ledger) set(kind gossip.Kind, id string, v any) error {
+	b, err := l.codec.encode(v)
+	if err != nil {
+		return err
+	}
+	l.put(slot{kind, id}, b)
+	return nil
+}
+
+func (l *Ledger) put(s slot, payload []byte) {
+	if old, ok := l.own[s]; ok && string(old) == string(payload) {
+		return
+	}
+	l.own[s] = payload
+	if l.begun {
+		l.out.Write = append(l.out.Write, Write{Kind: s.kind, ID: s.id, Payload: payload})
+	}
+}
+
+func (l *Ledger) remove(kind gossip.Kind, id string) {
+	s := slot{kind, id}
+	if _, ok := l.own[s]; !ok {
+		return
+	}
+	delete(l.own, s)
+	if l.begun {
+		l.out.Write = append(l.out.Write, Write{Kind: kind, ID: id, Delete: true})
+	}
+}
+
+func (l *Ledger) share(kind gossip.Kind, id string, payload []byte) {
+	l.out.Write = append(l.out.Write, Write{Kind: kind, ID: id, Payload: payload})
+}
+
+func (l *Ledger) unshare(kind gossip.Kind, id string) {
+	l.out.Write = append(l.out.Write, Write{Kind: kind, ID: id, Delete: true})
+}

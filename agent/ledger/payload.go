@@ -42,7 +42,7 @@ type Alarm struct {
 // that home has taken the subscription's snapshot: what was told in it is not to be taken again.
 type Delivery struct {
 	Taken     uint64 `json:"taken,omitempty"` // Subscription.SnapshotOf
-	Told      string `json:"told,omitempty"` // revisions as correlate.Revision.String writes them
+	Told      string `json:"told,omitempty"`  // revisions as correlate.Revision.String writes them
 	Owed      string `json:"owed,omitempty"`
 	Parked    bool   `json:"parked,omitempty"`
 	Attempts  int    `json:"attempts,omitempty"`
@@ -69,9 +69,9 @@ type Subscription struct {
 	Rate      int       `json:"rate,omitempty"`
 	Created   time.Time `json:"created"`
 	// Resumed counts how often an operator resumed it: what was refused before counts no more.
-	Resumed uint64 `json:"resumed,omitempty"`
-	Secret    []byte    `json:"secret,omitempty"`   // sealed, under the id
-	Unsealed  bool      `json:"unsealed,omitempty"` // there is no key to seal with (cluster.insecure): Secret is bare
+	Resumed  uint64 `json:"resumed,omitempty"`
+	Secret   []byte `json:"secret,omitempty"`   // sealed, under the id
+	Unsealed bool   `json:"unsealed,omitempty"` // there is no key to seal with (cluster.insecure): Secret is bare
 	// Snapshot is what the consumer was given when it subscribed, by alarm: no gap between it and the stream.
 	Snapshot   map[string]Given `json:"snapshot,omitempty"`
 	SnapshotOf uint64           `json:"snapshot_of,omitempty"` // the Version that last added to it

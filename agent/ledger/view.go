@@ -1,9 +1,13 @@
 package ledger
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 // HostView is one host of the cluster as this agent knows it, itself included. The shell fills in what the membership
@@ -36,4 +40,202 @@ type DomainView struct {
 	Domain
 	State correlate.State
 	AsOf  time.Time
+}
+
+// foreign is an alarm of another host, cleared ones included; of several hosts that claim one id that of the lowest name.
+func (l *Ledger) foreign(id string) *Alarm {
+	var found *Alarm
+	for _, h := range l.hosts {
+		if a := h.alarms[id]; a != nil && (found == nil || a.Alarm.Key.Home < found.Alarm.Key.Home) {
+			found = a
+		}
+	}
+	return found
+}
+
+// shownAlarm is an alarm with the word that its home may not have heard yet.
+func (l *Ledger) shownAlarm(a *correlate.Alarm) *correlate.Alarm {
+	ack, ok := l.acks[a.ID]
+	if !ok || ack.Home != a.Key.Home || !a.Standing() || says(a.Ack, ack) {
+		return a
+	}
+	with := *a
+	with.Ack = &correlate.Acknowledgement{By: ack.By, Comment: ack.Comment, At: ack.At}
+	return &with
+}
+
+// Standing are the standing alarms of other hosts, by host and id.
+func (l *Ledger) Standing() []*correlate.Alarm {
+	var out []*correlate.Alarm
+	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
+		h := l.hosts[name]
+		for _, id := range slices.Sorted(maps.Keys(h.alarms)) {
+			if a := h.alarms[id].Alarm; a.Standing() {
+				out = append(out, l.shownAlarm(a))
+			}
+		}
+	}
+	return out
+}
+
+// Alarms are the same for the API. AsOf is the shell's to fill in, by Key.Home: it knows the membership.
+func (l *Ledger) Alarms() []AlarmView {
+	standing := l.Standing()
+	out := make([]AlarmView, len(standing))
+	for i, a := range standing {
+		out[i].Alarm = a
+	}
+	return out
+}
+
+// Alarm is one of another host, cleared ones included for as long as their home keeps them.
+func (l *Ledger) Alarm(id string) (AlarmView, bool) {
+	a := l.foreign(id)
+	if a == nil {
+		return AlarmView{}, false
+	}
+	return AlarmView{Alarm: l.shownAlarm(a.Alarm)}, true
+}
+
+// Own is the newest revision of an alarm of this host; cleared ones for a minute at least, so that it can be told to a
+// consumer that got it in a snapshot (Put.Given).
+func (l *Ledger) Own(id string) (correlate.Change, bool) {
+	o := l.alarms[id]
+	if o == nil {
+		return correlate.Change{}, false
+	}
+	return o.change, true
+}
+
+// Home is the host that has a domain; empty when none claims it. Among those that claim it one that runs it comes first,
+// then the one that began later, then the lower name.
+func (l *Ledger) Home(uuid string) string { return l.allHomes()[uuid] }
+
+func (l *Ledger) allHomes() map[string]string {
+	if l.homes != nil {
+		return l.homes
+	}
+	l.homes = make(map[string]string, len(l.domains))
+	best := map[string]*Domain{}
+	claim := func(name, uuid string, d *Domain) {
+		if has := best[uuid]; has == nil || d.precedes(has) || !has.precedes(d) && name < l.homes[uuid] {
+			best[uuid], l.homes[uuid] = d, name
+		}
+	}
+	for uuid, d := range l.domains {
+		claim(l.cfg.Node, uuid, &d)
+	}
+	for name, h := range l.hosts {
+		for uuid, d := range h.domains {
+			claim(name, uuid, d)
+		}
+	}
+	return l.homes
+}
+
+func (d *Domain) precedes(o *Domain) bool {
+	if d.Inactive != o.Inactive {
+		return !d.Inactive
+	}
+	return d.Since.After(o.Since)
+}
+
+// Domains are those whose home is another host, by UUID. AsOf is the shell's to fill in, by Home.
+func (l *Ledger) Domains() []DomainView {
+	homes := l.allHomes()
+	var out []DomainView
+	for name, h := range l.hosts {
+		states := h.states()
+		for uuid, d := range h.domains {
+			if homes[uuid] == name {
+				out = append(out, DomainView{Home: name, UUID: uuid, Domain: *d, State: states[correlate.NewID(correlate.KindDomain, uuid)]})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b DomainView) int { return cmp.Compare(a.UUID, b.UUID) })
+	return out
+}
+
+// states is the health of a host's resources as far as its standing alarms tell it.
+func (h *host) states() map[correlate.ID]correlate.State {
+	states := map[correlate.ID]correlate.State{}
+	worse := func(id correlate.ID, s correlate.State) { states[id] = max(states[id], s) }
+	for _, p := range h.alarms {
+		a := p.Alarm
+		if !a.Standing() {
+			continue
+		}
+		worse(a.Key.Resource, a.State)
+		for _, hit := range a.Affected {
+			worse(hit.Resource, hit.State)
+		}
+		for _, hit := range a.AtRisk {
+			worse(hit.Resource, correlate.StateAtRisk)
+		}
+	}
+	return states
+}
+
+// Hosts are the names of all that have said anything, this host included.
+func (l *Ledger) Hosts() []string {
+	names := append(slices.Collect(maps.Keys(l.hosts)), l.cfg.Node)
+	slices.Sort(names)
+	return names
+}
+
+// HostRecord is a host by its own word: Name, Host, Self, Domains and Alarms of the view; the rest is the shell's.
+func (l *Ledger) HostRecord(name string) (HostView, bool) {
+	v := HostView{Name: name, Alarms: map[correlate.Severity]int{}}
+	if name == l.cfg.Node {
+		v.Self, v.Host = true, l.me
+		for uuid, d := range l.domains {
+			if !d.Inactive && l.Home(uuid) == name {
+				v.Domains++
+			}
+		}
+		for _, o := range l.alarms {
+			if o.change.Alarm.Standing() {
+				v.Alarms[o.change.Alarm.Severity]++
+			}
+		}
+		return v, true
+	}
+	h := l.hosts[name]
+	if h == nil {
+		return HostView{}, false
+	}
+	v.Host = h.host
+	for uuid, d := range h.domains {
+		if !d.Inactive && l.Home(uuid) == name {
+			v.Domains++
+		}
+	}
+	for _, a := range h.alarms {
+		if a.Alarm.Standing() {
+			v.Alarms[a.Alarm.Severity]++
+		}
+	}
+	return v, true
+}
+
+// Subscriptions are all that should work here, those of the own file included, by id; with their secrets.
+func (l *Ledger) Subscriptions() []notify.Subscription {
+	ids := map[string]struct{}{}
+	for id := range l.file {
+		ids[id] = struct{}{}
+	}
+	for id, o := range l.ordered {
+		if !o.dropped {
+			ids[id] = struct{}{}
+		}
+	}
+	out := make([]notify.Subscription, 0, len(ids))
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		if o := l.ordered[id]; o != nil && !o.dropped {
+			out = append(out, o.sub)
+		} else {
+			out = append(out, l.file[id])
+		}
+	}
+	return out
 }

@@ -1,0 +1,67 @@
+package ledger
+
+import (
+	"slices"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// Write is one record that this host writes.
+type Write struct {
+	Kind    gossip.Kind
+	ID      string
+	Payload []byte
+	Delete  bool
+}
+
+// Orders are what the shell carries out: what is dropped before what is put, else in any order, but those of one list in its
+// own. Wake is the earliest of what waits at the end of the call: it replaces that of earlier orders.
+type Orders struct {
+	Write []Write // to the replica: own kinds with Set and Delete, shared ones with SetShared and DeleteShared
+
+	Put    []Put             // Shared.Put
+	Drop   []string          // Shared.Drop
+	Resume []string          // Shared.Resume, before Put
+	Told   []Told            // Shared.Told
+	Ack    []AckOrder        // engine: acknowledge our own alarm
+	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
+
+	Seen  []correlate.Change // new revisions of other hosts' alarms: for the stream and the history
+	Claim uint64             // not zero: our term is too low, take the next even one above this
+	Wake  time.Time          // call Tick then; zero: never
+}
+
+// Put is a subscription made elsewhere; Told is what its consumer was given of this host's alarms, if it is not known to have
+// been told already, and Given the same for making their clear.
+type Put struct {
+	Subscription notify.Subscription
+	Told         map[string]correlate.Revision
+	Given        map[string]Given
+}
+
+// Told is another host's receipt.
+type Told struct {
+	Subscription, AlarmID string
+	Revision              correlate.Revision
+}
+
+// AckOrder is a word that somebody said at another host about an alarm of ours.
+type AckOrder struct{ AlarmID, By, Comment string }
+
+// Join adds later orders to those that were not carried out yet. A subscription that is dropped is not to be Put before.
+func (o *Orders) Join(later Orders) {
+	for _, id := range later.Drop {
+		o.Put = slices.DeleteFunc(o.Put, func(p Put) bool { return p.Subscription.ID == id })
+		o.Resume = slices.DeleteFunc(o.Resume, func(r string) bool { return r == id })
+	}
+	o.Write = append(o.Write, later.Write...)
+	o.Put, o.Drop, o.Resume = append(o.Put, later.Put...), append(o.Drop, later.Drop...), append(o.Resume, later.Resume...)
+	o.Told, o.Ack, o.Report = append(o.Told, later.Told...), append(o.Ack, later.Ack...), append(o.Report, later.Report...)
+	o.Seen, o.Claim = append(o.Seen, later.Seen...), max(o.Claim, later.Claim)
+	if o.Wake.IsZero() || !later.Wake.IsZero() && later.Wake.Before(o.Wake) {
+		o.Wake = later.Wake
+	}
+}

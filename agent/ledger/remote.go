@@ -1,0 +1,352 @@
+package ledger
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// Take takes what the replica has learned. It may come in any order, twice, and with what lay between left out.
+func (l *Ledger) Take(now time.Time, c gossip.Changes) Orders {
+	l.begin(now)
+	for _, rec := range inOrder(c.Purged) {
+		l.purge(rec)
+	}
+	for _, rec := range inOrder(c.Changed) {
+		l.learn(rec)
+	}
+	for _, rec := range inOrder(c.Own) {
+		if rec.Space == l.cfg.Node {
+			l.remember(rec)
+		}
+	}
+	if l.begun && len(c.Own) > 0 {
+		l.inherit()
+	}
+	if c.OwnTerm > l.claimed {
+		l.claimed = c.OwnTerm
+		l.out.Claim = c.OwnTerm
+	}
+	return l.finish()
+}
+
+func inOrder(records []gossip.Record) []gossip.Record {
+	return slices.SortedFunc(slices.Values(records), func(a, b gossip.Record) int {
+		if d := compareKeys(a.Key, b.Key); d != 0 {
+			return d
+		}
+		return a.Version.Compare(b.Version)
+	})
+}
+
+func compareKeys(a, b gossip.Key) int {
+	if d := cmp.Compare(a.Space, b.Space); d != 0 {
+		return d
+	}
+	if d := cmp.Compare(a.Kind, b.Kind); d != 0 {
+		return d
+	}
+	return cmp.Compare(a.ID, b.ID)
+}
+
+// purge forgets a record without its writer's word. Of an alarm that vanishes so nothing is told to streams and history:
+// nobody has said that it ended.
+func (l *Ledger) purge(rec gossip.Record) {
+	if v, ok := l.versions[rec.Key]; !ok || v.Compare(rec.Version) > 0 {
+		return
+	}
+	delete(l.versions, rec.Key)
+	l.read(rec, false)
+	if rec.Space == gossip.Shared {
+		delete(l.ended, rec.ID)
+	}
+}
+
+func (l *Ledger) learn(rec gossip.Record) {
+	if rec.Space == l.cfg.Node {
+		if !l.begun { // the host's own word of this life is not here yet
+			l.remember(rec)
+		}
+		return
+	}
+	switch rec.Kind {
+	case gossip.KindHost, gossip.KindDomain, gossip.KindAlarm, gossip.KindDelivery, gossip.KindReceipt, gossip.KindFileWish,
+		gossip.KindRefusal, gossip.KindSubscription, gossip.KindAck:
+	default: // the replica's own, and those of a newer version
+		return
+	}
+	if v, ok := l.versions[rec.Key]; ok && v.Compare(rec.Version) >= 0 {
+		return
+	}
+	l.versions[rec.Key] = rec.Version
+	l.read(rec, !rec.Deleted)
+}
+
+// read takes up what a record says, or that there is none any more.
+func (l *Ledger) read(rec gossip.Record, live bool) {
+	var err error
+	if rec.Space == gossip.Shared {
+		err = l.readShared(rec, live)
+	} else {
+		h := l.hosts[rec.Space]
+		if h == nil {
+			h = newHost()
+			l.hosts[rec.Space] = h
+		}
+		err = l.readHost(h, rec, live)
+		if h.empty() {
+			delete(l.hosts, rec.Space)
+		}
+	}
+	l.readable(rec, err)
+}
+
+func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
+	switch rec.Kind {
+	case gossip.KindSubscription:
+		delete(l.shared, rec.ID)
+		delete(l.ended, rec.ID)
+		l.dirty[rec.ID] = struct{}{}
+		delete(l.awaited, rec.ID)
+		if !live {
+			if rec.Deleted {
+				l.ended[rec.ID] = struct{}{}
+			}
+			return nil
+		}
+		var p Subscription
+		if err = l.codec.decode(rec.Payload, &p); err == nil {
+			l.shared[rec.ID] = l.open(rec.ID, p, notify.OriginAPI)
+		}
+	case gossip.KindAck:
+		delete(l.acks, rec.ID)
+		if !live {
+			delete(l.acked, rec.ID)
+			return nil
+		}
+		var p Ack
+		if err = l.codec.decode(rec.Payload, &p); err == nil {
+			l.acks[rec.ID] = p
+			l.answer(rec.ID)
+		}
+	}
+	return err
+}
+
+func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
+	id := rec.ID
+	switch rec.Kind {
+	case gossip.KindHost:
+		h.said, h.host = false, Host{}
+		if live && id == "" {
+			if err = l.codec.decode(rec.Payload, &h.host); err == nil {
+				h.said = true
+			}
+		}
+	case gossip.KindDomain:
+		delete(h.domains, id)
+		l.homes = nil
+		if live {
+			p := &Domain{}
+			if err = l.codec.decode(rec.Payload, p); err == nil {
+				h.domains[id] = p
+			}
+		}
+	case gossip.KindAlarm:
+		err = l.readAlarm(h, rec, live)
+	case gossip.KindDelivery:
+		delete(h.deliveries, id)
+		if live {
+			var p progress
+			if p, err = l.codec.decodeDelivery(id, rec.Payload); err == nil {
+				h.deliveries[id] = p
+				l.checkReceipt(id)
+			}
+		} else if r, ok := l.receipts[id]; ok && r.home == rec.Space {
+			l.dropReceipt(id)
+		}
+		if subscription, alarm := splitPair(id); alarm == "" {
+			l.dirty[subscription] = struct{}{}
+		}
+	case gossip.KindReceipt:
+		delete(h.receipts, id)
+		if live {
+			var p receipt
+			if p, err = l.codec.decodeReceipt(id, rec.Payload); err == nil {
+				h.receipts[id] = p
+				if l.begun {
+					l.tell(id, p)
+				}
+			}
+		} else {
+			delete(l.told, id)
+		}
+	case gossip.KindFileWish:
+		delete(h.wishes, id)
+		l.dirty[id] = struct{}{}
+		if live {
+			var p Subscription
+			if err = l.codec.decode(rec.Payload, &p); err == nil {
+				h.wishes[id] = l.open(id, p, notify.OriginPeer)
+			}
+		}
+	case gossip.KindRefusal:
+		delete(h.refusals, id)
+		l.dirty[id] = struct{}{}
+		if live {
+			var p Refusal
+			if err = l.codec.decode(rec.Payload, &p); err == nil {
+				h.refusals[id] = p
+			}
+		}
+	}
+	return err
+}
+
+// readAlarm takes up an alarm of another host. Under an odd term it is the word of those who speak for that host.
+func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
+	was := h.alarms[rec.ID]
+	delete(h.alarms, rec.ID)
+	if !live {
+		for id, r := range l.receipts {
+			if _, alarm := splitPair(id); alarm == rec.ID && r.home == rec.Space {
+				l.dropReceipt(id)
+			}
+		}
+		return nil
+	}
+	p, err := l.codec.decodeAlarm(rec.Space, rec.ID, rec.Payload)
+	if err != nil {
+		return err
+	}
+	h.alarms[rec.ID] = p
+	if was == nil || was.Alarm.Revision.Compare(p.Alarm.Revision) < 0 {
+		l.out.Seen = append(l.out.Seen, p.Change)
+	}
+	return nil
+}
+
+// remember takes up what is in our own space and not of this life.
+func (l *Ledger) remember(rec gossip.Record) {
+	if v, ok := l.versions[rec.Key]; ok && v.Compare(rec.Version) >= 0 {
+		return
+	}
+	l.versions[rec.Key] = rec.Version
+	f, id := l.former, rec.ID
+	delete(f.domains, id)
+	live := !rec.Deleted
+	var err error
+	switch rec.Kind {
+	case gossip.KindDomain:
+		p := &Domain{}
+		if delete(f.domains, id); live {
+			if err = l.codec.decode(rec.Payload, p); err == nil {
+				f.domains[id] = p
+			}
+		}
+	case gossip.KindAlarm:
+		if delete(f.alarms, id); live {
+			var p *Alarm
+			if p, err = l.codec.decodeAlarm(rec.Space, id, rec.Payload); err == nil {
+				f.alarms[id] = p
+			}
+		}
+	case gossip.KindDelivery:
+		if delete(f.deliveries, id); live {
+			var p progress
+			if p, err = l.codec.decodeDelivery(id, rec.Payload); err == nil {
+				f.deliveries[id] = p
+			}
+		}
+	case gossip.KindReceipt:
+		if delete(f.receipts, id); live {
+			var p receipt
+			if p, err = l.codec.decodeReceipt(id, rec.Payload); err == nil {
+				f.receipts[id] = p
+			}
+		}
+	case gossip.KindRefusal:
+		if delete(f.refusals, id); live {
+			var p Refusal
+			if err = l.codec.decode(rec.Payload, &p); err == nil {
+				f.refusals[id] = p
+			}
+		}
+	default: // said anew in each life
+	}
+	l.readable(rec, err)
+}
+
+// readable keeps account of what can't be read, and says so once for each writer.
+func (l *Ledger) readable(rec gossip.Record, err error) {
+	writer := rec.Version.Node
+	for w, keys := range l.unread { // a shared record may have had another writer before
+		if !has(keys, rec.Key) || w == writer && err != nil {
+			continue
+		}
+		if delete(keys, rec.Key); len(keys) == 0 {
+			delete(l.unread, w)
+			l.say(writerResource(w), correlate.CondPeer, "")
+		}
+	}
+	if err == nil {
+		return
+	}
+	if l.unread[writer] == nil {
+		l.unread[writer] = map[gossip.Key]struct{}{}
+		l.say(writerResource(writer), correlate.CondPeer, fmt.Sprintf(
+			"what host %s writes can't be read here, for instance record %d %s: %v", shown(writer), rec.Kind, shown(rec.ID), err))
+	}
+	l.unread[writer][rec.Key] = struct{}{}
+}
+
+// problem names an event about ourselves.
+type problem struct {
+	resource  correlate.ID
+	condition correlate.Condition
+}
+
+// say reports that something of the cluster's is wrong, or with no text that it is well again; what is known is not said
+// again.
+func (l *Ledger) say(resource correlate.ID, condition correlate.Condition, text string) {
+	p := problem{resource, condition}
+	if l.problems[p] == text {
+		return
+	}
+	if text == "" {
+		delete(l.problems, p)
+	} else {
+		l.problems[p] = text
+	}
+	l.report(p, text)
+}
+
+func (l *Ledger) report(p problem, text string) {
+	e := correlate.Event{
+		Source: Source, Resource: p.resource, Condition: p.condition, Observed: l.now, Text: text, Status: correlate.StatusFailed,
+	}
+	if text == "" {
+		e.Status = correlate.StatusOK
+	}
+	l.out.Report = append(l.out.Report, e)
+}
+
+func writerResource(node string) correlate.ID {
+	return correlate.NewID(correlate.KindService, "paramedic/peer/"+shown(node))
+}
+
+// shown makes a name that others chose harmless and short.
+func shown(s string) string {
+	s = cut(s, 128)
+	if q := strconv.QuoteToASCII(s); q != `"`+s+`"` {
+		return strings.Trim(q, `"`)
+	}
+	return s
+}

@@ -1,0 +1,466 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// order is what the notifier was told, or knows by itself, of a subscription.
+type order struct {
+	dropped bool
+	digest  [sha256.Size]byte
+	sub     notify.Subscription
+}
+
+// File takes all subscriptions of this host's file, whole, with ID and Version as the notifier gives them.
+func (l *Ledger) File(now time.Time, subs []notify.Subscription) Orders {
+	l.begin(now)
+	named := map[string]struct{}{}
+	for _, s := range subs {
+		s.Origin = notify.OriginFile
+		named[s.ID] = struct{}{}
+		l.dirty[s.ID] = struct{}{}
+		old, had := l.file[s.ID]
+		l.file[s.ID] = s
+		if had && old.Version == s.Version && old.Created.Equal(s.Created) && has(l.own, slot{gossip.KindFileWish, s.ID}) {
+			continue // a seal is never the same twice
+		}
+		s.Paused = ""
+		if err := l.set(gossip.KindFileWish, s.ID, l.seal(s)); err != nil {
+			l.remove(gossip.KindFileWish, s.ID)
+			l.say(subscriptionResource(s), correlate.CondUnusable, tooBig(err))
+		} else {
+			l.say(subscriptionResource(s), correlate.CondUnusable, "")
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(l.file)) {
+		if has(named, id) {
+			continue
+		}
+		s := l.file[id]
+		delete(l.file, id)
+		l.remove(gossip.KindFileWish, id)
+		l.say(subscriptionResource(s), correlate.CondConflict, "")
+		l.say(subscriptionResource(s), correlate.CondUnusable, "")
+		if w := l.shared[id]; w != nil && w.pauseOnly() && len(l.wishes(id)) == 0 {
+			l.unshare(gossip.KindSubscription, id)
+		}
+		l.dirty[id] = struct{}{}
+	}
+	return l.finish()
+}
+
+// Known takes the subscriptions that the notifier has from its disk, whole, once. They are not Put again as they are;
+// those of which the cluster knows nothing when all have had the time to speak are published (of the API) or dropped (of
+// peers' files).
+func (l *Ledger) Known(now time.Time, subs []notify.Subscription) Orders {
+	l.begin(now)
+	for _, s := range subs {
+		if s.Origin == notify.OriginFile {
+			continue
+		}
+		l.known[s.ID] = s
+		if l.ordered[s.ID] == nil {
+			l.ordered[s.ID] = &order{digest: digest(s), sub: s}
+		}
+		l.dirty[s.ID] = struct{}{}
+	}
+	return l.finish()
+}
+
+// Publish makes a subscription of the API known to all, with new contents too; or the pause of one of a file, or its end.
+// told is its snapshot. The error says that it is too big to be given to the others, and what to do about it.
+func (l *Ledger) Publish(now time.Time, sub notify.Subscription, told map[string]correlate.Revision) (Orders, error) {
+	l.begin(now)
+	prev := l.shared[sub.ID]
+	var p Subscription
+	if sub.Origin == notify.OriginAPI {
+		p = l.seal(sub)
+		l.snapshot(&p, prev, sub.ID, told)
+	} else {
+		p = Subscription{Version: sub.Version, Paused: sub.Paused}
+	}
+	if prev != nil && prev.payload.Version == sub.Version {
+		p.Resumed = prev.payload.Resumed
+		if sub.Paused == "" && (prev.payload.Paused != "" || len(l.refusers(sub.ID, sub.Version, p.Resumed)) > 0) {
+			p.Resumed++
+		}
+	} else if prev == nil && sub.Paused == "" && len(l.refusers(sub.ID, sub.Version, 0)) > 0 {
+		p.Resumed = 1
+	}
+	b, err := l.codec.encode(p)
+	if err != nil {
+		return l.finish(), fmt.Errorf("share subscription %q and its snapshot of %d alarms with the other hosts: %w: give it a narrower filter, or make several of it",
+			sub.Name, len(told), err)
+	}
+	l.share(gossip.KindSubscription, sub.ID, b)
+	if sub.Paused == "" {
+		l.unrefuse(sub.ID)
+	}
+	delete(l.known, sub.ID)
+	l.ordered[sub.ID] = &order{digest: digest(sub), sub: sub}
+	l.await(sub.ID)
+	return l.finish(), nil
+}
+
+// snapshot notes what a consumer was given; and of what it was given earlier that which a home has not taken yet.
+func (l *Ledger) snapshot(p *Subscription, prev *wish, id string, told map[string]correlate.Revision) {
+	p.Snapshot = map[string]Given{}
+	if prev != nil {
+		p.SnapshotOf = prev.payload.SnapshotOf
+		for alarm, g := range prev.payload.Snapshot {
+			if l.takenBy(g.Home, id) < p.SnapshotOf {
+				p.Snapshot[alarm] = g
+			}
+		}
+	}
+	for alarm, r := range told {
+		var a *correlate.Alarm
+		if o := l.alarms[alarm]; o != nil {
+			a = o.change.Alarm
+		} else if f := l.foreign(alarm); f != nil {
+			a = f.Alarm
+		} else {
+			continue // of this host and not heard of yet: its notifier has it. Or its host was forgotten meanwhile.
+		}
+		p.SnapshotOf = p.Version
+		p.Snapshot[alarm] = Given{Home: a.Key.Home, Revision: r.String(), Resource: a.Key.Resource, Condition: a.Key.Condition}
+	}
+}
+
+// takenBy is which snapshot of a subscription a host is known to have taken.
+func (l *Ledger) takenBy(node, subscription string) uint64 {
+	if node == l.cfg.Node {
+		return l.taken[subscription]
+	}
+	if h := l.hosts[node]; h != nil {
+		return h.deliveries[pairID(subscription, "")].Taken
+	}
+	return 0
+}
+
+// await lets a subscription be as it was ordered until the replica gives the record back, or a while has passed: it may
+// have refused.
+func (l *Ledger) await(id string) {
+	l.awaited[id] = struct{}{}
+	l.takes.add(l.now.Add(takenAfter), id)
+}
+
+// markTaken says that this host's notifier has had the snapshot.
+func (l *Ledger) markTaken(id string) {
+	delete(l.awaited, id)
+	l.dirty[id] = struct{}{}
+	w := l.shared[id]
+	if w == nil || w.payload.SnapshotOf == 0 || l.taken[id] >= w.payload.SnapshotOf || !givesOf(w.payload.Snapshot, l.cfg.Node) {
+		return
+	}
+	l.taken[id] = w.payload.SnapshotOf
+	_ = l.set(gossip.KindDelivery, pairID(id, ""), Delivery{Taken: w.payload.SnapshotOf}) // small
+}
+
+func givesOf(snapshot map[string]Given, node string) bool {
+	for _, g := range snapshot {
+		if g.Home == node {
+			return true
+		}
+	}
+	return false
+}
+
+// Withdraw ends a subscription of the API everywhere.
+func (l *Ledger) Withdraw(now time.Time, id string) Orders {
+	l.begin(now)
+	l.unshare(gossip.KindSubscription, id)
+	l.ordered[id] = &order{dropped: true}
+	delete(l.known, id)
+	l.await(id)
+	return l.finish()
+}
+
+// Refused takes that a consumer answered this host with 410; with an empty reason, that it was resumed here.
+func (l *Ledger) Refused(now time.Time, subscription string, version uint64, reason string) Orders {
+	l.begin(now)
+	if reason == "" {
+		l.unrefuse(subscription)
+		return l.finish()
+	}
+	r := Refusal{Version: version, Resumed: l.resumed(subscription, version), Reason: cut(reason, maxError), At: now.Round(0).UTC()}
+	if was, ok := l.former.refusals[subscription]; ok && was.Version == version {
+		r.Resumed = min(r.Resumed, was.Resumed) // said again after a restart
+	}
+	if old, ok := l.refusals[subscription]; ok && old.Version == r.Version && old.Resumed == r.Resumed {
+		return l.finish()
+	}
+	l.refusals[subscription] = r
+	_ = l.set(gossip.KindRefusal, subscription, r) // small
+	if o := l.ordered[subscription]; o != nil && !o.dropped {
+		o.sub.Paused = r.Reason // the notifier has paused it
+		o.digest = digest(o.sub)
+	}
+	l.dirty[subscription] = struct{}{}
+	return l.finish()
+}
+
+func (l *Ledger) unrefuse(id string) {
+	if has(l.refusals, id) {
+		delete(l.refusals, id)
+		l.remove(gossip.KindRefusal, id)
+		l.dirty[id] = struct{}{}
+	}
+}
+
+// resumed is how often a version of a subscription was resumed.
+func (l *Ledger) resumed(id string, version uint64) uint64 {
+	if w := l.shared[id]; w != nil && w.payload.Version == version {
+		return w.payload.Resumed
+	}
+	return 0
+}
+
+// refusers are the hosts whose refusal counts, in order.
+func (l *Ledger) refusers(id string, version, resumed uint64) []string {
+	counts := func(r Refusal, ok bool) bool { return ok && r.Version == version && r.Resumed == resumed }
+	var names []string
+	if r, ok := l.refusals[id]; counts(r, ok) {
+		names = append(names, l.cfg.Node)
+	}
+	for name, h := range l.hosts {
+		if r, ok := h.refusals[id]; counts(r, ok) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// wishes are the hosts whose files name a subscription, in order; this one is not among them.
+func (l *Ledger) wishes(id string) []string {
+	var names []string
+	for name, h := range l.hosts {
+		if h.wishes[id] != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// target is what the notifier should have of a subscription, by all that is known; the order in which that became known is
+// no part of it.
+type target struct {
+	sub   notify.Subscription
+	live  bool
+	own   *notify.Subscription // this host's file names it; sub is then what waits behind that, or brings its pause
+	wish  *wish                // where sub is from
+	ended bool                 // refused by two: whoever refused it ends it for all
+	pause *Subscription        // the record that should be shared: a file's subscription was refused by two
+}
+
+func (l *Ledger) target(id string) target {
+	var t target
+	shared := l.shared[id]
+	names := l.wishes(id)
+	if own, ok := l.file[id]; ok {
+		t.own = &own
+		own.Origin, own.Paused = notify.OriginPeer, ""
+		if l.halt(&t, own, shared); t.live {
+			return t
+		}
+	}
+	switch {
+	case len(names) > 0:
+		t.wish = l.newest(id, names)
+	case t.own == nil && shared != nil && !shared.pauseOnly():
+		t.wish = shared
+	default:
+		return t
+	}
+	l.halt(&t, t.wish.sub, shared)
+	t.live = t.wish.refused == nil && !t.ended
+	return t
+}
+
+// halt finds whether a subscription is paused: by an operator, or because its consumer has refused it to this host, or to
+// two and so for all. target.live says that somebody elsewhere has said anything of that.
+func (l *Ledger) halt(t *target, sub notify.Subscription, shared *wish) {
+	t.sub = sub
+	resumed := uint64(0)
+	if shared != nil && shared.payload.Version == sub.Version {
+		t.sub.Paused, resumed, t.live = shared.payload.Paused, shared.payload.Resumed, true
+	}
+	if own, ok := l.refusals[sub.ID]; ok && t.sub.Paused == "" && own.Version == sub.Version && own.Resumed == resumed {
+		t.sub.Paused = own.Reason
+	}
+	refusers := l.refusers(sub.ID, sub.Version, resumed)
+	if len(refusers) < 2 {
+		return
+	}
+	t.live = true
+	if sub.Origin == notify.OriginAPI {
+		t.ended = true
+		return
+	}
+	if shared == nil || shared.payload.Version != sub.Version || shared.payload.Paused == "" {
+		t.sub.Paused = "its consumer answered 410 (it wants nothing more) to " + shown(strings.Join(refusers, ", "))
+		t.pause = &Subscription{Version: sub.Version, Paused: t.sub.Paused, Resumed: resumed}
+	}
+}
+
+// newest of the wishes of several hosts is that with the latest time of making, ties by the lower name; of those that can
+// be used, if there is one.
+func (l *Ledger) newest(id string, names []string) *wish {
+	var best *wish
+	for _, name := range names {
+		w := l.hosts[name].wishes[id]
+		if best == nil || (w.refused == nil) != (best.refused == nil) && w.refused == nil ||
+			(w.refused == nil) == (best.refused == nil) && w.payload.Created.After(best.payload.Created) {
+			best = w
+		}
+	}
+	return best
+}
+
+// judge reports what is wrong with a subscription: files that contradict each other, contents that can't be used here, a
+// secret that can't be opened here.
+func (l *Ledger) judge(id string, t *target) {
+	if t.own != nil {
+		var others []string
+		for _, name := range l.wishes(id) {
+			if l.hosts[name].wishes[id].payload.Version != t.own.Version {
+				others = append(others, shown(name))
+			}
+		}
+		text := ""
+		if len(others) > 0 {
+			text = fmt.Sprintf("this host's configuration file and that of %s name subscription %q with different contents; each host uses its own: make them equal",
+				strings.Join(others, ", "), t.own.Name)
+		}
+		l.say(subscriptionResource(*t.own), correlate.CondConflict, text)
+	}
+	was, bad := l.judged[id]
+	now, text := correlate.ID(""), ""
+	if w := t.wish; w != nil && t.own == nil {
+		now = subscriptionResource(w.sub)
+		switch {
+		case w.refused != nil:
+			text = "a subscription that another host knows: " + w.refused.Error()
+		case w.locked != nil:
+			text = fmt.Sprintf("its secret is of no use here, peers must deliver for this host: %v: give all hosts the same cluster.secrets_key_file", w.locked)
+		}
+	}
+	if bad && (was != now || text == "") {
+		l.say(was, correlate.CondUnusable, "")
+		delete(l.judged, id)
+	}
+	if text != "" {
+		l.say(now, correlate.CondUnusable, text)
+		l.judged[id] = now
+	}
+}
+
+// prune drops what this host has said of a subscription and what means nothing any more.
+func (l *Ledger) prune(id string, t *target) {
+	known := t.own != nil || t.wish != nil
+	gone := !known && (l.settled || has(l.ended, id))
+	if r, ok := l.refusals[id]; ok {
+		version := t.sub.Version
+		if t.own != nil {
+			version = t.own.Version
+		}
+		void := gone
+		switch {
+		case !known:
+		case r.Version == version:
+			if void = r.Resumed < l.resumed(id, version); void {
+				l.out.Resume = append(l.out.Resume, id)
+			}
+		case t.sub.Origin == notify.OriginAPI:
+			void = r.Version < version
+		default: // contents of a file: neither is newer
+			void = t.own != nil || l.settled
+		}
+		if void {
+			delete(l.refusals, id)
+			l.remove(gossip.KindRefusal, id)
+		}
+	}
+	if gone && has(l.taken, id) {
+		delete(l.taken, id)
+		l.remove(gossip.KindDelivery, pairID(id, ""))
+	}
+}
+
+// endPaused makes the pause of a file's subscription that two have refused outlast them.
+func (l *Ledger) endPaused(id string, t *target) {
+	if t.pause == nil || !has(l.refusals, id) {
+		return
+	}
+	this := Refusal{Version: t.pause.Version, Resumed: t.pause.Resumed}
+	if l.paused[id] == this { // once: hosts with other contents may pause theirs in the same record
+		return
+	}
+	l.paused[id] = this
+	if b, err := l.codec.encode(*t.pause); err == nil { // small
+		l.share(gossip.KindSubscription, id, b)
+	}
+}
+
+func subscriptionResource(s notify.Subscription) correlate.ID {
+	name := "paramedic/subscription/" + shown(s.Name)
+	if s.Origin == notify.OriginAPI {
+		name += "/" + shown(s.ID)
+	}
+	return correlate.NewID(correlate.KindService, name)
+}
+
+// reconcile orders what is missing between what the notifier has of a subscription and what it should have.
+func (l *Ledger) reconcile(id string) {
+	if has(l.awaited, id) {
+		return
+	}
+	t := l.target(id)
+	l.judge(id, &t)
+	l.prune(id, &t)
+	l.endPaused(id, &t)
+	o := l.ordered[id]
+	if !t.live {
+		switch {
+		case o == nil && !has(l.ended, id), o != nil && o.dropped:
+			return
+		case has(l.known, id) && !has(l.ended, id) && !t.ended:
+			return // nobody has had the time to speak of it
+		}
+		l.ordered[id] = &order{dropped: true}
+		l.out.Drop = append(l.out.Drop, id)
+		if t.ended && has(l.refusals, id) {
+			l.unshare(gossip.KindSubscription, id)
+		}
+		return
+	}
+	d := digest(t.sub)
+	if o != nil && !o.dropped && o.digest == d {
+		return
+	}
+	l.ordered[id] = &order{digest: d, sub: t.sub}
+	p := Put{Subscription: t.sub}
+	if w := t.wish; w != nil && t.sub.Origin == notify.OriginAPI && l.taken[id] < w.payload.SnapshotOf {
+		p.Told, p.Given = map[string]correlate.Revision{}, map[string]Given{}
+		for alarm, g := range w.payload.Snapshot {
+			if r, err := correlate.ParseRevision(g.Revision); err == nil && g.Home == l.cfg.Node {
+				p.Told[alarm], p.Given[alarm] = r, g
+			}
+		}
+		if len(p.Given) > 0 {
+			l.takes.add(l.now.Add(takenAfter), id)
+		}
+	}
+	l.out.Put = append(l.out.Put, p)
+}

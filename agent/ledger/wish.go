@@ -1,0 +1,152 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// wish is a subscription that a record names, as far as it can be used here.
+type wish struct {
+	payload Subscription
+	sub     notify.Subscription // with its secret; Paused is left to target
+	refused error               // why it can't be used here at all
+	locked  error               // why its secret can't be opened: others must deliver
+}
+
+// pauseOnly says that a shared record is not a subscription but the pause of one that files name.
+func (w *wish) pauseOnly() bool { return len(w.payload.Endpoints) == 0 }
+
+// seal writes a subscription for a record; Snapshot and Resumed are left to the caller.
+func (l *Ledger) seal(s notify.Subscription) Subscription {
+	p := words(s)
+	if !s.Secret.IsZero() {
+		p.Secret, p.Unsealed = s.Secret.Seal(l.cfg.Sealer, []byte(s.ID)), l.cfg.Sealer == nil && !s.Secret.Locked()
+	}
+	return p
+}
+
+// words writes all of a subscription but its secret.
+func words(s notify.Subscription) Subscription {
+	p := Subscription{
+		Version: s.Version, Name: s.Name, Endpoints: s.Endpoints, Format: s.Format, Role: string(s.Role), Paused: s.Paused,
+		Verified: s.Verified, Rate: s.Rate, Created: s.Created,
+		Filter: Filter{
+			Projects: s.Filter.Projects, Domains: s.Filter.Domains, ResourceTypes: recast[string](s.Filter.ResourceTypes),
+			Conditions: recast[string](s.Filter.Conditions), MinSeverity: s.Filter.MinSeverity.String(), Kinds: s.Filter.Kinds,
+			MinConfidence: string(s.Filter.MinConfidence),
+		},
+	}
+	if p.Format == "" {
+		p.Format = notify.FormatNative
+	}
+	if p.Role == "" {
+		p.Role = string(notify.RoleAdmin)
+	}
+	for _, st := range s.Filter.States {
+		p.Filter.States = append(p.Filter.States, st.String())
+	}
+	return p
+}
+
+func recast[T, F ~string](list []F) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]T, len(list))
+	for i, s := range list {
+		out[i] = T(s)
+	}
+	return out
+}
+
+var errUnusable = errors.New("it can't be used by this version of paramedic")
+
+// open reads a subscription from a payload, as strictly as the API: what comes from elsewhere may be newer than we are.
+func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
+	w := &wish{payload: p}
+	if w.pauseOnly() && origin == notify.OriginAPI {
+		return w
+	}
+	w.payload.Secret, w.payload.Filter = nil, Filter{} // once is enough
+	w.sub = notify.Subscription{
+		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, Format: p.Format, Role: notify.Role(p.Role), Origin: origin,
+		Verified: p.Verified, Rate: p.Rate, Created: p.Created,
+		Filter: notify.Filter{
+			Projects: p.Filter.Projects, Domains: p.Filter.Domains, ResourceTypes: recast[correlate.Kind](p.Filter.ResourceTypes),
+			Conditions: recast[correlate.Condition](p.Filter.Conditions), Kinds: p.Filter.Kinds,
+			MinConfidence: correlate.Confidence(p.Filter.MinConfidence),
+		},
+	}
+	refuse := func(err error) {
+		w.refused = fmt.Errorf("%w: %w", errUnusable, err)
+	}
+	if s := p.Filter.MinSeverity; s != "" {
+		var err error
+		if w.sub.Filter.MinSeverity, err = correlate.ParseSeverity(s); err != nil {
+			refuse(err)
+		}
+	}
+	for _, name := range p.Filter.States {
+		st, ok := stateOf(name)
+		if !ok {
+			refuse(fmt.Errorf("filter.states: %q is not known", name))
+		}
+		w.sub.Filter.States = append(w.sub.Filter.States, st)
+	}
+	if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || !strconv.IsPrint(r) }) {
+		refuse(errors.New("its id is no UUID"))
+	}
+	if p.Role == "" || p.Format == "" {
+		refuse(errors.New("role or format is missing")) // the defaults are the writer's to fill in
+	}
+	if p.Rate < 0 {
+		refuse(fmt.Errorf("rate %d: want zero or more", p.Rate))
+	}
+	if err := w.sub.Validate(); err != nil {
+		refuse(errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")))
+	}
+	sealer := l.cfg.Sealer
+	if p.Unsealed {
+		sealer = nil
+	}
+	if len(p.Secret) > 0 && sealer == nil && !p.Unsealed {
+		sealer = noKey{}
+	}
+	w.sub.Secret, w.locked = notify.OpenSecret(p.Secret, sealer, []byte(id))
+	return w
+}
+
+func stateOf(name string) (correlate.State, bool) {
+	for st := correlate.StateOK; st <= correlate.StateFailed; st++ {
+		if st.String() == name {
+			return st, true
+		}
+	}
+	return 0, false
+}
+
+// noKey opens nothing: a sealed secret came to a host that has no key.
+type noKey struct{}
+
+func (noKey) Seal(plain, _ []byte) []byte { return plain }
+
+func (noKey) Open(_, _ []byte) ([]byte, error) {
+	return nil, errors.New("it is sealed, and this host has no cluster.secrets_key_file")
+}
+
+// digest tells apart what a notifier would do differently: the reason of a pause and the time of making don't count.
+func digest(s notify.Subscription) [sha256.Size]byte {
+	p := words(s)
+	p.Created, p.Paused = time.Time{}, ""
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode([]any{p, s.Origin, s.Paused != "", s.Secret.Locked(), s.Secret.Seal(nil, nil)}) // can't fail
+	return [sha256.Size]byte(h.Sum(nil))
+}
