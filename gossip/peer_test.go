@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
 )
 
 func TestTenPeersConverge(t *testing.T) {
@@ -195,4 +197,32 @@ func TestPeerConfigurationIsJudged(t *testing.T) {
 	if n := len(identity{Zone: strings.Repeat("x", maxText), API: strings.Repeat("x", maxText), Settled: true}.encode()); n > memberlist.MetaMaxSize {
 		t.Errorf("metadata may have %d bytes", n)
 	}
+}
+
+func TestNothingOfAPeerRunsOnAfterRun(t *testing.T) {
+	n := newTestNet()
+	names := &nameServer{addrs: map[string][]string{}, asked: map[string]int{}}
+	cfg := n.config(1)
+	cfg.Dir, cfg.resolver = t.TempDir(), names.run(t)
+	before := goleak.IgnoreCurrent() // other tests may have left peers of memberlist that are still probing
+	cfg.Join = []string{"hang.test.", "missing.test.", n.addr(9), n.addr(2)}
+	one, other := start(t, cfg), start(t, n.config(2))
+	together(t, 10*time.Second, one, other)
+	for range 10 {
+		if err := one.Broadcast(make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(one.stop(), other.kill()); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4<<20)
+	for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if strings.Contains(stack, "gossip.(*search)") || strings.Contains(stack, "gossip.(*links)") || strings.Contains(stack, "gossip.(*transport)") {
+			t.Errorf("it runs on:\n%s", stack)
+		}
+	}
+	eventually(t, 15*time.Second, "the library has ended its own", func() bool {
+		return goleak.Find(before, goleak.IgnoreAnyFunction("github.com/miekg/dns.(*Server).serveUDP")) == nil
+	})
 }
