@@ -48,6 +48,7 @@ type commands struct {
 	Run           runCommand           `cmd:"" help:"Run the agent."`
 	CheckConfig   checkCommand         `cmd:"" help:"Say everything that is wrong with a configuration file."`
 	Status        statusCommand        `cmd:"" help:"The agent in one look."`
+	Hosts         hostsCommand         `cmd:"" help:"The hosts of the cluster, and how they are."`
 	Alarms        alarmsCommand        `cmd:"" help:"What is wrong now, or was; with an alarm: all about it."`
 	Ack           ackCommand           `cmd:"" help:"Say that an alarm is known."`
 	Events        eventsCommand        `cmd:"" help:"What the sources have observed lately."`
@@ -58,9 +59,10 @@ type commands struct {
 	Unsubscribe   unsubscribeCommand   `cmd:"" help:"End a subscription."`
 	Test          testCommand          `cmd:"" help:"Send a test notification to a subscription."`
 	Deliveries    deliveriesCommand    `cmd:"" help:"What is still owed to consumers."`
+	Keys          keysCommand          `cmd:"" help:"The keys that the hosts talk with: change them without a gap."`
 	Profile       profileCommand       `cmd:"" help:"Where the time of recent notifications went, stage by stage."`
 	Receive       receiveCommand       `cmd:"" help:"Be a consumer: print each notification and its latency."`
-	Keygen        keygenCommand        `cmd:"" help:"Make a secret to sign notifications with."`
+	Keygen        keygenCommand        `cmd:"" help:"Make a secret to sign notifications with, or a key of the cluster."`
 	Version       versionCommand       `cmd:"" help:"Print the version."`
 }
 

@@ -46,6 +46,10 @@ func (statusCommand) Run(s *session) error {
 		}
 		s.out.line("")
 		s.out.table([]string{"SOURCE", "SIGHT", "RESTARTS", "QUEUE", "DROPPED", "TEXT"}, rows)
+		if st.Cluster != nil {
+			s.out.line("")
+			s.out.cluster(st.Cluster)
+		}
 	})
 }
 
@@ -65,6 +69,7 @@ type alarmsCommand struct {
 	State       string `help:"standing, cleared or all." enum:"standing,cleared,all" default:"standing"`
 	MinSeverity string `help:"The least severity." placeholder:"SEVERITY"`
 	Resource    string `help:"A resource id, or a glob such as nic/*." placeholder:"ID"`
+	Host        string `help:"Only those of this host." placeholder:"NAME"`
 	Domain      string `help:"Affected domain, by UUID or name." placeholder:"DOMAIN"`
 	Project     string `help:"Affected project." placeholder:"PROJECT"`
 	Since       string `help:"RFC 3339, or how long ago: 2h." placeholder:"TIME"`
@@ -82,7 +87,7 @@ func (c *alarmsCommand) Run(s *session) error {
 	}
 	query := url.Values{}
 	for name, value := range map[string]string{
-		"state": c.State, "min_severity": c.MinSeverity, "resource": c.Resource, "domain": c.Domain, "project": c.Project,
+		"state": c.State, "min_severity": c.MinSeverity, "resource": c.Resource, "host": c.Host, "domain": c.Domain, "project": c.Project,
 	} {
 		if value != "" {
 			query.Set(name, value)
@@ -116,19 +121,22 @@ func (c *alarmsCommand) Run(s *session) error {
 			if a.State == "cleared" {
 				state = "cleared"
 			}
-			note := ""
+			note := s.out.alarmAge(a)
+			if note != "" {
+				note = "(" + note + ") "
+			}
 			switch {
 			case a.Under != "":
-				note = "(under " + short(a.Under) + ") "
+				note += "(under " + short(a.Under) + ") "
 			case a.Ack != nil:
-				note = "(known) "
+				note += "(known) "
 			}
 			rows = append(rows, []string{
-				word(short(a.ID)), word(state), s.out.clock(a.Times.Raised), word(a.Resource), word(a.Condition),
+				word(short(a.ID)), word(state), s.out.clock(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
 				strconv.Itoa(len(a.Affected)), note + word(a.Text),
 			})
 		}
-		s.out.table([]string{"ALARM", "SEVERITY", "RAISED", "RESOURCE", "CONDITION", "AFFECTED", "TEXT"}, rows)
+		s.out.table([]string{"ALARM", "SEVERITY", "RAISED", "HOST", "RESOURCE", "CONDITION", "HIT", "TEXT"}, rows)
 	})
 }
 
@@ -210,7 +218,7 @@ func (p *printer) alarm(a api.Alarm) {
 		{"alarm", escape(a.ID)},
 		{"revision", escape(a.Revision + " " + a.State)},
 		{"severity", p.paint(escape(a.Severity))},
-		{"host", escape(a.Host)},
+		{"host", aged(a.Host, p.alarmAge(a))},
 		{"resource", escape(a.Resource)},
 		{"condition", escape(a.Condition)},
 		{"text", word(a.Text)},

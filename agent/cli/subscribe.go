@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/api"
 	"github.com/paramedic-ha/paramedic/agent/config"
-	"github.com/paramedic-ha/paramedic/notify"
 )
 
 type subscriptionsCommand struct{}
@@ -242,25 +240,4 @@ func (c *deliveriesCommand) Run(s *session) error {
 		}
 		s.out.table([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REV", "TRIES", "OLDER", "NEXT", "LAST ERROR"}, rows)
 	})
-}
-
-type keygenCommand struct {
-	File string `help:"Write it into a new file that only you can read." placeholder:"FILE"`
-}
-
-// Run makes a signing secret (Standard Webhooks 1.0).
-func (c *keygenCommand) Run(s *session) error {
-	secret := notify.GenerateSecret()
-	if c.File == "" {
-		return s.out.show(map[string]string{"signing_secret": secret}, func() { s.out.line(secret) })
-	}
-	f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("make the secret file: %w", err)
-	}
-	_, err = f.WriteString(secret + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("write the secret file: %w", err), os.Remove(c.File))
-	}
-	return s.out.show(map[string]string{"file": c.File}, func() { s.out.line("a new signing secret is in " + c.File) })
 }

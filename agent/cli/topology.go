@@ -7,29 +7,29 @@ import (
 	"strings"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/ledger"
 )
 
 type topologyCommand struct {
 	Resource string `arg:"" optional:"" help:"Only what hangs together with this one, for instance nic/eth0; or the name of a domain."`
+	Host     string `help:"Of another host, as far as it is known here." placeholder:"NAME"`
 }
 
 func (c *topologyCommand) Run(s *session) error {
 	query := url.Values{}
 	var list api.ResourceList
 	if c.Resource != "" && !strings.Contains(c.Resource, "/") {
-		if err := s.client.get(s.ctx, "/v1/resources", nil, &list); err != nil {
-			return err
-		}
-		r, err := findOne(list.Resources, "resource", "paramedic topology", c.Resource, func(r api.Resource) (string, string) {
-			return r.ID, r.Name
-		})
+		r, err := s.named(c.Resource, c.Host)
 		if err != nil {
 			return err
 		}
-		c.Resource, list = r.ID, api.ResourceList{}
+		c.Resource, c.Host = r.ID, r.Host
 	}
 	if c.Resource != "" {
 		query.Set("root", c.Resource)
+	}
+	if c.Host != "" {
+		query.Set("host", c.Host)
 	}
 	if err := s.client.get(s.ctx, "/v1/topology", query, &list); err != nil {
 		return err
@@ -38,7 +38,42 @@ func (c *topologyCommand) Run(s *session) error {
 		for _, line := range drawTopology(list.Resources, c.Resource, s.out.paint) {
 			s.out.line(line)
 		}
+		if len(list.Resources) > 0 && list.Resources[0].Source == elsewhere {
+			s.out.line("")
+			first := list.Resources[0]
+			s.out.line(aged(first.Host, s.out.age(first.AsOf)) + ": its domains, and what an alarm stands on")
+		}
 	})
+}
+
+// elsewhere is the source of what another host tells.
+const elsewhere = ledger.Source
+
+// named finds the one resource of this name or id: on the host that is given, else on the agent's own, else on any. Its
+// Host is empty when the agent finds it by its id alone.
+func (s *session) named(name, host string) (api.Resource, error) {
+	lists := []string{"/v1/topology", "/v1/resources"}
+	query := url.Values{}
+	if host != "" {
+		lists = lists[1:]
+		query.Set("host", host)
+	}
+	var err error
+	for _, path := range lists {
+		var list api.ResourceList
+		if err := s.client.get(s.ctx, path, query, &list); err != nil {
+			return api.Resource{}, err
+		}
+		var r api.Resource
+		r, err = findOne(list.Resources, "resource", "paramedic topology", name, func(r api.Resource) (string, string) { return r.ID, r.Name })
+		if err == nil {
+			if path == "/v1/topology" {
+				r.Host = ""
+			}
+			return r, nil
+		}
+	}
+	return api.Resource{}, err
 }
 
 // drawTopology draws what needs what, from those that nobody needs (domains) down to what all stands on. A resource

@@ -28,7 +28,7 @@ func TestWatchGoesOnWhereItWas(t *testing.T) {
 		asked <- r.URL.Path + " " + last
 		event := func(id, transition string) {
 			fmt.Fprintf(w, ": still here\n\nevent: alarm\nid: %s\ndata: {\"transition\":%q,\ndata: \"alarm\":{\"id\":\"3f9c01aa11\",\"severity\":\"critical\","+
-				"\"condition\":\"crash\",\"resource\":\"domain/1\",\"text\":\"qemu\\u001b died\",\"times\":{\"raised\":\"2026-11-22T11:58:00Z\"},"+
+				"\"condition\":\"crash\",\"host\":\"cmp-2\",\"as_of\":\"2026-11-22T11:59:59Z\",\"resource\":\"domain/1\",\"text\":\"qemu\\u001b died\",\"times\":{\"raised\":\"2026-11-22T11:58:00Z\"},"+
 				"\"affected\":[{\"resource\":\"domain/1\",\"name\":\"vm-1\"}]}}\n\n", id, transition)
 		}
 		switch last {
@@ -62,8 +62,8 @@ func TestWatchGoesOnWhereItWas(t *testing.T) {
 	if err := (&watchCommand{}).Run(s); err != nil {
 		t.Fatal(err)
 	}
-	want := "11:58:00 3f9c01aa raised critical crash on domain/1: qemu\\x1b died [vm-1]\n" +
-		"-- lost {}\n- 3f9c01aa cleared critical crash on domain/1: qemu\\x1b died [vm-1]\n"
+	want := "11:58:00 3f9c01aa raised critical crash on cmp-2 domain/1: qemu\\x1b died [vm-1]\n" +
+		"-- lost {}\n- 3f9c01aa cleared critical crash on cmp-2 domain/1: qemu\\x1b died [vm-1]\n"
 	if got := stdout.String(); got != want {
 		t.Errorf("printed\n%swant\n%s", got, want)
 	}

@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/api"
+)
+
+type hostsCommand struct {
+	List   hostsListCommand   `cmd:"" default:"withargs" help:"All, or all about one."`
+	Forget hostsForgetCommand `cmd:"" help:"Take a host that will not come back off the roster, with all that it wrote."`
+}
+
+type hostsListCommand struct {
+	Host string `arg:"" optional:"" help:"The name of one host."`
+}
+
+func (c *hostsListCommand) Run(s *session) error {
+	if c.Host != "" {
+		var h api.Host
+		if err := s.client.get(s.ctx, "/v1/hosts/"+url.PathEscape(c.Host), nil, &h); err != nil {
+			return err
+		}
+		return s.out.show(h, func() { s.out.host(h) })
+	}
+	list := api.HostList{Hosts: []api.Host{}}
+	if err := s.client.get(s.ctx, "/v1/hosts", nil, &list); err != nil {
+		return err
+	}
+	return s.out.show(list, func() {
+		var rows [][]string
+		for _, h := range list.Hosts {
+			rows = append(rows, []string{
+				word(h.Name), word(h.Zone), hostState(h), countSeverities(h.Alarms), strconv.Itoa(h.Domains), word(h.Version), s.out.since(h.AsOf),
+			})
+		}
+		s.out.table([]string{"HOST", "ZONE", "STATE", "ALARMS", "DOMAINS", "VERSION", "AGE"}, rows)
+	})
+}
+
+func hostState(h api.Host) string {
+	if h.Self {
+		return "this host"
+	}
+	return word(h.State)
+}
+
+// host prints all about one.
+func (p *printer) host(h api.Host) {
+	pairs := [][2]string{
+		{"host", escape(h.Name)},
+		{"state", hostState(h)},
+		{"zone", escape(h.Zone)},
+		{"alarms", countSeverities(h.Alarms)},
+		{"domains", strconv.Itoa(h.Domains)},
+		{"address", escape(h.Address)},
+		{"api", escape(h.API)},
+		{"version", escape(h.Version)},
+		{"term", strconv.FormatUint(h.Term, 10)},
+		{"started", p.exact(h.Started)},
+		{"first seen", p.exact(h.FirstSeen)},
+		{"last seen", p.exact(h.LastSeen)},
+		{"as of", cmp.Or(p.exact(h.AsOf), "never heard in this run")},
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.Labels)) {
+		pairs = append(pairs, [2]string{"label", escape(name + " " + h.Labels[name])})
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.Facts)) {
+		pairs = append(pairs, [2]string{"fact", escape(name + " " + h.Facts[name])})
+	}
+	p.pairs(pairs)
+}
+
+type hostsForgetCommand struct {
+	Host string `arg:"" help:"The name of the host."`
+}
+
+func (c *hostsForgetCommand) Run(s *session) error {
+	if err := s.client.do(s.ctx, "DELETE", "/v1/hosts/"+url.PathEscape(c.Host), nil, nil); err != nil {
+		return err
+	}
+	return s.out.show(map[string]string{"forgotten": c.Host}, func() {
+		s.out.line("forgotten: " + word(c.Host) + ", with its alarms, its domains and what it owed, on all hosts")
+	})
+}
+
+// cluster prints how the hosts get on, the troubles in words.
+func (p *printer) cluster(c *api.ClusterPart) {
+	members := fmt.Sprintf("%d of %d hosts", c.Members, c.Hosts)
+	if len(c.Away) > 0 {
+		members += ", away: " + names(c.Away)
+	}
+	inSync := "not yet"
+	if c.InSync != nil {
+		inSync = "with a peer at " + p.clock(c.InSync) + fmt.Sprintf(", %d of %d exchanges found no difference", c.Exchange.InSync, c.Exchange.Digests)
+	}
+	talk, secrets := "NOT ENCRYPTED (cluster.insecure)", "NOT SEALED (cluster.insecure)"
+	if c.Encrypted {
+		talk = "encrypted"
+		if len(c.Keys.Keys) > 0 {
+			talk += " with key " + word(c.Keys.Keys[0].ID)
+		}
+		if n := len(c.Keys.Keys) - 1; n > 0 {
+			talk += fmt.Sprintf(", %d more accepted", n)
+		}
+		if len(c.Keys.Behind) > 0 {
+			talk += ", the last change is not yet on " + names(c.Keys.Behind)
+		}
+	}
+	if len(c.SecretsKeys) > 0 {
+		secrets = "sealed with key " + word(c.SecretsKeys[0])
+	}
+	dropped := ""
+	for _, reason := range slices.Sorted(maps.Keys(c.Dropped)) {
+		dropped += fmt.Sprintf(", %d %s", c.Dropped[reason], word(reason))
+	}
+	if dropped != "" {
+		dropped = dropped[2:]
+	}
+	pairs := [][2]string{
+		{"members", members},
+		{"address", escape(c.Address)},
+		{"in sync", inSync},
+		{"talk", talk},
+		{"secrets", secrets},
+		{"replica", fmt.Sprintf("%d records of %d hosts, %d bytes", c.Replica.Records, c.Replica.Hosts, c.Replica.Bytes)},
+		{"dropped", dropped},
+		{"can't join", strings.ReplaceAll(escape(c.JoinError), "\n", `\n`)},
+	}
+	for _, t := range c.Troubles {
+		times := "once"
+		if t.Count > 1 {
+			times = fmt.Sprintf("%d times", t.Count)
+		}
+		if t.Last != nil {
+			times += ", last at " + p.clock(t.Last)
+		}
+		pairs = append(pairs, [2]string{"trouble", fmt.Sprintf("%s with %s (%s): %s", word(t.Kind), word(t.Peer), times, word(t.Text))})
+	}
+	p.pairs(pairs)
+}
+
+// oldAfter is how old what is known of another host must be to be said: a member is compared every second or so.
+const oldAfter = 10 * time.Second
+
+// age says how old what is known of another host is, when that is old.
+func (p *printer) age(asOf *time.Time) string {
+	switch {
+	case asOf == nil:
+		return "age unknown"
+	case p.now().Sub(*asOf) >= oldAfter:
+		return p.since(asOf) + " old"
+	}
+	return ""
+}
+
+// alarmAge is age for an alarm; one that ended does not get old.
+func (p *printer) alarmAge(a api.Alarm) string {
+	if a.State == "cleared" {
+		return ""
+	}
+	return p.age(a.AsOf)
+}
+
+// aged is the name of a host with an age, if there is one.
+func aged(host, age string) string {
+	if age == "" {
+		return word(host)
+	}
+	return word(host) + " (" + age + ")"
+}
+
+// since is how long ago a time was, in one unit.
+func (p *printer) since(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	d := max(0, p.now().Sub(*t))
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
