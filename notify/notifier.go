@@ -23,8 +23,7 @@ const (
 	failingLong = time.Minute
 	stopGrace   = time.Second // for requests in flight when Run ends
 	profileSize = 1000
-	// orphanWait is how long what an earlier run left for a subscription that neither the file names nor the API made
-	// waits for the peers to name it.
+	// orphanWait is how long what is kept for a subscription that the file names no more waits for the peers to name it.
 	orphanWait = 5 * time.Minute
 	source     = "notify" // of the events about ourselves
 )
@@ -44,15 +43,14 @@ type Notifier struct {
 	in   inbox
 	feed feed // used with Peers only
 
-	mu        sync.Mutex
-	alarms    map[string]alarmRecord  // by id: standing ones, and cleared ones that somebody is owed
-	pairs     map[string]int          // by alarm id: how many subscriptions hold something of it, left ones included
-	left      map[string][]pairRecord // of an earlier run, by subscription id, until their owners are named (SetFile, Put)
-	past      map[string]subscriptionRecord
-	elsewhere map[string]Subscription   // what Put said of subscriptions that our own file names
-	filed     bool                      // SetFile was called
-	purged    bool                      // what nobody named is gone
-	workers   atomic.Pointer[[]*worker] // replaced under mu; read by anybody
+	mu       sync.Mutex
+	alarms   map[string]alarmRecord  // by id: standing ones, and cleared ones that somebody is owed
+	pairs    map[string]int          // by alarm id: how many subscriptions hold something of it, left ones included
+	left     map[string][]pairRecord // of an earlier run, by subscription id, until their owners are named (SetFile, Put)
+	past     map[string]subscriptionRecord
+	filed    bool                      // SetFile was called
+	orphaned time.Time                 // when what nobody names was last left to the peers
+	workers  atomic.Pointer[[]*worker] // replaced under mu; read by anybody
 
 	running  atomic.Bool
 	requests context.Context // of every request; ends stopGrace after Run's
@@ -70,6 +68,11 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Node == "" || cfg.Label == "" || cfg.Dir == "" {
 		return nil, errors.New("notifier: node, label and directory must be given")
 	}
+	return newNotifier(cfg, newDialer(cfg.AllowCallbacks))
+}
+
+// newNotifier has the seam where tests put connections of their own.
+func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -88,18 +91,13 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "paramedic"
 	}
-	return newNotifier(cfg, newDialer(cfg.AllowCallbacks))
-}
-
-// newNotifier has the seam where tests put connections of their own.
-func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 	box, l, err := openOutbox(cfg.Dir, cfg.Now, cfg.Log, cfg.Sealer)
 	if err != nil {
 		return nil, err
 	}
 	n := &Notifier{
 		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, left: l.pairs,
-		past: map[string]subscriptionRecord{}, elsewhere: map[string]Subscription{},
+		past: map[string]subscriptionRecord{},
 	}
 	n.workers.Store(&[]*worker{})
 	n.requests, n.cancel = context.WithCancel(context.Background())
@@ -202,7 +200,7 @@ func (n *Notifier) startWorker(w *worker) {
 func (n *Notifier) Publish(eff correlate.Effects) { n.in.add(eff) }
 
 func (n *Notifier) dispatchLoop(ctx context.Context) {
-	orphans := time.NewTimer(orphanWait)
+	orphans := time.NewTicker(orphanWait / 2)
 	defer orphans.Stop()
 	for {
 		select {
@@ -210,7 +208,9 @@ func (n *Notifier) dispatchLoop(ctx context.Context) {
 			n.dispatch()
 		case <-orphans.C:
 			n.mu.Lock()
-			n.purge()
+			if n.filed && n.cfg.Now().Sub(n.orphaned) >= orphanWait {
+				n.purge()
+			}
 			n.mu.Unlock()
 		case <-ctx.Done():
 			n.dispatch() // so that what was published is owed when the next run begins
@@ -327,14 +327,12 @@ func (n *Notifier) adopt(sub Subscription, kept subscriptionRecord) *worker {
 // prepare makes a worker that nobody knows yet.
 func (n *Notifier) prepare(sub Subscription, kept subscriptionRecord) *worker {
 	w, now := newWorker(n, sub), n.cfg.Now()
-	w.given = kept.Given
 	if sub.Paused != "" && kept.Refused == sub.Version {
 		w.refused = kept.Refused
 	}
 	for _, r := range n.left[sub.ID] {
 		k, ok := n.alarms[r.AlarmID]
-		if !ok && (n.cfg.Peers == nil || r.Told == correlate.Revision{}) {
-			// The alarm's record was lost: nothing can be said of it any more, unless Put has its clear made.
+		if !ok { // the alarm's record was lost: nothing can be said of it any more
 			n.box.put(write{pairPlace(sub.ID, r.AlarmID), nil})
 			n.release([]string{r.AlarmID})
 			continue
@@ -383,6 +381,19 @@ func (n *Notifier) end(w *worker) {
 	}
 	n.box.put(writes...)
 	n.release(ids)
+}
+
+// orphan takes a worker away but keeps what it was told and owes, for the peers may name its subscription. Under mu.
+func (n *Notifier) orphan(w *worker) {
+	n.workers.Store(ptr(slices.DeleteFunc(slices.Clone(n.list()), func(o *worker) bool { return o == w })))
+	w.mu.Lock()
+	records, _ := w.machine.Records()
+	n.past[w.id] = w.record().record.(subscriptionRecord)
+	w.close()
+	w.mu.Unlock()
+	for _, r := range records {
+		n.left[w.id] = append(n.left[w.id], pairRecord(r))
+	}
 }
 
 func (n *Notifier) outboxReport(problem string) {

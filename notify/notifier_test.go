@@ -72,10 +72,13 @@ func (c *consumer) messages() []message {
 	return append([]message(nil), c.got...)
 }
 
+// patience is how long a loaded machine may take for what takes milliseconds.
+const patience = time.Minute
+
 // waitFor waits until n messages have come.
 func (c *consumer) waitFor(t testing.TB, n int) []message {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(patience)
 	for {
 		if got := c.messages(); len(got) >= n {
 			return got
@@ -91,7 +94,7 @@ func (c *consumer) waitFor(t testing.TB, n int) []message {
 // eventually polls until ok, for what has no channel.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	poll := time.NewTicker(time.Millisecond)
 	defer poll.Stop()
@@ -99,7 +102,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-poll.C:
 		case <-limit.C:
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

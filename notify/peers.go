@@ -81,17 +81,13 @@ type Shared interface {
 	// Held are all subscriptions, whole: with their secrets, and of whatever origin; by id.
 	Held() []Subscription
 	// Put takes a subscription that was made or changed elsewhere (OriginAPI), or that the file of another host names
-	// (OriginPeer); whole, with its version. One that this host's own file names is left as that says, but for Paused when
-	// it is the same version; Put it all the same: it takes over when the own file names it no more.
+	// (OriginPeer); whole, with its version, and paused or not. Of one that this host's own file names (OriginFile) only
+	// Paused counts, and only when it is the same version. What a subscription of the own file was told and owes is kept
+	// for five minutes after the file names it no more, for a Put to take up.
 	//
-	// A pause by this host's own 410 outlasts a Put of the same version that says nothing of a pause; see Resume.
-	//
-	// told: what the consumer was given of this host's own alarms when it subscribed (Peers.Publish). It counts once for a
-	// subscription, also across restarts. Of the alarms in it that are not known here, those whose clear the consumer has
-	// not been told yet are returned, each time: Publish their clear (Engine.Close), and it is delivered.
+	// told: what the consumer was given when it subscribed (Peers.Publish); it counts once for a subscription in a run.
+	// The alarms in it that are not known here are returned; when the clear of one of them is Published, it is delivered.
 	Put(sub Subscription, told map[string]correlate.Revision) (unknown []string, err error)
-	// Resume ends the pause that this host's own 410 made, at an operator's word at another host. Others are left alone.
-	Resume(id string)
 	// Drop ends one that ended elsewhere, or that no other host's file names any more. Those of the own file go on.
 	Drop(id string)
 	// Told says that another host has told a subscription a revision of one of our alarms. What is owed up to it is

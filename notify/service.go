@@ -80,9 +80,6 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 			if s.Created = old.Created; sameContents(old, s) {
 				s.Paused = old.Paused // a reload alone resumes nothing; a change does
 			}
-			if old.Origin == OriginPeer {
-				n.elsewhere[s.ID] = old
-			}
 			n.change(w, s, now)
 			continue
 		}
@@ -103,25 +100,21 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 		if w.sub.Origin != OriginFile || named[w.id] {
 			continue
 		}
-		if s, ok := n.elsewhere[w.id]; ok { // other files name it: it goes on as theirs says
-			if old := w.subscription(); sameContents(old, s) {
-				s.Paused = old.Paused
-			}
-			delete(n.elsewhere, w.id)
-			n.change(w, s, now)
-			continue
+		if n.cfg.Peers == nil {
+			n.drop(w)
+		} else { // they may name it
+			n.orphan(w)
+			n.metrics.forget(w.sub.Name)
 		}
-		n.drop(w)
 	}
-	if n.cfg.Peers == nil || n.purged { // else the peers may name what is left
+	if n.orphaned = now; n.cfg.Peers == nil {
 		n.purge()
 	}
 	return nil
 }
 
-// purge ends what an earlier run left for subscriptions that nobody has named. Under mu.
+// purge ends what is left for subscriptions that nobody has named. Under mu.
 func (n *Notifier) purge() {
-	n.purged = true
 	for id := range n.left {
 		n.disown(id)
 	}
@@ -229,7 +222,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	}
 	n.mu.Lock()
 	w := newWorker(n, s)
-	w.given = true
+	w.awaited = map[string]correlate.Revision{} // what others say of the snapshot is known here
 	n.workers.Store(ptr(append(slices.Clone(n.list()), w)))
 	var snapshot []*correlate.Alarm
 	told := map[string]correlate.Revision{}

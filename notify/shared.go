@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -120,8 +121,8 @@ func (n *Notifier) leave(subscription string, r delivery.Record) {
 // Put takes a subscription of elsewhere; see Shared.
 func (n *Notifier) Put(sub Subscription, told map[string]correlate.Revision) (unknown []string, err error) {
 	s := sub.normal()
-	if err = s.Validate(); err == nil && (s.ID == "" || s.Version == 0 || s.Origin != OriginAPI && s.Origin != OriginPeer) {
-		err = fmt.Errorf("id, version and an origin (%s or %s) are needed", OriginAPI, OriginPeer)
+	if err = s.Validate(); err == nil && (s.ID == "" || s.Version == 0) {
+		err = errors.New("id and version are needed")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: subscription %q of the peers: %w", ErrInvalid, sub.ID, err)
@@ -130,68 +131,51 @@ func (n *Notifier) Put(sub Subscription, told map[string]correlate.Revision) (un
 	defer n.mu.Unlock()
 	n.drain()
 	w := n.byID(s.ID)
-	if w == nil {
-		past := n.past[s.ID]
-		delete(n.past, s.ID) // our own file named it
-		if past.Refused == s.Version && s.Paused == "" {
-			s.Paused = past.Paused
-		}
+	switch {
+	case w == nil && s.Origin == OriginFile:
+		return nil, nil // the file names it no more
+	case w == nil:
+		past := n.past[s.ID] // our own file named it
+		delete(n.past, s.ID)
 		w = n.prepare(s, past)
-		unknown = n.give(w, told)
+		n.give(w, told)
 		n.join(w)
 		w.mu.Lock()
 		n.box.put(w.record())
 		w.mu.Unlock()
-		return unknown, nil
-	}
-	old := w.subscription()
-	if old.Origin == OriginFile {
-		n.elsewhere[s.ID] = s
-		if s.Version != old.Version { // they differ; which is right is not ours to say
-			return nil, nil
+	default:
+		if old := w.subscription(); old.Origin == OriginFile {
+			if s.Version != old.Version { // they differ; which is right is not ours to say
+				return nil, nil
+			}
+			old.Paused = s.Paused
+			s = old
 		}
-		paused := s.Paused
-		s = old
-		s.Paused = paused
+		n.change(w, s, n.cfg.Now())
+		n.give(w, told)
+		w.offer(n.standing(), n.cfg.Now())
+		n.box.flush()
 	}
-	if s.Paused == "" && w.refusedVersion() == s.Version { // what we were answered stands until somebody resumes it
-		s.Paused = old.Paused
-	}
-	n.change(w, s, n.cfg.Now())
-	unknown = n.give(w, told)
-	w.offer(n.standing(), n.cfg.Now())
-	n.box.flush()
-	return unknown, nil
+	return w.awaits(), nil
 }
 
-// give notes the snapshot that a consumer was given elsewhere, once, so that nothing of it is sent again. It returns the
-// alarms of it that are not known here and that the consumer still takes to stand. Under mu.
-func (n *Notifier) give(w *worker, told map[string]correlate.Revision) (unknown []string) {
-	if len(told) == 0 {
-		return nil
+// give notes the snapshot that a consumer was given elsewhere, once a run, so that nothing of it is sent again. Under mu.
+func (n *Notifier) give(w *worker, told map[string]correlate.Revision) {
+	if w.awaited != nil || len(told) == 0 {
+		return
 	}
-	ids := slices.Sorted(maps.Keys(told))
 	w.mu.Lock()
-	first := !w.given
-	w.given = true
+	w.awaited = map[string]correlate.Revision{}
 	w.mu.Unlock()
-	for _, id := range ids {
-		if first {
+	for _, id := range slices.Sorted(maps.Keys(told)) {
+		if _, ok := n.alarms[id]; ok {
 			n.know(w, id, told[id])
+			continue
 		}
 		w.mu.Lock()
-		_, _, held := w.machine.Pair(id)
-		w.mu.Unlock()
-		if _, known := n.alarms[id]; held && !known {
-			unknown = append(unknown, id)
-		}
-	}
-	if first {
-		w.mu.Lock()
-		n.box.put(w.record())
+		w.awaited[id] = told[id]
 		w.mu.Unlock()
 	}
-	return unknown
 }
 
 // know notes that the consumer knows a revision by another way than this host. Under mu.
@@ -241,31 +225,15 @@ func (n *Notifier) Told(subscription, alarmID string, r correlate.Revision) {
 	n.box.flush()
 }
 
-// Resume ends the pause that a 410 made here; see Shared.
-func (n *Notifier) Resume(id string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	w := n.byID(id)
-	if w == nil || w.refusedVersion() == 0 {
-		return
-	}
-	s := w.subscription()
-	s.Paused = ""
-	n.change(w, s, n.cfg.Now())
-	n.feed.refuse(id, s.Version, "")
-}
-
 // Drop ends a subscription that ended elsewhere; see Shared.
 func (n *Notifier) Drop(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drain()
 	if w := n.byID(id); w != nil {
-		if w.subscription().Origin == OriginFile {
-			delete(n.elsewhere, id)
-			return
+		if w.subscription().Origin != OriginFile {
+			n.drop(w)
 		}
-		n.drop(w)
 		return
 	}
 	if _, ok := n.past[id]; ok {

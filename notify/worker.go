@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,7 +35,8 @@ type worker struct {
 	reported string // what the standing report about this subscription says; empty when none stands
 	worked   bool   // it has worked, or was resumed, in this run; before, a report of the last run stands
 	refused  uint64 // the version that the consumer answered here with 410; 0: none, or it was resumed
-	given    bool   // the snapshot that its consumer was given is among the pairs
+	// awaited are those of the snapshot given elsewhere that are not known here, others' alarms too; nil before that.
+	awaited  map[string]correlate.Revision
 	sealed   []byte // the secret as it rests
 	sealedOf Secret
 	stop     chan struct{}
@@ -86,6 +89,10 @@ func (w *worker) offer(batch []change, now time.Time) {
 			continue
 		}
 		a := c.newest.Alarm
+		if r, given := w.awaited[a.ID]; given {
+			delete(w.awaited, a.ID)
+			writes = append(writes, w.note(a.ID, r))
+		}
 		pair, owed, ok := w.machine.Pair(a.ID)
 		if !w.sub.Wants(a, ok, owed) && (c.first == nil || !w.sub.Wants(c.first, ok, owed)) {
 			continue
@@ -294,10 +301,11 @@ func (w *worker) judge(now time.Time) {
 	w.n.report(w.sub.resource(), correlate.CondSubscription, problem)
 }
 
-func (w *worker) refusedVersion() uint64 {
+// awaits are the alarms of the snapshot that are not known here, in order.
+func (w *worker) awaits() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.refused
+	return slices.Sorted(maps.Keys(w.awaited))
 }
 
 // restate tells the peers of a 410. Under mu.
@@ -309,7 +317,7 @@ func (w *worker) restate() {
 
 // record is the subscription as the outbox keeps it. Under mu.
 func (w *worker) record() write {
-	r := subscriptionRecord{Subscription: w.sub, Refused: w.refused, Given: w.given}
+	r := subscriptionRecord{Subscription: w.sub, Refused: w.refused}
 	switch by := w.n.cfg.Sealer; {
 	case w.sub.Origin == OriginFile:
 		r.Subscription = Subscription{ID: w.sub.ID, Version: w.sub.Version, Name: w.sub.Name, Origin: OriginFile, Paused: w.sub.Paused, Created: w.sub.Created}
@@ -336,10 +344,8 @@ func (w *worker) contents() []write {
 	return out
 }
 
-// end stops the worker and returns the alarms that it held something of.
-func (w *worker) end() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// close stops the worker. Under mu.
+func (w *worker) close() {
 	w.ended = true
 	close(w.stop)
 	w.sender.close()
@@ -347,6 +353,13 @@ func (w *worker) end() []string {
 		w.reported = ""
 		w.n.report(w.sub.resource(), correlate.CondSubscription, "")
 	}
+}
+
+// end stops the worker for good and returns the alarms that it held something of.
+func (w *worker) end() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.close()
 	records, _ := w.machine.Records()
 	ids := make([]string, 0, len(records))
 	for _, r := range records {
