@@ -34,6 +34,7 @@ func (r *Replica) aheadOfPeers() time.Duration {
 // measure takes a peer's clock. A host whose own clock is behind that of most, as one that boots without a battery is,
 // believes the others: or no subscription would be known there.
 func (r *Replica) measure(p *peerState, now time.Time, clock uint64) {
+	r.stepped(now)
 	p.offset, p.clock = time.Duration(int64(min(clock, maxTerm))-now.UnixNano()), true
 	all := r.offsets()
 	// The median of all and ourselves; of an even number the lower. So of two hosts neither believes the other.
@@ -51,11 +52,11 @@ func (r *Replica) ahead(now time.Time, v Version) bool {
 	return v.A > nanos(now.Add(r.behind+MaxAhead)) && !now.Before(epoch)
 }
 
-// stepped notices that our clock was set since the last Tick (or that we slept): what we measured by it is void.
+// stepped notices that our clock was set since we last looked (or that we slept): what we measured by it is void.
 func (r *Replica) stepped(now time.Time) {
-	step := now.Sub(r.ticked)
-	first := r.ticked.IsZero()
-	r.ticked = now
+	step := now.Sub(r.looked)
+	first := r.looked.IsZero()
+	r.looked = now
 	r.floor.due = earlier(r.floor.due, now.Add(FloorDelay))
 	if first || step > -MaxAhead/2 && step < MaxAhead {
 		return
@@ -89,6 +90,9 @@ func (r *Replica) heal(now time.Time, res *Result) {
 	theirs := now.Add(max(all[len(all)/2], 0))
 	limit := nanos(theirs.Add(MaxAhead))
 	r.clock = 0
+	if r.merged <= limit {
+		r.clock = r.merged // what we wrote over it comes after it still
+	}
 	var again []*entry
 	for _, e := range s.records {
 		switch {

@@ -189,6 +189,12 @@ func TestAClockThatIsSetBackDoesNotStopWhatWaits(t *testing.T) {
 	if res := c.Tick(noon.Add(FloorDelay)); len(res.Changed) != 1 {
 		t.Error("the first floor waits for the clock")
 	}
+	d := newReplica(t, "d", 4) // and so is what was measured before it
+	tellClocks(t, func(*Replica) time.Time { return noon }, d, b)
+	d.Tick(early)
+	if d.peers["b"].clock {
+		t.Error("what was measured before the first Tick is still believed")
+	}
 	a.Tick(noon)
 	if heard, _ := a.LastHeard("b"); heard.After(noon) {
 		t.Errorf("heard %v, now is %v", heard, noon)

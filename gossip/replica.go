@@ -55,6 +55,7 @@ type Replica struct {
 	index     index
 	bytes     int    // of all payloads
 	clock     uint64 // the highest version of a shared record, or of a write of ours
+	merged    uint64 // the highest version of a shared record that came from others
 	forgotten map[string]uint64
 	peers     map[string]*peerState
 	crowd     peerState // all those that found no place in peers
@@ -62,7 +63,7 @@ type Replica struct {
 	floor    pendingFloor
 	restated bool
 	swept    time.Time
-	ticked   time.Time
+	looked   time.Time     // at the clock, see stepped
 	behind   time.Duration // our clock, as most of the peers see it; see measure
 	turn     uint32        // where the next repair begins, so that what cannot be repaired starves nothing else
 
@@ -289,6 +290,7 @@ func (r *Replica) merge(now time.Time, rec Record, res *Result) {
 	rec = cloned(&rec)
 	if rec.Space == Shared {
 		r.clock = max(r.clock, rec.Version.A)
+		r.merged = max(r.merged, rec.Version.A)
 	}
 	r.put(now, rec, cur)
 	res.Changed = append(res.Changed, rec)
