@@ -21,7 +21,10 @@ import (
 //	want     = n:uvarint n*(key:8)
 //
 // Nothing may follow a body. A change that an agent of this version could misread takes a new version byte; the reader of
-// the version before stays (testdata/v1 holds recorded bytes of this one, for ever).
+// the version before stays (testdata/v1 holds recorded bytes of this one, for ever). Agents are replaced one by one, so the
+// release that brings version 2 reads 1 and 2 and writes 1 as long as any member reads no more (Member.WireMax says what one
+// reads). The hashes stay those of version 1 records until all write 2: else no two replicas would ever be equal. A new
+// kind of record takes no new version: those not known here are kept and passed on.
 const (
 	// FormatVersion is what this agent writes, and FormatOldest the oldest that it reads.
 	FormatVersion = 1

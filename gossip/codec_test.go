@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -317,4 +318,59 @@ func FuzzMerge(f *testing.F) {
 		}
 		checkIndex(t, one)
 	})
+}
+
+// What stands around the messages is recorded too: the envelope, what a node says of itself, and the roster's file.
+func TestRecordedFramesAreUnderstood(t *testing.T) {
+	boot := [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+	frame := envelope{relay: true, id: 0x0102030405060708, from: "cmp-1", payload: []byte{1, 2, 0xff}}
+	self := identity{Boot: boot, Started: time.UnixMilli(1795348824885), Settled: true, Term: 6, Zone: "rack-a", API: "10.0.0.1:7940"}
+	dir := filepath.Join("testdata", "v1")
+	if *record {
+		for name, b := range map[string][]byte{"envelope": frame.encode(), "identity": self.encode()} {
+			if err := os.WriteFile(filepath.Join(dir, name+".hex"), []byte(hex.Dump(b)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	read := func(name string) []byte {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	if got, err := decodeEnvelope(undump(t, string(read("envelope.hex")))); err != nil || !reflect.DeepEqual(got, frame) {
+		t.Errorf("the envelope is read as %+v, %v", got, err)
+	}
+	if got, err := decodeIdentity(undump(t, string(read("identity.hex")))); err != nil || !reflect.DeepEqual(got, self) {
+		t.Errorf("the identity is read as %+v, %v", got, err)
+	}
+	hosts, err := parseRoster(read("roster.json"))
+	if err != nil || len(hosts) != 1 || hosts["cmp-1"].Zone != "rack-a" || hosts["cmp-1"].Addr.String() != "10.0.0.1:7946" {
+		t.Errorf("the roster is read as %+v, %v", hosts, err)
+	}
+}
+
+// A member says which formats it reads by the versions that memberlist carries: there is one pair of numbers, not two.
+func TestTheFormatsReadAreWhatAMemberSays(t *testing.T) {
+	if wireMin != FormatOldest || wireMax != FormatVersion {
+		t.Errorf("members say %d to %d, read are %d to %d", wireMin, wireMax, FormatOldest, FormatVersion)
+	}
+	if FormatVersion-FormatOldest > 1 {
+		t.Error("more than one version back: drop the reader of the oldest")
+	}
+}
+
+// A cluster whose agents are replaced one by one: the newer agents' messages are refused by name, and nothing is harmed.
+func TestAMessageOfTheNextVersionIsNamed(t *testing.T) {
+	r := newReplica(t, "me", 2)
+	next := r.Digest(noon)
+	next[0] = FormatVersion + 1
+	if _, err := r.Handle(noon, "cmp-9", next); !errors.Is(err, ErrFormatVersion) || !strings.Contains(err.Error(), "cmp-9") {
+		t.Errorf("%v", err)
+	}
+	if st := r.Status().Rejected; len(st) != 1 || st[0].Host != "cmp-9" || st[0].Reason != Undecodable {
+		t.Errorf("counted are %+v", st)
+	}
 }
