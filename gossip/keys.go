@@ -48,10 +48,10 @@ func GenerateKey() string {
 func ParseKey(text string) (CipherKey, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	if err != nil {
-		return nil, errors.New(`not base64; "paramedic keygen" makes a key`)
+		return nil, errors.New(`not base64; "paramedic keygen --gossip" makes a key`)
 	}
 	if memberlist.ValidateKey(key) != nil {
-		return nil, fmt.Errorf(`%d bytes long, not 16, 24 or 32; "paramedic keygen" makes a key`, len(key))
+		return nil, fmt.Errorf(`%d bytes long, not 16, 24 or 32; "paramedic keygen --gossip" makes a key`, len(key))
 	}
 	return key, nil
 }
@@ -74,7 +74,7 @@ func ParseKeys(text []byte) ([]CipherKey, error) {
 	}
 	switch {
 	case len(keys) == 0:
-		return nil, errors.New(`there is no key in it; "paramedic keygen" makes one`)
+		return nil, errors.New(`there is no key in it; "paramedic keygen --gossip" makes one`)
 	case len(keys) > maxKeys:
 		return nil, fmt.Errorf("there are %d keys in it, more than %d: remove old ones", len(keys), maxKeys)
 	}

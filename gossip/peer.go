@@ -231,7 +231,7 @@ func NewPeer(cfg PeerConfig) (*Peer, error) {
 		p.agreed = cfg.Keys.agreed.clone()
 		p.self.Keys = p.agreed.mark()
 	case !cfg.Insecure:
-		return nil, errors.New(`the cluster has no key: "paramedic keygen" makes one, cluster.key_file names it, the same on all hosts; or say cluster.insecure: true`)
+		return nil, errors.New(`the cluster has no key: "paramedic keygen --gossip" makes one, cluster.key_file names it, the same on all hosts; or say cluster.insecure: true`)
 	}
 	return p, nil
 }
