@@ -103,7 +103,7 @@ func decodeMessage(msg []byte) (*request, *answer, error) {
 		if err := json.Unmarshal(body, a); err != nil {
 			return nil, nil, fmt.Errorf("answer: %w", err)
 		}
-		if a.Outcome.Verdict > delivery.Park {
+		if a.Outcome.Verdict > delivery.Pause {
 			return nil, nil, fmt.Errorf("answer: verdict %d is unknown", a.Outcome.Verdict)
 		}
 		return nil, a, nil

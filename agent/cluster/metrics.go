@@ -31,7 +31,7 @@ func newCollector(c *Cluster) *collector {
 		served:      desc("served_total", "Deliveries that were made here for others, by what came of it.", "result"),
 		written:     desc("written_total", "Records written for the peers."),
 		unwritten:   desc("unwritten_total", "Records that could not be written."),
-		waiting:     desc("waiting", "Changes of this host that wait to be written."),
+		waiting:     desc("mailbox_waiting", "Changes of this host that wait to be written."),
 		troubles:    desc("troubles_total", "What was wrong between us and other agents.", "kind"),
 	}
 }

@@ -1,0 +1,333 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+)
+
+func handOver() notify.HandOver {
+	at := time.Date(2026, 11, 22, 12, 0, 0, 5, time.UTC)
+	return notify.HandOver{
+		NotificationID: "n-1", Subscription: "s-1", Version: 3, Outbox: at, Attempt: 2, Superseded: 1,
+		Change: correlate.Change{
+			Alarm: &correlate.Alarm{
+				ID: "a-1", Key: correlate.Key{Home: "home", Resource: "nic/eth0", Condition: correlate.CondCarrier},
+				First: correlate.Revision{Term: 2, Counter: 6}, Revision: correlate.Revision{Term: 2, Counter: 7},
+				Last: correlate.Raised, Severity: correlate.SeverityCritical, RootCause: true,
+				Affected: []correlate.Affected{{Resource: "domain/x", State: correlate.StateFailed, Ports: []correlate.Port{{MAC: "52:54"}}}},
+			},
+			Occurred: at, Observed: at, Found: at,
+		},
+	}
+}
+
+func TestMessagesComeBackAsTheyWere(t *testing.T) {
+	q := request{ID: 1 << 63, HandOver: handOver()}
+	msg, err := encodeRequest(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := decodeMessage(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(q, *got); diff != "" {
+		t.Error(diff)
+	}
+	a := answer{ID: 7, By: "cmp-2", Outcome: delivery.Outcome{Verdict: delivery.Retry, RetryAfter: time.Second, Err: "answered 503"}, Sent: q.Outbox}
+	_, back, err := decodeMessage(encodeAnswer(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(a, *back); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMessagesThatCannotBeAreRefused(t *testing.T) {
+	good, err := encodeRequest(request{ID: 1, HandOver: handOver()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noAlarm := handOver()
+	noAlarm.Change.Alarm = nil
+	empty, err := encodeRequest(request{HandOver: noAlarm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(at int, b byte) []byte {
+		msg := slices.Clone(good)
+		msg[at] = b
+		return msg
+	}
+	for what, msg := range map[string][]byte{
+		"empty": {}, "a head alone": good[:3], "another format": with(0, 9), "another type": with(1, 99), "another form": with(2, 2),
+		"unknown flags": with(3, 0x82), "cut": good[:len(good)-5], "no JSON": encodeMessage(typeRequest, []byte("hello")), "no alarm": empty,
+		"a bomb":              encodeMessage(typeRequest, []byte(strings.Repeat(" ", maxBody+10))),
+		"an unknown verdict":  encodeMessage(typeAnswer, []byte(`{"id":1,"outcome":{"Verdict":9}}`)),
+		"a negative attempt":  encodeMessage(typeRequest, []byte(`{"id":1,"Attempt":-1}`)),
+		"a type of a replica": with(1, byte(gossip.TypeDigest)),
+	} {
+		if q, a, err := decodeMessage(msg); err == nil {
+			t.Errorf("%s: read as %v, %v", what, q, a)
+		}
+	}
+}
+
+func FuzzMessage(f *testing.F) {
+	q, err := encodeRequest(request{ID: 1, HandOver: handOver()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(q)
+	f.Add(encodeAnswer(answer{ID: 1, By: "cmp-2", Refused: "busy"}))
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		q, a, err := decodeMessage(msg)
+		if err != nil {
+			return
+		}
+		if (q == nil) == (a == nil) {
+			t.Fatalf("it is both or neither: %v, %v", q, a)
+		}
+		if q != nil {
+			if q.Change.Alarm == nil {
+				t.Fatal("a request without an alarm")
+			}
+			again, err := encodeRequest(*q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := decodeMessage(again); err != nil {
+				t.Fatalf("what was read can't be written: %v", err)
+			}
+		}
+	})
+}
+
+// wire joins relays as the gossip does, but that it may lose what it is told to.
+type wire struct {
+	t      *testing.T
+	mu     sync.Mutex
+	relays map[string]*relay
+	lose   func(from, to string, msg []byte) bool
+}
+
+func newWire(t *testing.T) *wire {
+	w := &wire{t: t, relays: make(map[string]*relay)}
+	t.Cleanup(func() {
+		for _, r := range w.relays {
+			r.close()
+		}
+	})
+	return w
+}
+
+func (w *wire) add(name string, deliver func(context.Context, notify.HandOver) (notify.Answer, error)) *relay {
+	r := newRelay(name, slog.New(slog.DiscardHandler), func(to string, msg []byte) error {
+		w.mu.Lock()
+		other, lose := w.relays[to], w.lose
+		w.mu.Unlock()
+		if other == nil {
+			return gossip.ErrUnknownNode
+		}
+		if lose != nil && lose(name, to, msg) {
+			return nil
+		}
+		go func() {
+			if err := other.heard(name, msg); err != nil {
+				w.t.Errorf("%s can't read %s: %v", to, name, err)
+			}
+		}()
+		return nil
+	}, func() []string {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.DeleteFunc(slices.Sorted(maps.Keys(w.relays)), func(n string) bool { return n == name })
+	})
+	r.settled = func(string, string, correlate.Revision) bool { return false }
+	r.delivered = func(string, notify.HandOver, notify.Answer) {}
+	if deliver != nil {
+		r.open(deliver)
+	}
+	w.mu.Lock()
+	w.relays[name] = r
+	w.mu.Unlock()
+	return r
+}
+
+func TestAPeerMakesTheRequestAndTellsWhatCameOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		home := w.add("home", nil)
+		var got []notify.HandOver
+		peer := w.add("peer", func(_ context.Context, h notify.HandOver) (notify.Answer, error) {
+			got = append(got, h)
+			return notify.Answer{Outcome: delivery.Outcome{Verdict: delivery.Pause, Err: "answered 410"}, Sent: h.Outbox, Answered: h.Outbox}, nil
+		})
+		var receipts []string
+		peer.delivered = func(from string, h notify.HandOver, a notify.Answer) {
+			receipts = append(receipts, from+" "+h.NotificationID+" "+a.Outcome.Verdict.String()+" by "+a.By)
+		}
+		h := handOver()
+		a, err := home.handOver(t.Context(), h)
+		if err != nil || a.By != "peer" || a.Outcome.Verdict != delivery.Pause || a.Outcome.Err != "answered 410" {
+			t.Errorf("answer %+v, %v", a, err)
+		}
+		if diff := cmp.Diff([]notify.HandOver{h}, got); diff != "" {
+			t.Error(diff)
+		}
+		if !slices.Equal(receipts, []string{"home n-1 paused by peer"}) {
+			t.Errorf("receipts %q", receipts)
+		}
+	})
+}
+
+func TestALostDatagramIsSentAgainAndTheRequestMadeOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		home := w.add("home", nil)
+		made := 0
+		w.add("peer", func(context.Context, notify.HandOver) (notify.Answer, error) { made++; return notify.Answer{}, nil })
+		sent := map[string]int{}
+		w.lose = func(from, _ string, _ []byte) bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			sent[from]++
+			return sent[from] == 1 // the first question, and the first answer
+		}
+		began := time.Now()
+		if _, err := home.handOver(t.Context(), handOver()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); made != 1 || took > askLimit {
+			t.Errorf("made %d times in %v", made, took)
+		}
+	})
+}
+
+func TestThreePeersAreAskedAndTheOnesThatFailedLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		home := w.add("home", nil)
+		var asked []string
+		var good string
+		for _, name := range []string{"p1", "p2", "p3", "p4", "p5"} {
+			w.add(name, func(ctx context.Context, _ notify.HandOver) (notify.Answer, error) {
+				w.mu.Lock()
+				asked = append(asked, name)
+				is := name == good
+				w.mu.Unlock()
+				if is {
+					return notify.Answer{}, nil
+				}
+				if name == "p1" { // it hangs
+					<-ctx.Done()
+				}
+				return notify.Answer{}, errors.New("no endpoint can be reached")
+			})
+		}
+		order := home.rank("s-1", time.Now())
+		began := time.Now()
+		_, err := home.handOver(t.Context(), handOver())
+		if err == nil || !strings.Contains(err.Error(), "no endpoint can be reached") {
+			t.Errorf("nobody could, and the error is %v", err)
+		}
+		if took := time.Since(began); !slices.Equal(asked, order[:askPeers]) || took > askPeers*askLimit {
+			t.Errorf("asked %v of %v in %v", asked, order, took)
+		}
+		good, asked = order[4], nil
+		a, err := home.handOver(t.Context(), handOver())
+		if err != nil || a.By != good || !slices.Equal(asked, order[3:]) {
+			t.Errorf("asked %v, answer %+v, %v; those that failed lately come last", asked, a, err)
+		}
+		asked = nil
+		if a, err := home.handOver(t.Context(), handOver()); err != nil || a.By != good || !slices.Equal(asked, []string{good}) {
+			t.Errorf("asked %v, answer %+v, %v; the one that could comes first", asked, a, err)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestWhatIsSettledIsNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		home := w.add("home", nil)
+		peer := w.add("peer", func(context.Context, notify.HandOver) (notify.Answer, error) {
+			t.Error("a request for what is settled was made")
+			return notify.Answer{}, nil
+		})
+		peer.settled = func(sub, alarm string, r correlate.Revision) bool {
+			return sub == "s-1" && alarm == "a-1" && r == correlate.Revision{Term: 2, Counter: 7}
+		}
+		if a, err := home.handOver(t.Context(), handOver()); err != nil || a.Outcome.Verdict != delivery.Settled {
+			t.Errorf("answer %+v, %v", a, err)
+		}
+	})
+}
+
+func TestAPeerThatHasEnoughToDoRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		home := w.add("home", nil)
+		release := make(chan struct{})
+		peer := w.add("peer", func(context.Context, notify.HandOver) (notify.Answer, error) { <-release; return notify.Answer{}, nil })
+		for i := range servedAtOnce {
+			peer.take("other", request{ID: uint64(i), HandOver: handOver()})
+		}
+		if _, err := home.handOver(t.Context(), handOver()); err == nil || !strings.Contains(err.Error(), "too many") {
+			t.Errorf("the peer is full, and the answer is %v", err)
+		}
+		close(release)
+		synctest.Wait()
+		if _, err := home.handOver(t.Context(), handOver()); err != nil {
+			t.Errorf("it has time again: %v", err)
+		}
+		w.mu.Lock()
+		delete(w.relays, "peer")
+		w.mu.Unlock()
+		if _, err := home.handOver(t.Context(), handOver()); !errors.Is(err, errNobody) {
+			t.Errorf("nobody is there: %v", err)
+		}
+		peer.close()
+	})
+}
+
+func TestAnAnswerOfSomebodyElseIsNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		home := w.add("home", nil)
+		w.add("peer", func(ctx context.Context, _ notify.HandOver) (notify.Answer, error) {
+			<-ctx.Done()
+			return notify.Answer{}, ctx.Err()
+		})
+		done := make(chan error)
+		go func() { _, err := home.handOver(t.Context(), handOver()); done <- err }()
+		synctest.Wait()
+		home.mu.Lock()
+		ids := slices.Collect(maps.Keys(home.waiting))
+		home.mu.Unlock()
+		for _, id := range ids {
+			if err := home.heard("liar", encodeAnswer(answer{ID: id, By: "peer"})); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := <-done; err == nil {
+			t.Error("the word of a host that was not asked was taken")
+		}
+	})
+}
