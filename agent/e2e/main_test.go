@@ -358,9 +358,10 @@ func (a *agent) settled(t *testing.T) {
 func (a *agent) owed(what string, match func(delivery) bool) (found delivery) {
 	a.t.Helper()
 	eventually(a.t, "a delivery "+what, func() bool {
-		i := slices.IndexFunc(a.deliveries(), match)
+		all := a.deliveries()
+		i := slices.IndexFunc(all, match)
 		if i >= 0 {
-			found = a.deliveries()[i]
+			found = all[i]
 		}
 		return i >= 0
 	}, func() string { return fmt.Sprintf("%+v", a.deliveries()) })
