@@ -13,14 +13,18 @@ import (
 func fleet(t testing.TB, hosts, domains int) []Record {
 	var all []Record
 	for h := range hosts {
-		r := newReplica(t, fmt.Sprintf("cmp-%d", h), 2)
-		mustSet(t, r, noon, KindHost, "", `{"zone":"rack-a","api":"10.0.0.1:7940"}`)
-		for d := range domains {
-			mustSet(t, r, noon, KindDomain, fmt.Sprintf("6f1c9a52-7a1e-4a1e-9d60-%06d%06d", h, d), domainPayload(h, d))
-		}
-		all = append(all, slices.Collect(r.Records())...)
+		all = append(all, fleetHost(t, h, domains)...)
 	}
 	return all
+}
+
+func fleetHost(t testing.TB, h, domains int) []Record {
+	r := newReplica(t, fmt.Sprintf("cmp-%d", h), 2)
+	mustSet(t, r, noon, KindHost, "", `{"zone":"rack-a","api":"10.0.0.1:7940"}`)
+	for d := range domains {
+		mustSet(t, r, noon, KindDomain, fmt.Sprintf("6f1c9a52-7a1e-4a1e-9d60-%06d%06d", h, d), domainPayload(h, d))
+	}
+	return slices.Collect(r.Records())
 }
 
 func domainPayload(h, d int) string {
@@ -143,9 +147,11 @@ func BenchmarkExchange(b *testing.B) {
 	})
 	b.Run("one differs", func(b *testing.B) {
 		sent, n := 0, 0
+		now := noon
 		for b.Loop() {
-			mustSet(b, x, noon, KindAlarm, "a", fmt.Sprint(n))
-			sent += converse(b, noon, x, y)
+			now = now.Add(time.Second)
+			mustSet(b, x, now, KindAlarm, "a", fmt.Sprint(n))
+			sent += converse(b, now, x, y)
 			n++
 		}
 		b.ReportMetric(float64(sent)/float64(n), "bytes/repair")
