@@ -98,8 +98,11 @@ func (p *parser) acrossCluster(cfg *Config) {
 			key string
 			set bool
 		}{
-			{"advertise", c.Advertise != ""}, {"join", len(c.Join) > 0}, {"key_file", c.KeyFile != ""},
-			{"secrets_key_file", c.SecretsKeyFile != ""}, {"insecure", c.Insecure},
+			{"advertise", c.Advertise != ""},
+			{"join", len(c.Join) > 0},
+			{"key_file", c.KeyFile != ""},
+			{"secrets_key_file", c.SecretsKeyFile != ""},
+			{"insecure", c.Insecure},
 		} {
 			if one.set {
 				p.add("cluster."+one.key, fmt.Sprintf("cluster.%s does nothing without cluster.bind: this host is alone", one.key),
