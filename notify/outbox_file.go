@@ -42,7 +42,9 @@ func openOutbox(dir string, now func() time.Time, log *slog.Logger, sealer Seale
 		// Without a durable term the clock stands in: it is larger than any counted term, so revisions never go back.
 		o.term = max(l.term+2, clockTerm(now()))
 	}
-	l.term = o.term
+	if l.term = o.term; l.pairs == nil {
+		l.pairs = map[string][]pairRecord{}
+	}
 	return o, l, nil
 }
 
