@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
 )
 
 // getWatch streams changes as server-sent events until the client, or the server, goes. A client that does not take
@@ -34,7 +37,11 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	stream := &eventStream{control: http.NewResponseController(w), w: w, term: s.backend.Notify().Restored().Term, within: s.streamWrite}
+	stream := &eventStream{control: http.NewResponseController(w), w: w, within: s.streamWrite}
+	if stream.term, err = s.term(r.Context()); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
 	// The server's read deadline would end the request's context while it runs.
 	if err := stream.control.SetReadDeadline(time.Time{}); err != nil {
 		s.refuse(w, r, fmt.Errorf("open the stream: %w", err))
@@ -45,6 +52,16 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 	if err := s.follow(r, stream, term, after); err != nil {
 		s.log.Debug("watch ended", "err", err)
 	}
+}
+
+// term tells runs apart: it is another one in each, in those of a former life of this host, too.
+func (s *Server) term(ctx context.Context) (term uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := s.backend.Query(ctx, func(e *correlate.Engine) { term = e.Term() }); err != nil {
+		return 0, fmt.Errorf("ask the engine for its term: %w", err)
+	}
+	return term, nil
 }
 
 // follow writes what comes after the event named by term and after; zero both is "from now on".

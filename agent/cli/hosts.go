@@ -99,7 +99,7 @@ func (p *printer) cluster(c *api.ClusterPart) {
 	}
 	inSync := "not yet"
 	if c.InSync != nil {
-		inSync = "with a peer at " + p.clock(c.InSync) + fmt.Sprintf(", %d of %d exchanges found no difference", c.Exchange.InSync, c.Exchange.Digests)
+		inSync = "with a peer at " + p.clock(c.InSync) + fmt.Sprintf(", %d times in this run", c.Exchange.InSync)
 	}
 	talk, secrets := "NOT ENCRYPTED (cluster.insecure)", "NOT SEALED (cluster.insecure)"
 	if c.Encrypted {

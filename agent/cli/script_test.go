@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +55,7 @@ func TestCommandLine(t *testing.T) {
 			"post":     post,
 			"status":   status,
 			"expand":   expand,
+			"until":    untilPrinted,
 			"readme":   readme,
 		},
 	})
@@ -167,8 +169,15 @@ func readme(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("no paramedic in PATH")
 }
 
-// expand FILE: replaces $WORK in it.
+// until REGEXP COMMAND…: again and again, until the command is good and prints what matches.
+func untilPrinted(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	until(ts, args[0], func() bool { return ts.Exec(args[1], args[2:]...) == nil && want.MatchString(ts.ReadFile("stdout")) })
+}
+
+// expand FILE: replaces $WORK and the like in it.
 func expand(ts *testscript.TestScript, _ bool, args []string) {
-	text := strings.ReplaceAll(ts.ReadFile(args[0]), "$WORK", ts.Getenv("WORK"))
+	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
