@@ -83,6 +83,7 @@ func (l *Ledger) due() bool {
 // conclude: all peers have had the time to say what they have.
 func (l *Ledger) conclude() {
 	l.settled = true
+	clear(l.former.domains)
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		s := l.known[id]
 		if s.Origin != notify.OriginAPI || l.shared[id] != nil || has(l.ended, id) {

@@ -139,8 +139,8 @@ func (l *Ledger) stateDomain(uuid string) {
 // unless it goes on from a former life.
 func (l *Ledger) since(uuid string, inactive bool) time.Time {
 	at := l.now.Round(0).UTC()
-	if was := l.former.domains[uuid]; was != nil && was.Inactive == inactive && was.Since.Before(at) {
-		return was.Since
+	if was := l.formerSince(uuid, inactive); was.Before(at) && !was.IsZero() {
+		return was
 	}
 	for _, h := range l.hosts {
 		if other := h.domains[uuid]; other != nil && !other.Since.Before(at) && other.Since.Sub(l.now) < maxAhead {
@@ -148,6 +148,21 @@ func (l *Ledger) since(uuid string, inactive bool) time.Time {
 		}
 	}
 	return at
+}
+
+// formerSince is the stamp of a former life's claim, if nobody has claimed the domain since; it is given once.
+func (l *Ledger) formerSince(uuid string, inactive bool) time.Time {
+	was := l.former.domains[uuid]
+	delete(l.former.domains, uuid)
+	if was == nil || was.Inactive != inactive {
+		return time.Time{}
+	}
+	for _, h := range l.hosts {
+		if other := h.domains[uuid]; other != nil && other.Since.After(was.Since) {
+			return time.Time{}
+		}
+	}
+	return was.Since
 }
 
 func (l *Ledger) setDomain(uuid string, d Domain) {

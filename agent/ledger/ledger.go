@@ -148,7 +148,7 @@ func (l *Ledger) begin(now time.Time) {
 
 // finish looks at the subscriptions that the call has touched, does what is due, and gives the orders.
 func (l *Ledger) finish() Orders {
-	for l.due() || len(l.dirty) > 0 {
+	for l.due() || l.begun && len(l.dirty) > 0 {
 		for _, id := range slices.Sorted(maps.Keys(l.dirty)) {
 			delete(l.dirty, id)
 			l.reconcile(id)
@@ -156,11 +156,11 @@ func (l *Ledger) finish() Orders {
 	}
 	out := l.out
 	l.out = Orders{}
+	slices.SortStableFunc(out.Report, func(a, b correlate.Event) int {
+		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Condition, b.Condition))
+	})
 	slices.SortFunc(out.Seen, func(a, b correlate.Change) int {
-		if c := cmp.Compare(a.Alarm.Key.Home, b.Alarm.Key.Home); c != 0 {
-			return c
-		}
-		return a.Alarm.Revision.Compare(b.Alarm.Revision)
+		return cmp.Or(cmp.Compare(a.Alarm.Key.Home, b.Alarm.Key.Home), a.Alarm.Revision.Compare(b.Alarm.Revision))
 	})
 	for _, q := range l.queues() {
 		if at, ok := q.next(); ok && (out.Wake.IsZero() || at.Before(out.Wake)) {
@@ -170,13 +170,17 @@ func (l *Ledger) finish() Orders {
 	return out
 }
 
-// Begin writes all that this host has to say: the term is known now. Before it nothing of the own space is written, and
-// what of it is learned is a former life's. It may be called again, after a higher term for instance.
+// Begin writes all that this host has to say: the term is known now, and what a former life left is adopted. Before it
+// nothing of the own space is written, what of it is learned is a former life's, and the notifier and the engine are ordered
+// nothing: a snapshot may speak of alarms that are yet to be adopted. It may be called again, after a higher term for instance.
 func (l *Ledger) Begin(now time.Time) Orders {
 	l.begin(now)
 	if !l.begun {
 		l.begun = true
 		l.settle.add(now.Add(settleAfter), "")
+		for p, text := range l.problems {
+			l.report(p, text)
+		}
 	}
 	l.inherit()
 	l.out.Write = slices.DeleteFunc(l.out.Write, func(w Write) bool { return w.Kind < gossip.KindShared }) // all of them follow
@@ -202,10 +206,7 @@ func (l *Ledger) Tick(now time.Time) Orders {
 }
 
 func compareSlots(a, b slot) int {
-	if c := cmp.Compare(a.kind, b.kind); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.id, b.id)
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
 }
 
 // set writes a record of the own space, if that changes it.

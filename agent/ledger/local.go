@@ -25,7 +25,6 @@ const (
 type ownAlarm struct {
 	change correlate.Change
 	due    bool // it is cleared, and clearedFor is over
-	forgot bool // nobody is owed it
 }
 
 // Host takes what this host says of itself.
@@ -90,7 +89,7 @@ func (l *Ledger) expire(id string) {
 		return
 	}
 	o.due = true
-	if !o.forgot && l.owes[id] > 0 {
+	if l.owes[id] > 0 {
 		l.cleared.add(l.now.Add(clearedFor), id)
 		return
 	}
@@ -98,14 +97,12 @@ func (l *Ledger) expire(id string) {
 	l.remove(gossip.KindAlarm, id)
 }
 
-// Forgot takes alarms of this host that are cleared and that nobody is owed.
+// Forgot takes alarms of this host that are cleared and that nobody is owed; those that were kept for long enough go.
 func (l *Ledger) Forgot(now time.Time, ids []string) Orders {
 	l.begin(now)
 	for _, id := range ids {
-		if o := l.alarms[id]; o != nil && !o.change.Alarm.Standing() {
-			if o.forgot = true; o.due {
-				l.expire(id)
-			}
+		if o := l.alarms[id]; o != nil && o.due && l.owes[id] == 0 {
+			l.expire(id)
 		}
 	}
 	return l.finish()
@@ -314,8 +311,8 @@ func (l *Ledger) inherit() {
 		}
 	}
 	for uuid, d := range l.domains {
-		if was := l.former.domains[uuid]; was != nil && was.Inactive == d.Inactive && was.Since.Before(d.Since) {
-			d.Since = was.Since
+		if was := l.formerSince(uuid, d.Inactive); was.Before(d.Since) && !was.IsZero() {
+			d.Since = was
 			l.setDomain(uuid, d)
 		}
 	}

@@ -47,13 +47,7 @@ func inOrder(records []gossip.Record) []gossip.Record {
 }
 
 func compareKeys(a, b gossip.Key) int {
-	if d := cmp.Compare(a.Space, b.Space); d != 0 {
-		return d
-	}
-	if d := cmp.Compare(a.Kind, b.Kind); d != 0 {
-		return d
-	}
-	return cmp.Compare(a.ID, b.ID)
+	return cmp.Or(cmp.Compare(a.Space, b.Space), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
 }
 
 // purge forgets a record without its writer's word. Of an alarm that vanishes so nothing is told to streams and history:
@@ -329,6 +323,9 @@ func (l *Ledger) say(resource correlate.ID, condition correlate.Condition, text 
 }
 
 func (l *Ledger) report(p problem, text string) {
+	if !l.begun {
+		return // Begin says it
+	}
 	e := correlate.Event{
 		Source: Source, Resource: p.resource, Condition: p.condition, Observed: l.now, Text: text, Status: correlate.StatusFailed,
 	}

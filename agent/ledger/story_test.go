@@ -1,0 +1,560 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+)
+
+// TestStories tells the stories of testdata: what happens at hosts, what they hear of each other, and what each of their
+// ledgers orders. The replicas are real; "gossip" brings all that is written to all that are connected.
+// go test ./agent/ledger -run TestStories -rewrite accepts what they say now.
+func TestStories(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		if !strings.HasSuffix(path, ".txt") {
+			return
+		}
+		s := &story{t: t, now: noon, hosts: map[string]*storyHost{}, alarms: map[string]*correlate.Alarm{}}
+		datadriven.RunTest(t, path, s.run)
+	})
+}
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// toySealer binds what it seals to a key and a context, and never seals twice alike, as a real one.
+type toySealer struct {
+	key string
+	n   *uint64
+}
+
+func (s toySealer) mac(nonce, plain, context []byte) []byte {
+	h := sha256.Sum256(slices.Concat([]byte(s.key), nonce, plain, context))
+	return h[:8]
+}
+
+func (s toySealer) Seal(plain, context []byte) []byte {
+	*s.n++
+	nonce := binary.BigEndian.AppendUint64(nil, *s.n)
+	hidden := bytes.Clone(plain)
+	for i := range hidden {
+		hidden[i] ^= 0x5a
+	}
+	return slices.Concat(nonce, s.mac(nonce, plain, context), hidden)
+}
+
+func (s toySealer) Open(sealed, context []byte) ([]byte, error) {
+	if len(sealed) < 16 {
+		return nil, errors.New("cut off")
+	}
+	plain := bytes.Clone(sealed[16:])
+	for i := range plain {
+		plain[i] ^= 0x5a
+	}
+	if !bytes.Equal(s.mac(sealed[:8], plain, context), sealed[8:16]) {
+		return nil, errors.New("sealed under another key")
+	}
+	return plain, nil
+}
+
+type storyHost struct {
+	name    string
+	ledger  *Ledger
+	replica *gossip.Replica
+	wake    time.Time
+	counter uint64 // of its alarms' revisions
+	away    bool   // it hears nothing and is not heard
+	key     string
+	sealed  uint64
+	subs    map[string]notify.Subscription // what its notifier has
+}
+
+type story struct {
+	t      *testing.T
+	now    time.Time
+	hosts  map[string]*storyHost
+	alarms map[string]*correlate.Alarm // newest form, as their homes have them
+	out    strings.Builder
+}
+
+func (s *story) names() []string { return slices.Sorted(maps.Keys(s.hosts)) }
+
+func (s *story) check(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *story) say(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n", args...) }
+
+// boot starts a host with nothing.
+func (s *story) boot(name, key string, term uint64) *storyHost {
+	r, err := gossip.New(gossip.Config{Self: name, Term: term})
+	s.check(err)
+	h := &storyHost{name: name, replica: r, key: key, subs: map[string]notify.Subscription{}}
+	cfg := Config{Node: name, Label: "prod"}
+	if key != "" {
+		cfg.Sealer = toySealer{key, &h.sealed}
+	}
+	h.ledger = New(cfg)
+	s.hosts[name] = h
+	return h
+}
+
+func (s *story) run(t *testing.T, d *datadriven.TestData) string {
+	s.t = t
+	s.out.Reset()
+	arg := map[string]string{}
+	for _, a := range d.CmdArgs {
+		arg[a.Key] = strings.Join(a.Vals, " ")
+	}
+	h := s.hosts[arg["at"]]
+	l := (*Ledger)(nil)
+	if h != nil {
+		l = h.ledger
+	} else if arg["at"] != "" {
+		d.Fatalf(t, "no such host %q", arg["at"])
+	}
+	switch d.Cmd {
+	case "hosts": // hosts cmp-1 cmp-2 [key=…]
+		for _, a := range d.CmdArgs {
+			if len(a.Vals) == 0 {
+				h := s.boot(a.Key, cmp.Or(arg["key"], "k"), 2)
+				s.obey(h, h.ledger.Begin(s.now))
+			}
+		}
+	case "keyless": // a host without cluster.secrets_key_file
+		h := s.boot(d.CmdArgs[0].Key, "", 2)
+		s.obey(h, h.ledger.Begin(s.now))
+	case "raise", "change", "clear": // raise at=cmp-1 alarm=a1 resource=nic/eth0 condition=carrier hits=domain/web
+		s.obey(h, l.Effects(s.now, s.alarm(h, d.Cmd, arg)))
+	case "forgot":
+		s.obey(h, l.Forgot(s.now, []string{arg["alarm"]}))
+	case "subscribe", "update", "pause", "resume":
+		s.publish(h, d.Cmd, arg)
+	case "withdraw":
+		delete(h.subs, arg["sub"])
+		s.obey(h, l.Withdraw(s.now, arg["sub"]))
+	case "file": // one subscription a line: name address
+		s.obey(h, l.File(s.now, s.file(h, d.Input)))
+	case "known": // what the notifier had on its disk
+		sub := s.sub(arg["sub"], arg)
+		h.subs[sub.ID] = sub
+		s.obey(h, l.Known(s.now, []notify.Subscription{sub}))
+	case "refuse": // the consumer answers this host 410
+		sub := h.subs[arg["sub"]]
+		s.obey(h, l.Refused(s.now, sub.ID, sub.Version, "answered 410"))
+	case "ack":
+		o, err := l.Acknowledge(s.now, arg["alarm"], arg["by"], arg["comment"])
+		if err != nil {
+			s.say("error: %v", err)
+		}
+		s.obey(h, o)
+	case "pair": // pair at=cmp-1 sub=s alarm=a told=2.1 owed=2.2 [removed]
+		p := notify.Pair{Subscription: arg["sub"], AlarmID: arg["alarm"], Told: s.revision(arg["told"]), Owed: s.revision(arg["owed"]), Removed: d.HasArg("removed")}
+		s.obey(h, l.Pairs(s.now, []notify.Pair{p}))
+	case "handed": // this host has told the consumer for the alarm's home
+		a := s.alarms[arg["alarm"]]
+		ho := notify.HandOver{Subscription: arg["sub"], Change: correlate.Change{Alarm: a}}
+		s.obey(h, l.Handed(s.now, ho, a.Key.Home, notify.Answer{By: h.name, Outcome: delivery.Outcome{}}))
+	case "settled":
+		s.say("%v", l.Settled(arg["sub"], arg["alarm"], s.revision(arg["revision"])))
+	case "inventory": // inventory at=cmp-1 [full]
+		delta := s.delta(d.Input)
+		delta.Full = d.HasArg("full")
+		s.obey(h, l.Inventory(s.now, &delta))
+	case "raw": // raw at=cmp-1 kind=3 id=x: bytes as they are, or "deflated zeros"
+		_, _, err := h.replica.Set(s.now, gossip.Kind(s.number(arg["kind"])), arg["id"], []byte(d.Input))
+		s.check(err)
+	case "newer": // a host of a newer version writes a subscription: newer at=cmp-1 sub=vnfm to=… role=…
+		p := words(s.sub(arg["sub"], arg))
+		p.Role = cmp.Or(arg["role"], p.Role)
+		b, err := l.codec.encode(p)
+		s.check(err)
+		rec, _, err := h.replica.SetShared(s.now, gossip.KindSubscription, arg["sub"], b)
+		s.check(err)
+		s.take(h, gossip.Result{Changed: []gossip.Record{rec}})
+	case "gossip":
+		s.gossip()
+	case "away", "back":
+		for _, a := range d.CmdArgs {
+			s.hosts[a.Key].away = d.Cmd == "away"
+		}
+	case "wait":
+		span, err := time.ParseDuration(d.CmdArgs[0].Key)
+		s.check(err)
+		s.wait(s.now.Add(span))
+	case "clock": // the clocks of all are set
+		span, err := time.ParseDuration(arg["by"])
+		s.check(err)
+		s.now = s.now.Add(span)
+		for _, n := range s.names() {
+			s.obey(s.hosts[n], s.hosts[n].ledger.Tick(s.now))
+		}
+	case "reimage": // everything of a host is gone but its name
+		name := d.CmdArgs[0].Key
+		s.boot(name, s.hosts[name].key, 0)
+	case "begin": // its term is known
+		h := s.hosts[d.CmdArgs[0].Key]
+		term := h.replica.SeenTerm()/2*2 + 2
+		_, err := h.replica.SetTerm(s.now, term)
+		s.check(err)
+		s.say("term %d", term)
+		changes, pairs := h.ledger.Former()
+		for _, c := range changes {
+			s.say("%s finds its former %s", h.name, s.describe(c.Alarm))
+		}
+		for _, p := range pairs {
+			s.say("%s finds its former delivery %s to %s: told %v, owed %v", h.name, p.AlarmID, p.Subscription, p.Told, p.Owed)
+		}
+		s.obey(h, h.ledger.Effects(s.now, correlate.Effects{Publish: changes}))
+		s.obey(h, h.ledger.Pairs(s.now, pairs))
+		s.obey(h, h.ledger.Begin(s.now))
+		h.replica.Restated(s.now)
+	case "forget": // forget cmp-3 at=cmp-1
+		res, err := h.replica.Forget(s.now, d.CmdArgs[0].Key)
+		s.check(err)
+		s.take(h, res)
+	case "alarms":
+		for _, v := range l.Alarms() {
+			s.say("%s: %s", v.Alarm.Key.Home, s.describe(v.Alarm))
+		}
+	case "domains":
+		for _, v := range l.Domains() {
+			s.say("%s at %s, %q of %q, inactive %v, %s, %d ports", v.UUID, v.Home, v.Name, v.Project, v.Inactive, v.State, len(v.Ports))
+		}
+	case "home":
+		s.say("%s", cmp.Or(l.Home(arg["domain"]), "nobody"))
+	case "subscriptions":
+		for _, sub := range l.Subscriptions() {
+			s.say("%s", s.describeSub(sub))
+		}
+	case "records": // what stands in the space of a host, as this one has it
+		s.records(h, arg["of"])
+	default:
+		t.Fatalf("%s: no such directive %q", d.Pos, d.Cmd)
+	}
+	if s.out.Len() == 0 {
+		return "nothing to do\n"
+	}
+	return s.out.String()
+}
+
+// obey carries orders out as the shell does, and writes them down as an operator would.
+func (s *story) obey(h *storyHost, o Orders) {
+	h.wake = o.Wake
+	var res gossip.Result
+	for _, w := range o.Write {
+		var rec gossip.Record
+		var changed bool
+		var err error
+		switch shared := w.Kind >= gossip.KindShared; {
+		case shared && w.Delete:
+			rec, changed, err = h.replica.DeleteShared(s.now, w.Kind, w.ID)
+		case shared:
+			rec, changed, err = h.replica.SetShared(s.now, w.Kind, w.ID, w.Payload)
+		case w.Delete:
+			rec, changed, err = h.replica.Delete(s.now, w.Kind, w.ID)
+		default:
+			rec, changed, err = h.replica.Set(s.now, w.Kind, w.ID, w.Payload)
+		}
+		s.check(err)
+		verb := "writes"
+		if w.Delete {
+			verb = "deletes"
+		}
+		s.say("%s %s %s%s", h.name, verb, kindNames[w.Kind], orNothing(" ", w.ID))
+		if changed {
+			res.Changed = append(res.Changed, rec)
+		}
+	}
+	for _, id := range o.Drop {
+		s.say("%s drops %s", h.name, id)
+		delete(h.subs, id)
+	}
+	for _, id := range o.Resume {
+		s.say("%s resumes %s after its own 410", h.name, id)
+	}
+	for _, p := range o.Put {
+		s.say("%s puts %s", h.name, s.describeSub(p.Subscription))
+		h.subs[p.Subscription.ID] = p.Subscription
+		for _, id := range slices.Sorted(maps.Keys(p.Told)) {
+			own, ok := h.ledger.Own(id)
+			switch {
+			case ok && own.Alarm.Standing():
+				s.say("    told %s %v: stands", id, p.Told[id])
+			case ok:
+				s.say("    told %s %v: to be told of %v", id, p.Told[id], own.Alarm.Revision)
+			default:
+				s.say("    told %s %v: to be closed: %s %s", id, p.Told[id], p.Given[id].Resource, p.Given[id].Condition)
+			}
+		}
+	}
+	for _, x := range o.Told {
+		s.say("%s learns that %s was told %s %v", h.name, x.Subscription, x.AlarmID, x.Revision)
+	}
+	for _, e := range o.Report {
+		s.say("%s reports %s %s %s%s", h.name, e.Resource, e.Condition, e.Status, orNothing(": ", e.Text))
+	}
+	for _, c := range o.Seen {
+		s.say("%s sees %s", h.name, s.describe(c.Alarm))
+	}
+	if o.Claim != 0 {
+		s.say("%s must claim a term above %d", h.name, o.Claim)
+	}
+	for _, a := range o.Ack {
+		s.say("%s acknowledges %s for %s", h.name, a.AlarmID, a.By)
+		acked := *s.alarms[a.AlarmID]
+		acked.Ack = &correlate.Acknowledgement{By: a.By, Comment: a.Comment, At: s.now}
+		s.alarms[a.AlarmID] = &acked
+		s.obey(h, h.ledger.Effects(s.now, correlate.Effects{Save: []*correlate.Alarm{&acked}}))
+	}
+	if len(res.Changed) > 0 {
+		s.take(h, res)
+	}
+}
+
+func (s *story) take(h *storyHost, res gossip.Result) {
+	s.obey(h, h.ledger.Take(s.now, gossip.Changes{Changed: res.Changed, Purged: res.Purged, Own: res.Own, OwnTerm: res.OwnTerm}))
+}
+
+var kindNames = map[gossip.Kind]string{
+	gossip.KindHost: "host", gossip.KindDomain: "domain", gossip.KindAlarm: "alarm", gossip.KindDelivery: "delivery",
+	gossip.KindReceipt: "receipt", gossip.KindFileWish: "file wish", gossip.KindRefusal: "refusal",
+	gossip.KindSubscription: "subscription", gossip.KindAck: "ack",
+}
+
+func orNothing(before, s string) string {
+	if s == "" {
+		return ""
+	}
+	return before + s
+}
+
+func (s *story) gossip() {
+	for again := true; again; {
+		again = false
+		for _, n := range s.names() {
+			h := s.hosts[n]
+			var records []gossip.Record
+			for _, o := range s.names() {
+				if o != n && !h.away && !s.hosts[o].away {
+					records = slices.AppendSeq(records, s.hosts[o].replica.Records())
+				}
+			}
+			res := h.replica.Merge(s.now, records)
+			if len(res.Changed)+len(res.Purged) > 0 {
+				again = true
+				s.take(h, res)
+			}
+		}
+	}
+}
+
+func (s *story) wait(until time.Time) {
+	for {
+		var first *storyHost
+		for _, n := range s.names() {
+			if h := s.hosts[n]; !h.wake.IsZero() && !h.wake.After(until) && (first == nil || h.wake.Before(first.wake)) {
+				first = h
+			}
+		}
+		if first == nil {
+			break
+		}
+		if first.wake.After(s.now) {
+			s.now = first.wake
+		}
+		s.obey(first, first.ledger.Tick(s.now))
+	}
+	s.now = until
+	for _, n := range s.names() { // the replica's own time
+		if res := s.hosts[n].replica.Tick(s.now); len(res.Changed)+len(res.Purged) > 0 {
+			s.take(s.hosts[n], res)
+		}
+	}
+}
+
+func (s *story) revision(text string) correlate.Revision {
+	if text == "" {
+		return correlate.Revision{}
+	}
+	r, err := correlate.ParseRevision(text)
+	s.check(err)
+	return r
+}
+
+func (s *story) number(text string) (n int) {
+	_, err := fmt.Sscan(text, &n)
+	s.check(err)
+	return n
+}
+
+func (s *story) alarm(h *storyHost, verb string, arg map[string]string) correlate.Effects {
+	h.counter++
+	a := correlate.Alarm{
+		ID: arg["alarm"], Key: correlate.Key{Home: h.name, Resource: correlate.ID(arg["resource"]), Condition: correlate.Condition(cmp.Or(arg["condition"], "carrier"))},
+		Severity: correlate.SeverityCritical, State: correlate.StateFailed, RootCause: true, Last: correlate.Raised, Source: cmp.Or(arg["source"], "nic"),
+	}
+	if old := s.alarms[a.ID]; old != nil {
+		a = *old
+	}
+	switch verb {
+	case "change":
+		a.Last, a.Severity = correlate.Changed, correlate.SeverityWarning
+	case "clear":
+		a.Last, a.ClearReason = correlate.Cleared, correlate.ReasonRecovered
+	}
+	for _, id := range strings.Fields(arg["hits"]) {
+		a.Affected = append(a.Affected, correlate.Affected{Resource: correlate.ID(id), State: correlate.StateFailed})
+	}
+	a.Revision = correlate.Revision{Term: h.replica.Term(), Counter: h.counter}
+	s.alarms[a.ID] = &a
+	return correlate.Effects{Save: []*correlate.Alarm{&a}, Publish: []correlate.Change{{Alarm: &a, Observed: s.now}}}
+}
+
+func (s *story) sub(id string, arg map[string]string) notify.Subscription {
+	sub := notify.Subscription{
+		ID: id, Version: uint64(s.now.UnixMicro()), Name: cmp.Or(arg["name"], id), Endpoints: []string{cmp.Or(arg["to"], "http://10.0.0.9/in")},
+		Format: notify.FormatNative, Role: notify.RoleAdmin, Origin: notify.OriginAPI, Created: s.now,
+	}
+	if arg["secret"] != "" {
+		sub.Secret = notify.NewSecret([]byte(strings.Repeat(arg["secret"], 24)[:24]))
+	}
+	return sub
+}
+
+// publish is what the notifier does when an operator speaks.
+func (s *story) publish(h *storyHost, verb string, arg map[string]string) {
+	id := arg["sub"]
+	var told map[string]correlate.Revision
+	sub, ok := h.subs[id]
+	switch {
+	case verb == "subscribe":
+		sub = s.sub(id, arg)
+		told = map[string]correlate.Revision{}
+		for _, a := range h.ledger.Standing() {
+			told[a.ID] = a.Revision
+		}
+		for id, o := range h.ledger.alarms {
+			if o.change.Alarm.Standing() {
+				told[id] = o.change.Alarm.Revision
+			}
+		}
+	case !ok:
+		s.t.Fatalf("%s has no subscription %q", h.name, id)
+	case verb == "update":
+		sub.Endpoints, sub.Version = []string{arg["to"]}, max(sub.Version+1, uint64(s.now.UnixMicro()))
+	case verb == "pause":
+		sub.Paused = "by an operator"
+	case verb == "resume":
+		sub.Paused = ""
+		s.obey(h, h.ledger.Refused(s.now, id, sub.Version, ""))
+	}
+	o, err := h.ledger.Publish(s.now, sub, told)
+	if err != nil {
+		s.say("error: %v", err)
+	} else {
+		h.subs[id] = sub
+	}
+	s.obey(h, o)
+}
+
+func (s *story) file(h *storyHost, input string) []notify.Subscription {
+	var subs []notify.Subscription
+	for _, line := range strings.Split(input, "\n") {
+		if f := strings.Fields(line); len(f) > 1 {
+			sub := s.sub("file-"+f[0], map[string]string{"name": f[0], "to": f[1]})
+			if len(f) > 2 {
+				sub.Secret = notify.NewSecret([]byte(strings.Repeat(f[2], 24)[:24]))
+			}
+			sum := sha256.Sum256([]byte(line))
+			sub.Version, sub.Origin = binary.BigEndian.Uint64(sum[:])>>11, notify.OriginFile
+			subs = append(subs, sub)
+			h.subs[sub.ID] = sub
+		}
+	}
+	return subs
+}
+
+func (s *story) delta(input string) correlate.Delta {
+	d := correlate.Delta{Source: "virt"}
+	for _, line := range strings.Split(input, "\n") {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		id := correlate.ID(f[1])
+		switch {
+		case f[0] == "gone":
+			d.Gone = append(d.Gone, correlate.Gone{ID: id})
+		case id.Kind() == correlate.KindVNIC:
+			uuid, mac, _ := strings.Cut(id.Name(), "/")
+			d.Set = append(d.Set, correlate.Resource{ID: id, Domain: correlate.NewID(correlate.KindDomain, uuid), Port: &correlate.Port{MAC: mac}})
+		default:
+			r := correlate.Resource{ID: id}
+			for _, w := range f[2:] {
+				switch key, value, _ := strings.Cut(w, "="); key {
+				case "name":
+					r.Name = value
+				case "project":
+					r.Project = value
+				case "inactive":
+					r.Inactive = true
+				}
+			}
+			d.Set = append(d.Set, r)
+		}
+	}
+	return d
+}
+
+func (s *story) describe(a *correlate.Alarm) string {
+	text := fmt.Sprintf("%s %s %v %s: %s %s, %s", a.Key.Home, a.ID, a.Revision, a.Last, a.Key.Resource, a.Key.Condition, a.Severity)
+	if a.Ack != nil {
+		text += ", acknowledged by " + a.Ack.By
+	}
+	return text
+}
+
+func (s *story) describeSub(sub notify.Subscription) string {
+	text := fmt.Sprintf("%s (%s) to %s", sub.ID, sub.Origin, strings.Join(sub.Endpoints, " "))
+	switch {
+	case sub.Secret.Locked():
+		text += ", secret locked"
+	case !sub.Secret.IsZero():
+		text += ", with secret"
+	}
+	if sub.Paused != "" {
+		text += ", paused: " + sub.Paused
+	}
+	return text
+}
+
+func (s *story) records(h *storyHost, of string) {
+	var lines []string
+	for rec := range h.replica.Records() {
+		if name := kindNames[rec.Kind]; rec.Space == of && name != "" && !rec.Deleted {
+			lines = append(lines, strings.TrimSpace(name+" "+rec.ID))
+		}
+	}
+	slices.Sort(lines)
+	for _, line := range lines {
+		s.say("%s", line)
+	}
+}
