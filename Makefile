@@ -35,14 +35,14 @@ unit: ## unit, golden, property and simulation tests with -race (root: hw/nic, h
 	CGO_ENABLED=1 go test -race -timeout 5m $(UNIT)
 
 .PHONY: e2e
-e2e: build ## the real binary on real links, libvirtd and qemu (root)
-	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go test -count=1 -timeout 10m ./agent/e2e/...
+e2e: build ## the real binary on real links, libvirtd and qemu, and twenty of it together (root)
+	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go test -count=1 -p 1 -timeout 15m ./agent/e2e/...
 
 # The detector ends the agent at its first race, and does not linger at each of its ends.
 .PHONY: e2e-race
 e2e-race: ## the same with the race detector in the binary (root)
 	CGO_ENABLED=1 go build -race -trimpath -o bin/paramedic-race .
-	GORACE='halt_on_error=1 atexit_sleep_ms=0' PARAMEDIC_BIN=$(CURDIR)/bin/paramedic-race go test -count=1 -timeout 10m ./agent/e2e
+	GORACE='halt_on_error=1 atexit_sleep_ms=0' PARAMEDIC_BIN=$(CURDIR)/bin/paramedic-race go test -count=1 -p 1 -timeout 15m ./agent/e2e ./agent/e2e/cluster
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## gofmt, go vet, golangci-lint
@@ -72,7 +72,7 @@ bench: deps build ## engine and outbox, then fault to callback on real parts bes
 	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go run ./agent/e2e/bench
 
 .PHONY: demo
-demo: deps build ## one host, two consumers, four faults, in words (root)
+demo: deps build ## three hosts, three consumers, faults, a peer that stands in, in words (root)
 	@PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go run ./agent/e2e/demo
 
 .PHONY: clean

@@ -14,7 +14,9 @@ import (
 
 // consumer is "paramedic receive -o json" on the other machine, and what it has said.
 type consumer struct {
-	name, project, addr string
+	name    string
+	project string // empty: an administrator
+	addr    string
 
 	mu      sync.Mutex
 	partial []byte
@@ -29,7 +31,9 @@ type told struct {
 	Event     struct {
 		Type string `json:"type"`
 		Data struct {
-			Alarm struct {
+			Reporter string `json:"reporter"`
+			Host     string `json:"host"`
+			Alarm    struct {
 				Condition     string `json:"condition"`
 				Severity      string `json:"severity"`
 				ProbableCause string `json:"probable_cause"`
@@ -42,23 +46,23 @@ type told struct {
 	} `json:"event"`
 }
 
-func listen(host *lab.Host, bin, name, project, addr string) (*consumer, error) {
-	c := &consumer{name: name, project: project, addr: addr, news: make(chan struct{})}
-	file := lab.Dir + "/secret-" + name
-	if err := host.WriteFile(file, c.secret(), 0o600); err != nil {
-		return nil, err
+// listen starts the consumer on a host.
+func (c *consumer) listen(host *lab.Host, bin, addr string) error {
+	c.addr, c.news = addr, make(chan struct{})
+	if err := host.WriteFile(c.secretFile(), c.secret(), 0o600); err != nil {
+		return err
 	}
-	p, err := host.StartWith(nil, c, bin, "receive", "-o", "json", "--listen", addr, "--secret-file", file)
+	p, err := host.StartWith(nil, c, bin, "receive", "-o", "json", "--listen", addr, "--secret-file", c.secretFile())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(p.Log(), "listening"); {
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("consumer %s does not listen: %s", name, p.Log())
+			return fmt.Errorf("consumer %s does not listen: %s", c.name, p.Log())
 		}
 		<-time.After(5 * time.Millisecond)
 	}
-	return c, nil
+	return nil
 }
 
 // Write takes the lines that paramedic receive prints.
@@ -75,6 +79,9 @@ func (c *consumer) Write(p []byte) (int, error) {
 		var t told
 		if err := json.Unmarshal(line, &t); err != nil {
 			return 0, fmt.Errorf("consumer %s said %q: %w", c.name, line, err)
+		}
+		if t.Event.Type == "paramedic.verification" { // paramedic receive has taken the challenge
+			continue
 		}
 		c.told = append(c.told, t)
 		close(c.news)

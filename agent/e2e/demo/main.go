@@ -1,5 +1,5 @@
-// Command demo shows paramedic at work on real parts: a compute host with libvirtd and four virtual machines, and two
-// tenants who are called when something happens to theirs. Root, Debian; make demo installs what is lacking.
+// Command demo shows paramedic at work on real parts: three compute hosts with libvirtd, virtual machines and an agent on
+// each, and tenants and administrators who are called when something happens to what is theirs. Root, Debian; make demo installs what is lacking.
 package main
 
 import (
@@ -37,10 +37,8 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, scene := range s.scenes() {
-		if err := s.play(ctx, scene); err != nil {
-			return fmt.Errorf("%s: %w", scene.title, err)
-		}
+	if err := s.story(ctx); err != nil {
+		return err
 	}
-	return s.profile()
+	return s.profile(s.nodes[1])
 }

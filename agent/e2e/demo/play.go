@@ -12,23 +12,11 @@ import (
 type scene struct {
 	title string
 	do    func() error
-	hears []string // consumers, by name; the others must hear nothing
-	want  string   // "raised network": tenants are told the abstract cause of what is not theirs
-}
-
-func (s *stage) scenes() []scene {
-	return []scene{
-		{"the cable of uplink0 is pulled", s.uplink.Pull, []string{"red", "blue"}, "raised network"},
-		{"the cable is put back", s.uplink.Plug, []string{"red", "blue"}, "cleared network"},
-		{"ip link set uplink0 down, on the host", s.uplink.Disable, []string{"red", "blue"}, "raised network"},
-		{"ip link set uplink0 up", s.uplink.Enable, []string{"red", "blue"}, "cleared network"},
-		{"kill -9 of the qemu process of red-3", func() error { return s.libvirt.KillQEMU("red-3") }, []string{"red"}, "raised crash"},
-		{"red-3 is started again", func() error { return s.libvirt.StartAgain("red-3") }, []string{"red"}, "cleared crash"},
-		{"the guest of blue-1 panics", func() error { return s.libvirt.Panic("blue-1") }, []string{"blue"}, "raised guest-panic"},
-		{"the owner of red-1 destroys it: no fault, nobody is called", func() error { return s.libvirt.Destroy("red-1") }, nil, ""},
-		{"the cable of uplink0 is pulled again: red-2 alone is hit now", s.uplink.Pull, []string{"red"}, "raised network"},
-		{"and put back", s.uplink.Plug, []string{"red"}, "cleared network"},
-	}
+	// hears says what each consumer must be told: tenants are told the abstract cause of what is not theirs. Who is not
+	// in it must hear nothing.
+	hears map[string]string
+	// teller is the host that must tell; "!name" any but that one; "?name" any, and s.teller says which.
+	teller string
 }
 
 // patience bounds the wait for a notification; quiet is how long a consumer is listened to who must hear nothing.
@@ -36,6 +24,19 @@ const (
 	patience = 15 * time.Second
 	quiet    = 1500 * time.Millisecond
 )
+
+func (s *stage) scenes(ctx context.Context, title string, scenes []scene) error {
+	if title != "" {
+		fmt.Fprintf(s.out, "%s:\n", title)
+	}
+	for _, sc := range scenes {
+		if err := s.play(ctx, sc); err != nil {
+			return fmt.Errorf("%s: %w", sc.title, err)
+		}
+	}
+	fmt.Fprintln(s.out)
+	return nil
+}
 
 func (s *stage) play(ctx context.Context, sc scene) error {
 	if err := ctx.Err(); err != nil {
@@ -47,18 +48,15 @@ func (s *stage) play(ctx context.Context, sc scene) error {
 		return err
 	}
 	for _, c := range s.consumers {
-		hears := false
-		for _, name := range sc.hears {
-			hears = hears || name == c.name
-		}
-		if !hears {
+		want := sc.hears[c.name]
+		if want == "" {
 			continue
 		}
 		t, err := c.take(patience)
 		if err != nil {
-			return fmt.Errorf("%s: %w; the agent says: %s", c.name, err, s.agent.Log())
+			return fmt.Errorf("%s: %w; the agents say: %s", c.name, err, s.logs())
 		}
-		if err := s.print(c, t, began, sc.want); err != nil {
+		if err := s.print(c, t, began, want, sc.teller); err != nil {
 			return err
 		}
 	}
@@ -69,36 +67,52 @@ func (s *stage) play(ctx context.Context, sc scene) error {
 	}
 	for _, c := range s.consumers {
 		if t, err := c.take(0); err == nil {
-			return errors.Join(fmt.Errorf("%s was told what it should not hear", c.name), s.print(c, t, began, ""))
+			return errors.Join(fmt.Errorf("%s was told what it should not hear", c.name), s.print(c, t, began, "", ""))
 		}
 	}
 	return nil
 }
 
-func (s *stage) print(c *consumer, t told, began time.Time, want string) error {
+func (s *stage) logs() string {
+	var all strings.Builder
+	for _, n := range s.nodes {
+		fmt.Fprintf(&all, "\n%s:\n%s", n.host.Name, n.agent.Log())
+	}
+	return all.String()
+}
+
+func (s *stage) print(c *consumer, t told, began time.Time, want, teller string) error {
 	alarm := t.Event.Data.Alarm
 	what := strings.TrimPrefix(t.Event.Type, "paramedic.fault.") + " " + alarm.Condition
 	var machines []string
 	for _, d := range t.Event.Data.Affected {
 		machines = append(machines, fmt.Sprintf("%q %s", d.Name, d.State))
 	}
-	fmt.Fprintf(s.out, "    %-4s %7.1f ms   %s, %s (%s): %s\n", c.name, float64(t.Received.Sub(began).Microseconds())/1000,
-		what, alarm.Severity, alarm.ProbableCause, strings.Join(machines, ", "))
+	by := ""
+	if t.Event.Data.Reporter != "" { // tenants are not told of hosts
+		s.teller = t.Event.Data.Reporter
+		by = " of " + t.Event.Data.Host + ", told by " + s.teller
+	}
+	fmt.Fprintf(s.out, "    %-4s %7.1f ms   %s%s, %s (%s): %s\n", c.name, float64(t.Received.Sub(began).Microseconds())/1000,
+		what, by, alarm.Severity, alarm.ProbableCause, strings.Join(machines, ", "))
 	if t.Signature != "good" {
 		return fmt.Errorf("%s: the signature is %s", c.name, t.Signature)
 	}
 	if want != "" && what != want {
 		return fmt.Errorf("%s was told %q, want %q", c.name, what, want)
 	}
+	if not, ok := strings.CutPrefix(teller, "!"); by != "" && (ok && s.teller == not || !ok && teller != "" && teller[0] != '?' && s.teller != teller) {
+		return fmt.Errorf("%s was told by %s, want %s", c.name, s.teller, teller)
+	}
 	return nil
 }
 
-// profile shows where the time went, in the agent's own words.
-func (s *stage) profile() error {
-	out, err := s.agent.Command("profile")
+// profile shows where the time went, in an agent's own words.
+func (s *stage) profile(n *node) error {
+	out, err := n.agent.Command("profile")
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "\nWhere the time went (paramedic profile):\n%s", out)
+	fmt.Fprintf(s.out, "Where the time went at %s (paramedic profile):\n%s", n.host.Name, out)
 	return nil
 }

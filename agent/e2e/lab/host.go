@@ -265,6 +265,19 @@ func (h *Host) Run(name string, args ...string) (string, error) {
 	return p.Log(), nil
 }
 
+// Output is Run, but returns standard output alone.
+func (h *Host) Output(name string, args ...string) (string, error) {
+	var out Buffer
+	p, err := h.StartWith(nil, &out, name, args...)
+	if err != nil {
+		return "", err
+	}
+	if err := p.Wait(time.Minute); err != nil {
+		return out.String(), fmt.Errorf("host %s: %s %s: %w: %s", h.Name, name, strings.Join(args, " "), err, strings.TrimSpace(p.Log()))
+	}
+	return out.String(), nil
+}
+
 // PID is the process id as this program's PID namespace counts.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 

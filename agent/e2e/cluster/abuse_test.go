@@ -1,0 +1,227 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"golang.org/x/sys/unix"
+
+	"github.com/paramedic-ha/paramedic/gossip"
+)
+
+// healthy fails unless all are members still, and a fault is told.
+func (as agents) healthy(c *consumer) {
+	t := as[0].t
+	t.Helper()
+	as.level(patience)
+	c.Forget()
+	at := as[len(as)-1]
+	must(t, at.uplink.Pull())
+	c.hears(t, "raised", "carrier", at.machine)
+	must(t, at.uplink.Plug())
+	c.hears(t, "cleared", "carrier", at.machine)
+	as.level(patience)
+}
+
+// resident is the agent's resident memory in MB.
+func (a *agent) resident() int {
+	a.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.Process().PID()))
+	must(a.t, err)
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	kb, err := strconv.Atoi(strings.Fields(rest)[0])
+	must(a.t, err)
+	return kb >> 10
+}
+
+func TestRubbishAtThePortHarmsNobody(t *testing.T) {
+	c := consume(t, "a")
+	all := form(t, 3)
+	c.subscribe(all[0])
+	all.healthy(c)
+	victim := all[0]
+	before := victim.resident()
+	target := victim.addr() + ":7946"
+
+	heard := sniff(t, victim.machine, 15)
+	udp, err := w.consumers.ListenPacket(consumerAddr + ":0")
+	must(t, err)
+	defer udp.Close()
+	to, err := net.ResolveUDPAddr("udp", target)
+	must(t, err)
+	say := func(b []byte) {
+		if _, err := udp.WriteTo(b, to); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			t.Fatal(err)
+		}
+	}
+	noise := make([]byte, 1400)
+	label := []byte("\xf4\x03lab") // memberlist's label header
+	for n := range 20000 {
+		_, _ = rand.Read(noise)
+		if b := noise[:n%1400]; n%2 == 0 {
+			say(b)
+		} else {
+			say(append(bytes.Clone(label), b...))
+		}
+	}
+	for _, real := range heard { // replayed, cut off and bent
+		for range 200 {
+			say(real)
+		}
+		for cut := 0; cut < len(real); cut += 37 {
+			say(real[:cut])
+			bent := bytes.Clone(real)
+			bent[cut] ^= 0x55
+			say(bent)
+		}
+	}
+	for _, first := range [][]byte{nil, label, []byte("GET / HTTP/1.1\r\n\r\n")} { // 10 MB over a connection
+		conn, err := w.consumers.Dial(target)
+		must(t, err)
+		_, _ = conn.Write(first)
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.CopyN(conn, rand.Reader, 10<<20) // it may hang up
+		_ = conn.Close()
+	}
+	for range 200 { // connections that say nothing
+		conn, err := w.consumers.Dial(target)
+		must(t, err)
+		defer conn.Close()
+	}
+	all.healthy(c)
+	victim.complains("", "wrong-key", "wrong-label", "malformed")
+	if after := victim.resident(); after > before+64 {
+		t.Errorf("resident memory went from %d to %d MB", before, after)
+	}
+}
+
+// sniff records datagrams that come to the machine's gossip port.
+func sniff(t *testing.T, m *machine, count int) [][]byte {
+	t.Helper()
+	out, err := m.Packets(m.port.A.Link)
+	must(t, err)
+	defer out.Close()
+	var got [][]byte
+	within(t, patience, fmt.Sprint(count, " datagrams"), func() error {
+		frame := make([]byte, 2048)
+		for {
+			_ = out.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			n, err := out.Read(frame)
+			if err != nil {
+				return fmt.Errorf("%d came: %w", len(got), err)
+			}
+			// Ethernet, IPv4 without options, UDP (RFC 894, 791, 768).
+			if f := frame[:n]; n > 42 && f[12] == 8 && f[13] == 0 && f[14] == 0x45 && f[23] == 17 && int(f[36])<<8|int(f[37]) == gossip.DefaultPort {
+				got = append(got, bytes.Clone(f[42:]))
+				if len(got) == count {
+					return nil
+				}
+			}
+		}
+	})
+	return got
+}
+
+func TestAPeerThatFloodsIsNamed(t *testing.T) {
+	c := consume(t, "a")
+	all := form(t, 3)
+	c.subscribe(all[0])
+	all.healthy(c)
+	must(t, w.machines[5].WriteFile(gossipKeyFile, w.gossipKey, 0o600))
+	evil, err := w.machines[5].StartWith([]string{"PM_EVIL=" + w.machines[5].addr() + " " + all[0].addr()}, nil, os.Args[0])
+	must(t, err)
+	t.Cleanup(func() { _ = evil.Kill() })
+	for _, a := range all {
+		if peer := a.complains("", "flood").Peer; peer != "evil" && peer != w.machines[5].addr() {
+			t.Errorf("%s blames %s", a.Name, peer)
+		}
+	}
+	// While it goes on, faults are told.
+	c.Forget()
+	must(t, all[1].uplink.Pull())
+	c.hears(t, "raised", "carrier", all[1].machine)
+	must(t, all[1].uplink.Plug())
+	c.hears(t, "cleared", "carrier", all[1].machine)
+	select {
+	case <-evil.Exited():
+		t.Fatalf("the peer that floods has ended: %s", evil.Log())
+	default:
+	}
+	must(t, evil.Kill())
+	within(t, patience, "its end to be seen", func() error {
+		v, err := all[0].view()
+		if err == nil && len(v.members) != 3 {
+			err = fmt.Errorf("members: %v", v.members)
+		}
+		return err
+	})
+	all.healthy(c)
+	for _, a := range all {
+		if mb := a.resident(); mb > 150 {
+			t.Errorf("%s has %d MB resident", a.Name, mb)
+		}
+	}
+}
+
+// runEvil is a process of its own in a machine: a peer that holds the key and sends whatever it likes, as fast as it can.
+func runEvil(bind, target string) error {
+	text, err := os.ReadFile(gossipKeyFile)
+	if err != nil {
+		return err
+	}
+	keys, err := gossip.ParseKeys(text)
+	if err != nil {
+		return err
+	}
+	p, err := gossip.NewPeer(gossip.PeerConfig{
+		Node: "evil", Bind: bind, Join: []string{target}, Label: "lab", Keys: gossip.Keyring{Keys: keys},
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Deliver: func(string, []byte) {},
+	})
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- p.Run(context.Background()) }() // until we are killed
+	<-p.Ready()
+	// A second voice of the same key, without our own transport's limits: 10 MB in one message.
+	c := memberlist.DefaultLANConfig()
+	c.Name, c.Label, c.BindAddr, c.BindPort, c.SecretKey = "evil-too", "lab", bind, 7999, keys[0]
+	c.Logger = log.New(io.Discard, "", 0)
+	list, err := memberlist.Create(c)
+	if err != nil {
+		return err
+	}
+	huge := make([]byte, 10<<20)
+	to := &memberlist.Node{Name: "cmp-01", Addr: net.ParseIP(target), Port: gossip.DefaultPort}
+	noise := make([]byte, 1000)
+	for n := 0; ; n++ {
+		if n%50000 == 0 {
+			_ = list.SendReliable(to, huge)
+		}
+		_, _ = rand.Read(noise)
+		if err := p.Broadcast(noise[:100+n%900]); err != nil {
+			return err
+		}
+		_ = list.SendBestEffort(to, noise[:n%900])
+		if n%20 == 0 { // as fast as may be, but the machine has two cores and others want them
+			select {
+			case err := <-failed:
+				return err
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+}

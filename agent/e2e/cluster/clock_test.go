@@ -1,0 +1,114 @@
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
+)
+
+// TestAClockThatIsWrongIsNamed has a machine with a clock of its own, which namespaces can't have: one hour off, first
+// behind, then ahead. What it signs is dated by its clock, which a strict consumer notices (Standard Webhooks allows five
+// minutes); nothing else may be wrong with it.
+func TestAClockThatIsWrongIsNamed(t *testing.T) {
+	c := consume(t, "a")
+	all := form(t, 2)
+	binary, err := os.ReadFile(w.bin)
+	must(t, err)
+	const dir = "/run/agent"
+	s := w.settings(&machine{Host: &lab.Host{Name: "wrong"}, n: 99})
+	config := fmt.Sprintf("node: {name: wrong}\napi: {socket: %[1]s/api.sock}\n"+
+		"cluster: {bind: %[2]s, join: [%[3]s], label: %[4]s, key_file: %[1]s/gossip.key, secrets_key_file: %[1]s/secrets.key}\n"+
+		"hw: {nic: {include: [eth1]}, virt: {disabled: true}}\nnotify: {dir: %[1]s/state}\n", dir, s.bind, s.join[0], s.label)
+	m, err := w.lan.Machine(lab.MachineSpec{Name: "wrong", Addr: s.bind + "/24", Files: map[string][]byte{
+		"bin/paramedic": binary, dir + "/gossip.key": []byte(s.gossipKey), dir + "/secrets.key": []byte(s.secretKey), dir + "/paramedic.yaml": []byte(config),
+		dir + "/secret": []byte(c.secret()),
+	}})
+	must(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := m.Run("cat " + dir + "/log")
+			t.Logf("its log:\n%s", tail(out))
+		}
+		must(t, m.Off())
+	})
+	_, err = m.Run("chmod 600 " + dir + "/*")
+	must(t, err)
+	const server = "--server unix://" + dir + "/api.sock"
+	both := append(all.names(), "wrong")
+	meet := func(clock string) {
+		t.Helper()
+		_, err := m.Run(fmt.Sprintf("date -s @%d && (GOGC=50 paramedic run --config %s/paramedic.yaml >>%s/log 2>&1 & echo $! >/tmp/pid)", clockOf(clock), dir, dir))
+		must(t, err)
+		for _, a := range all {
+			within(t, time.Minute, a.Name+" to see it", func() error {
+				v, err := a.view()
+				if err == nil && len(v.members) != len(both) {
+					err = fmt.Errorf("members: %v", v.members)
+				}
+				return err
+			})
+			if x := a.complains("NTP", "clock", "ahead-of-clock"); x.Peer != "wrong" {
+				t.Errorf("%s blames %+v", a.Name, x)
+			}
+		}
+	}
+	for _, clock := range []string{"behind", "ahead"} {
+		meet(clock)
+		// A subscription made here works there.
+		d := consume(t, clock)
+		id, _ := d.subscribe(all[0])
+		within(t, patience, "the subscription there", func() error {
+			out, err := m.Run("paramedic subscriptions -o json " + server)
+			if err == nil && !strings.Contains(out, id) {
+				err = fmt.Errorf("it has %s", out)
+			}
+			return err
+		})
+		_, err := m.Run("ip link set eth1 down")
+		must(t, err)
+		wrong := &machine{Host: &lab.Host{Name: "wrong"}}
+		hears := func(transition string) {
+			t.Helper()
+			n, err := d.Wait(patience, is(transition, "disabled", wrong))
+			if err != nil || len(n.Trouble) != 1 || !strings.Contains(n.Trouble[0], "message timestamp") {
+				t.Errorf("%v: %s", err, n)
+			}
+		}
+		hears("raised")
+		_, err = m.Run("ip link set eth1 up")
+		must(t, err)
+		hears("cleared")
+		d.once(t)
+		// One made there works here, or is refused in clear words.
+		out, err := m.Run("paramedic subscribe " + c.URL + " --no-verify --name " + clock + "-there --secret-file " + dir + "/secret " + server)
+		t.Logf("%s: %v %s", clock, err, out)
+		if err == nil {
+			within(t, patience, "the subscription here", func() error {
+				for _, a := range all {
+					subs, err := a.subscriptions()
+					if err != nil || !strings.Contains(fmt.Sprint(subs), clock+"-there") {
+						return fmt.Errorf("%s has %+v, %v", a.Name, subs, err)
+					}
+				}
+				return nil
+			})
+		} else if !strings.Contains(out, "clock") {
+			t.Errorf("it does not say why: %s", out)
+		}
+		_, err = m.Run("kill $(cat /tmp/pid); while kill -0 $(cat /tmp/pid); do usleep 10000; done")
+		must(t, err)
+		all.level(time.Minute)
+	}
+}
+
+func clockOf(word string) int64 {
+	off := time.Hour
+	if word == "behind" {
+		off = -off
+	}
+	return time.Now().Add(off).Unix()
+}

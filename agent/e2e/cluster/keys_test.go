@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// keys is GET /v1/keys.
+type keys struct {
+	Keys []struct {
+		ID    string `json:"id"`
+		InUse bool   `json:"in_use"`
+	} `json:"keys"`
+	Behind []string `json:"behind"`
+}
+
+// key takes one step of a rotation at one agent, and wants all to have taken it.
+func (a *agent) key(method, path string, body any) (k keys) {
+	a.t.Helper()
+	out, err := a.Call(method, "/v1/keys"+path, body, http.StatusOK)
+	must(a.t, err)
+	must(a.t, json.Unmarshal(out, &k))
+	if len(k.Behind) != 0 {
+		a.t.Errorf("%s %s: behind are %v", method, path, k.Behind)
+	}
+	return k
+}
+
+func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
+	c := consume(t, "a")
+	all := form(t, 5)
+	c.subscribe(all[0])
+	all.level(patience)
+
+	// Faults come and go all the while.
+	stop := make(chan struct{})
+	var faults sync.WaitGroup
+	var failed error
+	var told int
+	faults.Go(func() {
+		for n := 0; failed == nil; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			a := all[n%len(all)]
+			c.Forget()
+			if failed = a.uplink.Pull(); failed == nil {
+				_, failed = c.Wait(patience, is("raised", "carrier", a.machine))
+			}
+			if failed == nil {
+				failed = a.uplink.Plug()
+			}
+			if failed == nil {
+				_, failed = c.Wait(patience, is("cleared", "carrier", a.machine))
+			}
+			told++
+		}
+	})
+	lost := make(chan string, 1) // the first time that somebody misses somebody
+	watch := time.NewTicker(50 * time.Millisecond)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-watch.C:
+				for _, a := range all {
+					if v, err := a.view(); err != nil || len(v.members) != len(all) {
+						select {
+						case lost <- fmt.Sprintf("%s sees the members %v (%v)", a.Name, v.members, err):
+						default:
+						}
+					}
+				}
+			}
+		}
+	})
+	defer watch.Stop()
+
+	before := all[1].key(http.MethodGet, "", nil)
+	fresh := strings.TrimSpace(w.newKey(t, "--gossip"))
+	added := all[1].key(http.MethodPost, "", map[string]string{"key": fresh})
+	old, id := before.Keys[0].ID, added.Keys[len(added.Keys)-1].ID
+	if len(added.Keys) != 2 || added.Keys[0].ID != old {
+		t.Errorf("from %+v to %+v", before, added)
+	}
+	if used := all[2].key(http.MethodPost, "/"+id+"/use", nil); used.Keys[0].ID != id || !used.Keys[0].InUse {
+		t.Errorf("in use is %+v, want %s", used, id)
+	}
+	all[3].key(http.MethodDelete, "/"+old, nil)
+	for _, a := range all {
+		if k := a.key(http.MethodGet, "", nil); len(k.Keys) != 1 || k.Keys[0].ID != id {
+			t.Errorf("%s has %+v", a.Name, k)
+		}
+	}
+	all.level(patience)
+	close(stop)
+	faults.Wait()
+	watcher.Wait()
+	must(t, failed)
+	t.Logf("%d faults came and went meanwhile", told)
+	select {
+	case what := <-lost:
+		t.Error(what)
+	default:
+	}
+
+	// The operator's way of looking, and a restart that still has the old key file.
+	out, err := all[0].Command("keys")
+	must(t, err)
+	if !strings.Contains(out, id) || strings.Contains(out, old) || strings.Contains(out, fresh) {
+		t.Errorf("keys shows:\n%s", out)
+	}
+	all[4:].kill()
+	all[4:].start()
+	all.level(patience)
+}
