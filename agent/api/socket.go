@@ -23,6 +23,9 @@ const (
 	// maxSocketPath is what sockaddr_un holds with its final NUL, see unix(7).
 	maxSocketPath = 107
 	dialTimeout   = time.Second
+	// lockWithin is longer than another agent needs to look at an old socket.
+	lockWithin = 2 * dialTimeout
+	lockAgain  = 10 * time.Millisecond
 )
 
 // listen opens the socket for at most limit connections at a time. A socket that nobody listens on any more is
@@ -36,16 +39,12 @@ func listen(path string, limit int) (*listener, error) {
 	if err := makeDirectory(dir); err != nil {
 		return nil, fmt.Errorf("listen on %s: make its directory: %w", path, err)
 	}
-	// Between looking at the old socket and binding the new one no other agent may do the same. The lock is on the
-	// directory, so that no lock file stays behind.
-	lock, err := os.Open(dir)
+	// Between looking at the old socket and binding the new one no other agent may do the same.
+	lock, err := lockDirectory(dir, lockWithin)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: open its directory: %w", path, err)
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	defer lock.Close() // and so unlocked
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("listen on %s: another agent is just starting in that directory: %w", path, err)
-	}
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -57,6 +56,26 @@ func listen(path string, limit int) (*listener, error) {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), l.Close())
 	}
 	return &listener{UnixListener: l, slots: make(chan struct{}, limit), closed: make(chan struct{})}, nil
+}
+
+// lockDirectory keeps other agents from starting in a directory until the file is closed. The lock is on the directory
+// itself, so that no lock file stays behind.
+func lockDirectory(dir string, within time.Duration) (*os.File, error) {
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open its directory: %w", err)
+	}
+	again := time.NewTicker(lockAgain)
+	defer again.Stop()
+	for end := time.Now().Add(within); ; <-again.C {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return lock, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
+			return nil, errors.Join(fmt.Errorf("another agent is just starting in that directory: %w", err), lock.Close())
+		}
+	}
 }
 
 // makeDirectory makes the directory where it is missing, open to its group whatever the umask. One that is there is

@@ -89,16 +89,28 @@ func TestASecondAgentIsRefusedAndTheFirstUnharmed(t *testing.T) {
 
 func TestTwoAgentsThatStartAtOnceDoNotBothGetTheSocket(t *testing.T) {
 	dir := t.TempDir()
-	lock, err := os.Open(dir) // the other one, between its look and its bind
+	lock, err := lockDirectory(dir, 0) // the other one, between its look and its bind
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+	if _, err := lockDirectory(dir, 0); err == nil || !strings.Contains(err.Error(), "just starting") {
+		t.Errorf("got %v", err)
+	}
+	var l *listener
+	listening := make(chan error, 1)
+	go func() {
+		var err error
+		l, err = listen(filepath.Join(dir, "api.sock"), 1)
+		listening <- err
+	}()
+	if err := lock.Close(); err != nil { // it is done
 		t.Fatal(err)
 	}
-	if _, err := listen(filepath.Join(dir, "api.sock"), 1); err == nil || !strings.Contains(err.Error(), "just starting") {
-		t.Errorf("got %v", err)
+	if err := <-listening; err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
