@@ -241,3 +241,15 @@ func (r *reports) count(c correlate.Condition) (n int) {
 	}
 	return n
 }
+
+// text is that of the last report of a condition.
+func (r *reports) text(c correlate.Condition) (text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.all {
+		if e.Condition == c {
+			text = e.Text
+		}
+	}
+	return text
+}

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
@@ -32,6 +34,9 @@ const (
 	preferFor     = 30 * time.Second // how long an endpoint that stood in for a dead one is tried first
 	// connectTimeout is how long all endpoints together may take to be connected to before a peer is asked instead.
 	connectTimeout = 250 * time.Millisecond
+	// deafTimeout is how long a consumer's kernel may leave unacknowledged what we sent: a connection from before its way
+	// was cut looks well until then. However slow the consumer, its kernel acknowledges at once.
+	deafTimeout = 500 * time.Millisecond
 )
 
 var errConnect = fmt.Errorf("no connection in time (%v for all endpoints, with peers to ask instead)", connectTimeout)
@@ -59,7 +64,37 @@ func newDialer(allow []netip.Prefix) dialFunc {
 			return fmt.Errorf("callback address %s is not within notify.allow_callbacks", at.Addr())
 		},
 	}
-	return d.DialContext
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if err := limitSilence(conn); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return conn, nil
+	}
+}
+
+// limitSilence has the kernel give a connection up with ETIMEDOUT after deafTimeout, see TCP_USER_TIMEOUT in tcp(7). It then
+// also sends nothing again, once the way is back, of what a peer has told meanwhile.
+func limitSilence(conn net.Conn) error {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err == nil {
+		if e := raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deafTimeout.Milliseconds()))
+		}); e != nil {
+			err = e
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("limit the silence of a connection: %w", err)
+	}
+	return nil
 }
 
 // sender makes one subscription's requests over its own connections. Safe for concurrent use.
@@ -148,16 +183,18 @@ func (s *sender) post(ctx context.Context, endpoints []string, r request) answer
 	return a
 }
 
-// attempt posts to one endpoint. A connection that had died while idle costs nothing but a second, fresh one.
+// attempt posts to one endpoint. A connection that had died while idle costs nothing but a second, fresh one. What went
+// into one whose other end does not even acknowledge reached nobody.
 func (s *sender) attempt(ctx context.Context, endpoint string, r request, connect time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
 	a, old, err := s.once(ctx, endpoint, r, connect)
-	if err != nil && old && stale(err) && ctx.Err() == nil {
+	deaf := errors.Is(err, unix.ETIMEDOUT)
+	if err != nil && old && (deaf || stale(err)) && ctx.Err() == nil {
 		s.transport.CloseIdleConnections()
 		s.warm.drop()
 		a, _, err = s.once(ctx, endpoint, r, connect)
-		a.reached = true // by the first
+		a.reached = a.reached || !deaf // by the first
 	}
 	return a, err
 }
