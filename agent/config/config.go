@@ -38,7 +38,8 @@ type Node struct {
 	Labels map[string]string `yaml:"labels" keys:"name" check:"text"`
 }
 
-// Cluster is the set of hosts that this one belongs to. All of it is read at start only.
+// Cluster is the set of hosts that this one belongs to. All of it is read at start only, but a reload takes what key_file
+// holds then.
 type Cluster struct {
 	// Bind is the address to talk to the other hosts at, UDP and TCP; the port is 7946 unless written. When empty: this
 	// host is alone.
