@@ -356,13 +356,11 @@ func (c *Cluster) ask(now time.Time, res *result, f func(time.Time, *ledger.Ledg
 	for _, w := range o.Write {
 		c.writes = append(c.writes, queued{w, res})
 	}
-	all := &c.orders
-	all.Put, all.Drop, all.Told = append(all.Put, o.Put...), append(all.Drop, o.Drop...), append(all.Told, o.Told...)
-	all.Ack, all.Report, all.Seen = append(all.Ack, o.Ack...), append(all.Report, o.Report...), append(all.Seen, o.Seen...)
-	all.Claim = max(all.Claim, o.Claim)
 	if !o.Wake.IsZero() && (c.wake.IsZero() || o.Wake.Before(c.wake)) {
 		c.wake = o.Wake
 	}
+	o.Write = nil
+	c.orders.Join(o)
 	c.mu.Unlock()
 	select {
 	case c.todo <- struct{}{}:
