@@ -179,7 +179,7 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 					l.tell(id, p)
 				}
 			}
-		} else {
+		} else if !l.attested(id) {
 			delete(l.told, id)
 		}
 	case gossip.KindFileWish:
@@ -202,6 +202,16 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 		}
 	}
 	return err
+}
+
+// attested says that some host still holds a receipt.
+func (l *Ledger) attested(id string) bool {
+	for _, h := range l.hosts {
+		if has(h.receipts, id) {
+			return true
+		}
+	}
+	return false
 }
 
 // readAlarm takes up an alarm of another host. Under an odd term it is the word of those who speak for that host.
