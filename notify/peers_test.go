@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -216,67 +215,6 @@ func TestAPeerDeliversWhatThisHostCannotAndTheHomeTakesItBack(t *testing.T) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		return !ok && o.forgot["a1"]
-	})
-}
-
-// TestAConnectionGetsAQuarterOfASecondBeforeAPeerIsAsked, all endpoints together, and when the peer can't either it is
-// retried as ever.
-func TestAConnectionGetsAQuarterOfASecondBeforeAPeerIsAsked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := newOthers()
-		var mu sync.Mutex
-		var asked []time.Time
-		var dialled []string
-		o.deliver = func(context.Context, HandOver) (Answer, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			asked = append(asked, time.Now())
-			return Answer{}, errors.New("nor can I")
-		}
-		cfg, r := testConfig(t, t.TempDir())
-		cfg.Log, cfg.Peers, cfg.Rand = discard, o, func() float64 { return 1 }
-		n, err := newNotifier(cfg, func(ctx context.Context, _, address string) (net.Conn, error) {
-			mu.Lock()
-			dialled = append(dialled, address)
-			mu.Unlock()
-			<-ctx.Done() // a black hole, with the dialer's own end
-			return nil, ctx.Err()
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := n.SetFile([]Subscription{fileSub("a", "http://one/", "http://two/")}); err != nil {
-			t.Fatal(err)
-		}
-		w := n.list()[0]
-		w.sender.warm.closed = true // the deliveries alone are to dial
-		stop := run(t, n)
-		begin := time.Now()
-		n.Publish(effects(alarm("a1", 1, correlate.Raised)))
-		time.Sleep(300 * time.Millisecond)
-		mu.Lock()
-		if len(asked) != 1 || asked[0].Sub(begin) < connectTimeout || asked[0].Sub(begin) > connectTimeout+2*time.Millisecond {
-			t.Errorf("asked at %v, begun at %v", asked, begin)
-		}
-		if fmt.Sprint(dialled) != "[one:80 two:80]" {
-			t.Errorf("dialled %v", dialled)
-		}
-		mu.Unlock()
-		d := n.Deliveries(DeliveryPending)
-		if len(d) != 1 || d[0].Attempts != 1 || d[0].By != "cmp-1" || !strings.Contains(d[0].LastError, "no connection") || !strings.Contains(d[0].LastError, "nor can I") {
-			t.Errorf("%+v", d)
-		}
-		time.Sleep(200 * time.Millisecond) // the backoff of 200 ms has begun 50 ms ago; now the peer is first
-		mu.Lock()
-		if len(asked) != 2 || asked[1].Sub(asked[0]) > 201*time.Millisecond {
-			t.Errorf("asked at %v", asked)
-		}
-		mu.Unlock()
-		time.Sleep(2 * time.Minute)
-		if r.count(correlate.CondSubscription) != 1 {
-			t.Error("that nobody can deliver is not reported")
-		}
-		stop()
 	})
 }
 

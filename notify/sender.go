@@ -34,9 +34,10 @@ const (
 	preferFor     = 30 * time.Second // how long an endpoint that stood in for a dead one is tried first
 	// connectTimeout is how long all endpoints together may take to be connected to before a peer is asked instead.
 	connectTimeout = 250 * time.Millisecond
-	// deafTimeout is how long a consumer's kernel may leave unacknowledged what we sent: a connection from before its way
-	// was cut looks well until then. However slow the consumer, its kernel acknowledges at once.
-	deafTimeout = 500 * time.Millisecond
+	// deafTimeout, and some round trips, is how long a consumer's kernel may leave unacknowledged what we sent: a connection
+	// from before its way was cut looks well until then. However slow the consumer, its kernel acknowledges at once.
+	deafTimeout = 300 * time.Millisecond
+	deafTrips   = 4
 )
 
 var errConnect = fmt.Errorf("no connection in time (%v for all endpoints, with peers to ask instead)", connectTimeout)
@@ -86,7 +87,12 @@ func limitSilence(conn net.Conn) error {
 	raw, err := tcp.SyscallConn()
 	if err == nil {
 		if e := raw.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deafTimeout.Milliseconds()))
+			var info *unix.TCPInfo // its round trip in µs: that of the connection's making
+			if info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil {
+				return
+			}
+			limit := deafTimeout + deafTrips*time.Duration(info.Rtt)*time.Microsecond
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit.Milliseconds()))
 		}); e != nil {
 			err = e
 		}

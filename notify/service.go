@@ -3,11 +3,6 @@ package notify
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,126 +19,9 @@ import (
 // reported on its own and holds nobody up.
 const durableWait = 2 * time.Second
 
-// digest tells a file's contents apart without keeping them.
-func digest(s Subscription) string {
-	sum := contentsSum(s)
-	return hex.EncodeToString(sum[:])
-}
-
-func contentsSum(s Subscription) (sum [sha256.Size]byte) {
-	h := sha256.New()
-	_ = json.NewEncoder(h).Encode([]any{s.Name, s.Endpoints, s.Format, s.Role, s.Filter, s.Secret.keys})
-	h.Sum(sum[:0])
-	return sum
-}
-
-// FileVersion is the version of a file's subscription: 53 bits (what every JSON reader takes for an integer) of the digest
-// of its contents, so that equal files on many hosts are one version of one subscription.
-func FileVersion(s Subscription) uint64 {
-	sum := contentsSum(s.normal())
-	return max(1, binary.BigEndian.Uint64(sum[:])>>11)
-}
-
 // nextVersion is that of an API subscription after a change: it grows, and on two hosts at once hardly to the same.
 func nextVersion(old uint64, now time.Time) uint64 {
 	return max(old+1, uint64(max(0, now.UnixMicro())))
-}
-
-// SetFile replaces the file's subscriptions; see Service. Each is validated; any problem leaves everything as it was.
-func (n *Notifier) SetFile(subs []Subscription) error {
-	var problems []error
-	seen := map[string]bool{}
-	for i, s := range subs {
-		if err := s.Validate(); err != nil {
-			problems = append(problems, fmt.Errorf("subscription %d (%q): %w", i, s.Name, err))
-		}
-		if seen[s.Name] {
-			problems = append(problems, fmt.Errorf("subscription %d: name: %q is taken by another: names are unique", i, s.Name))
-		}
-		seen[s.Name] = true
-	}
-	if err := errors.Join(problems...); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.filed = true
-	now := n.cfg.Now()
-	named := map[string]bool{}
-	for _, s := range subs {
-		s = s.normal()
-		s.ID, s.Origin, s.Version = FileID(n.cfg.Label, s.Name), OriginFile, FileVersion(s)
-		named[s.ID] = true
-		if w := n.byID(s.ID); w != nil {
-			old := w.subscription()
-			if s.Created = old.Created; sameContents(old, s) {
-				s.Paused = old.Paused // a reload alone resumes nothing; a change does
-			}
-			n.change(w, s, now)
-			continue
-		}
-		s.Created = now
-		past, ok := n.past[s.ID]
-		if ok {
-			if s.Created = past.Created; past.Digest == digest(s) { // whoever changed it wants it tried again
-				s.Paused = past.Paused
-			}
-			delete(n.past, s.ID)
-		}
-		w := n.adopt(s, past)
-		w.mu.Lock() // it may be answered already
-		n.box.put(w.record())
-		w.mu.Unlock()
-	}
-	for _, w := range n.list() {
-		if w.sub.Origin != OriginFile || named[w.id] {
-			continue
-		}
-		if n.cfg.Peers == nil {
-			n.drop(w)
-		} else { // they may name it
-			n.orphan(w)
-			n.metrics.forget(w.sub.Name)
-		}
-	}
-	if n.orphaned = now; n.cfg.Peers == nil {
-		n.purge()
-	}
-	return nil
-}
-
-// purge ends what is left for subscriptions that nobody has named. Under mu.
-func (n *Notifier) purge() {
-	for id := range n.left {
-		n.disown(id)
-	}
-	for id := range n.past {
-		n.box.put(write{place{shelfSubscriptions, id}, nil})
-	}
-	clear(n.past)
-	for _, a := range n.restored.Alarms { // of the last run, about subscriptions that are no more
-		if a.Key.Condition == correlate.CondSubscription && a.Source == source && !slices.ContainsFunc(n.list(), func(w *worker) bool {
-			s := w.subscription()
-			return a.Key.Resource == s.resource()
-		}) {
-			n.report(a.Key.Resource, a.Key.Condition, "")
-		}
-	}
-	for id := range n.alarms {
-		n.forgetSettled(id)
-	}
-}
-
-// disown removes the pairs that an earlier run left for a subscription. Under mu.
-func (n *Notifier) disown(id string) {
-	pairs := n.left[id]
-	delete(n.left, id)
-	for _, p := range pairs {
-		n.box.put(write{pairPlace(id, p.AlarmID), nil})
-		n.tellRemoved(id, p.AlarmID)
-		n.release([]string{p.AlarmID})
-	}
 }
 
 // change gives a subscription what s says, but for its id; what it matches now and did not before is owed. Under

@@ -116,7 +116,7 @@ func TestASubscriptionOfElsewhereFollowsWhatIsSaidThere(t *testing.T) {
 	for _, origin := range []Origin{OriginAPI, OriginPeer} {
 		t.Run(string(origin), func(t *testing.T) {
 			c, dir := newConsumer(t, nil), t.TempDir()
-			n, o, stop := clustered(t, dir)
+			n, _, stop := clustered(t, dir)
 			s := elsewhere(origin, c.URL)
 			put(t, n, s, nil)
 			n.Publish(effects(alarm("a1", 1, correlate.Raised)))
@@ -127,7 +127,7 @@ func TestASubscriptionOfElsewhereFollowsWhatIsSaidThere(t *testing.T) {
 			n.Publish(effects(alarm("a1", 2, correlate.Changed)))
 			eventually(t, "it is owed", func() bool { return len(n.Deliveries("")) == 1 })
 			stop()
-			n, o, _ = clustered(t, dir) // whole on disk
+			n, o, _ := clustered(t, dir) // whole on disk
 			if got := n.Held(); len(got) != 1 || got[0].Paused == "" || got[0].Endpoints[0] != c.URL || got[0].Version != s.Version || got[0].Origin != origin {
 				t.Fatalf("%+v", got)
 			}
