@@ -132,7 +132,7 @@ func (n *Notifier) Put(sub Subscription, told map[string]correlate.Revision) (un
 	n.drain()
 	w := n.byID(s.ID)
 	switch {
-	case w == nil && s.Origin == OriginFile:
+	case s.Origin == OriginFile && (w == nil || w.subscription().Origin != OriginFile):
 		return nil, nil // the file names it no more
 	case w == nil:
 		past := n.past[s.ID] // our own file named it

@@ -192,6 +192,12 @@ func TestAFileTakesOverAndGivesBackWithoutForgetting(t *testing.T) {
 	stop()
 	n, _, _ = clustered(t, dir) // the file still names nothing
 	put(t, n, s, nil)
+	late := s
+	late.Origin, late.Paused = OriginFile, "of a file that is gone"
+	put(t, n, late, nil)
+	if got := n.Held()[0]; got.Origin != OriginPeer || got.Paused != "" {
+		t.Errorf("%+v", got)
+	}
 	c.waitFor(t, 3)
 	settledAll(t, n)
 	if a, b := fmt.Sprint(c.revisions("a1")), fmt.Sprint(c.revisions("a2")); a != "[2.1 2.2]" || b != "[2.3]" {
