@@ -73,8 +73,9 @@ type Cluster struct {
 	watcher  atomic.Pointer[gossip.Watcher]
 	begun    atomic.Bool
 	term     atomic.Uint64
-	started  chan struct{} // closed when the replicator takes work
-	ended    chan struct{} // closed when Run has ended
+	knowns   chan knowledge // what settled members know of us
+	started  chan struct{}  // closed when the replicator takes work
+	ended    chan struct{}  // closed when Run has ended
 	complain *rate.Limiter
 	written  atomic.Uint64
 	failed   atomic.Uint64
@@ -99,7 +100,7 @@ func New(cfg Config) (*Cluster, error) {
 	c := &Cluster{
 		cfg: cfg, node: cfg.Peer.Node, log: cfg.Log, box: newMailbox(),
 		ledger: ledger.New(ledger.Config{Node: cfg.Peer.Node, Label: cfg.Peer.Label, Sealer: cfg.Sealer}),
-		todo:   make(chan struct{}, 1), started: make(chan struct{}), ended: make(chan struct{}),
+		todo:   make(chan struct{}, 1), knowns: make(chan knowledge, knownPeers), started: make(chan struct{}), ended: make(chan struct{}),
 		complain: rate.NewLimiter(rate.Every(10*time.Second), 5),
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
@@ -121,7 +122,7 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	peer := cfg.Peer
 	peer.Log, peer.Metrics = cfg.Log, cfg.Metrics
-	c.repl, err = gossip.NewReplicator(gossip.ReplicatorConfig{Peer: peer, Log: cfg.Log, Heard: c.relay.heard})
+	c.repl, err = gossip.NewReplicator(gossip.ReplicatorConfig{Peer: peer, Log: cfg.Log, Heard: c.heard})
 	if err != nil {
 		return nil, err
 	}

@@ -74,30 +74,35 @@ func encodeMessage(t gossip.MessageType, body []byte) []byte {
 	return append(msg, body...)
 }
 
-// decodeMessage reads either; the other is nil.
-func decodeMessage(msg []byte) (*request, *answer, error) {
+// openMessage takes the envelope off.
+func openMessage(msg []byte) (gossip.MessageType, []byte, error) {
 	t, err := gossip.TypeOf(msg)
 	switch {
 	case err != nil:
-		return nil, nil, err
-	case t != typeRequest && t != typeAnswer:
-		return nil, nil, fmt.Errorf("message of type %d: %w", t, gossip.ErrMessageType)
+		return 0, nil, err
+	case t < typeRequest || t > typeKnowns:
+		return 0, nil, fmt.Errorf("message of type %d: %w", t, gossip.ErrMessageType)
 	case len(msg) < messageHead:
-		return nil, nil, fmt.Errorf("message of %d bytes: too short", len(msg))
+		return 0, nil, fmt.Errorf("message of %d bytes: too short", len(msg))
 	case msg[2] != messageForm:
-		return nil, nil, fmt.Errorf("message of form %d, understood is %d: %w", msg[2], messageForm, gossip.ErrFormatVersion)
+		return 0, nil, fmt.Errorf("message of form %d, understood is %d: %w", msg[2], messageForm, gossip.ErrFormatVersion)
 	case msg[3]&^flagDeflate != 0:
-		return nil, nil, fmt.Errorf("message with flags %#x: %w", msg[3], gossip.ErrFormatVersion)
+		return 0, nil, fmt.Errorf("message with flags %#x: %w", msg[3], gossip.ErrFormatVersion)
 	}
 	body := msg[messageHead:]
 	if msg[3]&flagDeflate != 0 {
 		if body, err = io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(body)), maxBody+1)); err != nil {
-			return nil, nil, fmt.Errorf("message: inflate it: %w", err)
+			return 0, nil, fmt.Errorf("message: inflate it: %w", err)
 		}
 	}
 	if len(body) > maxBody {
-		return nil, nil, fmt.Errorf("message of more than %d bytes", maxBody)
+		return 0, nil, fmt.Errorf("message of more than %d bytes", maxBody)
 	}
+	return t, body, nil
+}
+
+// decodeMessage reads a request or an answer; the other is nil.
+func decodeMessage(t gossip.MessageType, body []byte) (*request, *answer, error) {
 	if t == typeAnswer {
 		a := new(answer)
 		if err := json.Unmarshal(body, a); err != nil {

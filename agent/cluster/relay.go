@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -224,9 +225,9 @@ func (r *relay) ask(ctx context.Context, peer string, h notify.HandOver) (notify
 	}
 }
 
-// heard takes a message of a peer. It does not block; an error says that it can't be understood.
-func (r *relay) heard(from string, msg []byte) error {
-	req, ans, err := decodeMessage(msg)
+// heard takes a request or an answer. It does not block; an error says that it can't be understood.
+func (r *relay) heard(from string, t gossip.MessageType, body []byte) error {
+	req, ans, err := decodeMessage(t, body)
 	switch {
 	case err != nil:
 		return err

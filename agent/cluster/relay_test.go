@@ -42,7 +42,7 @@ func TestMessagesComeBackAsTheyWere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := decodeMessage(msg)
+	got, _, err := decode(msg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestMessagesComeBackAsTheyWere(t *testing.T) {
 		t.Error(diff)
 	}
 	a := answer{ID: 7, By: "cmp-2", Outcome: delivery.Outcome{Verdict: delivery.Retry, RetryAfter: time.Second, Err: "answered 503"}, Sent: q.Outbox}
-	_, back, err := decodeMessage(encodeAnswer(a))
+	_, back, err := decode(encodeAnswer(a))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestMessagesThatCannotBeAreRefused(t *testing.T) {
 		"a negative attempt":  encodeMessage(typeRequest, []byte(`{"id":1,"Attempt":-1}`)),
 		"a type of a replica": with(1, byte(gossip.TypeDigest)),
 	} {
-		if q, a, err := decodeMessage(msg); err == nil {
+		if q, a, err := decode(msg); err == nil {
 			t.Errorf("%s: read as %v, %v", what, q, a)
 		}
 	}
@@ -97,7 +97,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add(q)
 	f.Add(encodeAnswer(answer{ID: 1, By: "cmp-2", Refused: "busy"}))
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		q, a, err := decodeMessage(msg)
+		q, a, err := decode(msg)
 		if err != nil {
 			return
 		}
@@ -112,7 +112,7 @@ func FuzzMessage(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := decodeMessage(again); err != nil {
+			if _, _, err := decode(again); err != nil {
 				t.Fatalf("what was read can't be written: %v", err)
 			}
 		}
@@ -149,7 +149,7 @@ func (w *wire) add(name string, deliver func(context.Context, notify.HandOver) (
 			return nil
 		}
 		go func() {
-			if err := other.heard(name, msg); err != nil {
+			if err := w.pass(other, name, msg); err != nil {
 				w.t.Errorf("%s can't read %s: %v", to, name, err)
 			}
 		}()
@@ -168,6 +168,22 @@ func (w *wire) add(name string, deliver func(context.Context, notify.HandOver) (
 	w.relays[name] = r
 	w.mu.Unlock()
 	return r
+}
+
+func (*wire) pass(to *relay, from string, msg []byte) error {
+	t, body, err := openMessage(msg)
+	if err != nil {
+		return err
+	}
+	return to.heard(from, t, body)
+}
+
+func decode(msg []byte) (*request, *answer, error) {
+	t, body, err := openMessage(msg)
+	if err != nil {
+		return nil, nil, err
+	}
+	return decodeMessage(t, body)
 }
 
 func TestAPeerMakesTheRequestAndTellsWhatCameOfIt(t *testing.T) {
@@ -322,7 +338,7 @@ func TestAnAnswerOfSomebodyElseIsNotTaken(t *testing.T) {
 		ids := slices.Collect(maps.Keys(home.waiting))
 		home.mu.Unlock()
 		for _, id := range ids {
-			if err := home.heard("liar", encodeAnswer(answer{ID: id, By: "peer"})); err != nil {
+			if err := w.pass(home, "liar", encodeAnswer(answer{ID: id, By: "peer"})); err != nil {
 				t.Error(err)
 			}
 		}

@@ -15,7 +15,6 @@ import (
 const (
 	settleWait      = time.Second     // when it has one on disk
 	settleWaitFresh = 5 * time.Second // when it has nothing: a new host, or one that was imaged anew
-	settlePoll      = 5 * time.Millisecond
 	callLimit       = 5 * time.Second
 )
 
@@ -24,7 +23,7 @@ type Former struct {
 	Term   uint64 // even, and not below the own one nor any that a peer has shown
 	Alarms []correlate.Change
 	Pairs  []notify.Pair
-	InSync bool // a peer was found and said all that it knows
+	InSync bool // a peer was found that knows nothing of this host that is not known here
 }
 
 // Settle waits until this host has heard from a peer what it was before, or the time for that is over: own is the term that
@@ -36,9 +35,8 @@ func (c *Cluster) Settle(ctx context.Context, own uint64, fresh bool) (Former, e
 	}
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	poll := time.NewTicker(settlePoll)
+	poll := time.NewTicker(knownEvery)
 	defer poll.Stop()
-	ready := false
 	select {
 	case <-c.started:
 	case <-c.ended:
@@ -50,20 +48,19 @@ func (c *Cluster) Settle(ctx context.Context, own uint64, fresh bool) (Former, e
 wait:
 	for {
 		select {
-		case <-poll.C:
-			if f.InSync = !c.repl.Stats().LastInSync.IsZero(); f.InSync {
+		case k := <-c.knowns:
+			var own knowledge
+			if err := c.repl.View(ctx, func(r *gossip.Replica) { own = knowledgeOf(r, c.node) }); err != nil {
+				return Former{}, fmt.Errorf("ask the replica for the term: %w", err)
+			}
+			if f.InSync = own.covers(k); f.InSync {
 				break wait
 			}
-			if !ready {
-				select {
-				case <-c.repl.Peer().Ready():
-					ready = true
-				default:
-				}
+		case <-poll.C:
+			if f.InSync = !c.repl.Stats().LastInSync.IsZero(); f.InSync || c.alone() {
+				break wait // alone: the first of its cluster
 			}
-			if ready && len(c.cfg.Peer.Join) == 0 && len(c.others()) == 0 && !c.knew() {
-				break wait // the first of its cluster
-			}
+			c.askKnown()
 		case <-deadline.C:
 			break wait
 		case <-c.ended:
@@ -84,8 +81,15 @@ wait:
 	return f, nil
 }
 
-// knew says that there is a roster of others from before: they may yet come.
-func (c *Cluster) knew() bool { return len(c.repl.Peer().Hosts()) > 1 }
+// alone says that there is nobody to wait for: none to join, none there, and none from before who may yet come.
+func (c *Cluster) alone() bool {
+	select {
+	case <-c.repl.Peer().Ready():
+		return len(c.cfg.Peer.Join) == 0 && len(c.repl.Peer().Hosts()) <= 1
+	default:
+		return false
+	}
+}
 
 // Above is own, or the next even term above the one that was seen.
 func Above(own, seen uint64) uint64 {

@@ -1,0 +1,95 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/gossip"
+)
+
+// A host that starts asks members what they know of it, so that it need not wait until an exchange of digests happens to
+// find it level with one of them, in a cluster where something always changes.
+const (
+	typeKnown  = gossip.TypeReserved + 2 // what do you know of me?
+	typeKnowns = gossip.TypeReserved + 3 // this
+
+	knownEvery = 50 * time.Millisecond
+	knownPeers = 3 // members that are asked at a time, at random
+	knownLimit = 500 * time.Millisecond
+)
+
+// knowledge is how much a replica has of one host's records.
+type knowledge struct {
+	Settled bool           `json:"settled"` // the one that says so has itself heard from its peers
+	Records int            `json:"records"` // deleted ones included
+	Newest  gossip.Version `json:"newest"`
+}
+
+func knowledgeOf(r *gossip.Replica, host string) (k knowledge) {
+	for rec := range r.Records() {
+		if rec.Space == host {
+			k.Records++
+			if rec.Version.Compare(k.Newest) > 0 {
+				k.Newest = rec.Version
+			}
+		}
+	}
+	return k
+}
+
+// covers reports whether nothing is missing here that another one has.
+func (k knowledge) covers(o knowledge) bool {
+	return k.Records >= o.Records && k.Newest.Compare(o.Newest) >= 0
+}
+
+// askKnown asks some members; the answers come to heardKnown.
+func (c *Cluster) askKnown() {
+	names := c.others()
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	for _, name := range names[:min(len(names), knownPeers)] {
+		_ = c.repl.Tell(name, encodeMessage(typeKnown, nil)) // another one is asked soon
+	}
+}
+
+// heard takes the messages beside the replica. It does not block for longer than the replica takes for an answer.
+func (c *Cluster) heard(from string, msg []byte) error {
+	t, body, err := openMessage(msg)
+	switch {
+	case err != nil:
+		return err
+	case t == typeKnown:
+		return c.tellKnown(from)
+	case t == typeKnowns:
+		var k knowledge
+		if err := json.Unmarshal(body, &k); err != nil {
+			return fmt.Errorf("what a peer knows of us: %w", err)
+		}
+		if k.Settled {
+			select {
+			case c.knowns <- k:
+			default: // there are answers enough
+			}
+		}
+		return nil
+	}
+	return c.relay.heard(from, t, body)
+}
+
+func (c *Cluster) tellKnown(to string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), knownLimit)
+	defer cancel()
+	var k knowledge
+	if err := c.repl.View(ctx, func(r *gossip.Replica) { k = knowledgeOf(r, to) }); err != nil {
+		return nil //nolint:nilerr // we are busy or stopping, which is not the sender's fault; it asks others
+	}
+	k.Settled = c.begun.Load()
+	body, err := json.Marshal(k)
+	if err != nil {
+		return fmt.Errorf("write what is known of %s: %w", to, err)
+	}
+	_ = c.repl.Tell(to, encodeMessage(typeKnowns, body)) // it asks again
+	return nil
+}
