@@ -99,6 +99,10 @@ func (l *Ledger) conclude() {
 		l.await(id)
 	}
 	clear(l.known)
+	for id := range l.halted {
+		l.dirty[id] = struct{}{}
+	}
+	clear(l.halted)
 	for id := range l.refusals {
 		l.dirty[id] = struct{}{}
 	}

@@ -82,6 +82,7 @@ type Ledger struct {
 	told     map[string]correlate.Revision
 	acked    map[string]gossip.Version
 	awaited  map[string]struct{} // subscriptions whose record is on its way to the replica
+	halted   map[string]uint64   // subscriptions that the notifier had paused before this run, in this version
 	paused   map[string]Refusal  // subscriptions of files whose pause was shared, for this version
 	problems map[problem]string
 	judged   map[string]correlate.ID // subscription → the resource under which it is a problem
@@ -132,7 +133,7 @@ func New(cfg Config) *Ledger {
 		acks: map[string]Ack{}, unread: map[string]map[gossip.Key]struct{}{},
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
 		acked: map[string]gossip.Version{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
-		awaited: map[string]struct{}{}, paused: map[string]Refusal{}, dirty: map[string]struct{}{},
+		awaited: map[string]struct{}{}, paused: map[string]Refusal{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
 	}
 }
 

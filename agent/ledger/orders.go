@@ -24,7 +24,6 @@ type Orders struct {
 
 	Put    []Put             // Shared.Put
 	Drop   []string          // Shared.Drop
-	Resume []string          // Shared.Resume, before Put
 	Told   []Told            // Shared.Told
 	Ack    []AckOrder        // engine: acknowledge our own alarm
 	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
@@ -34,7 +33,8 @@ type Orders struct {
 	Wake  time.Time          // call Tick then; zero: never
 }
 
-// Put is a subscription made elsewhere; Told is what its consumer was given of this host's alarms, if it is not known to have
+// Put is a subscription made elsewhere (OriginAPI, OriginPeer), or the word of others about the pause of one that this host's
+// file names (OriginFile). Told is what its consumer was given of this host's alarms, if it is not known to have
 // been told already, and Given the same for making their clear.
 type Put struct {
 	Subscription notify.Subscription
@@ -55,10 +55,9 @@ type AckOrder struct{ AlarmID, By, Comment string }
 func (o *Orders) Join(later Orders) {
 	for _, id := range later.Drop {
 		o.Put = slices.DeleteFunc(o.Put, func(p Put) bool { return p.Subscription.ID == id })
-		o.Resume = slices.DeleteFunc(o.Resume, func(r string) bool { return r == id })
 	}
 	o.Write = append(o.Write, later.Write...)
-	o.Put, o.Drop, o.Resume = append(o.Put, later.Put...), append(o.Drop, later.Drop...), append(o.Resume, later.Resume...)
+	o.Put, o.Drop = append(o.Put, later.Put...), append(o.Drop, later.Drop...)
 	o.Told, o.Ack, o.Report = append(o.Told, later.Told...), append(o.Ack, later.Ack...), append(o.Report, later.Report...)
 	o.Seen, o.Claim = append(o.Seen, later.Seen...), max(o.Claim, later.Claim)
 	if o.Wake.IsZero() || !later.Wake.IsZero() && later.Wake.Before(o.Wake) {

@@ -154,6 +154,9 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		s.obey(h, l.File(s.now, s.file(h, d.Input)))
 	case "known": // what the notifier had on its disk
 		sub := s.sub(arg["sub"], arg)
+		if d.HasArg("paused") {
+			sub.Paused = "answered 410"
+		}
 		h.subs[sub.ID] = sub
 		s.obey(h, l.Known(s.now, []notify.Subscription{sub}))
 	case "refuse": // the consumer answers this host 410
@@ -286,9 +289,6 @@ func (s *story) obey(h *storyHost, o Orders) {
 	for _, id := range o.Drop {
 		s.say("%s drops %s", h.name, id)
 		delete(h.subs, id)
-	}
-	for _, id := range o.Resume {
-		s.say("%s resumes %s after its own 410", h.name, id)
 	}
 	for _, p := range o.Put {
 		s.say("%s puts %s", h.name, s.describeSub(p.Subscription))

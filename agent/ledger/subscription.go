@@ -28,11 +28,13 @@ func (l *Ledger) File(now time.Time, subs []notify.Subscription) Orders {
 		s.Origin = notify.OriginFile
 		named[s.ID] = struct{}{}
 		l.dirty[s.ID] = struct{}{}
+		l.halt410(s)
 		old, had := l.file[s.ID]
 		l.file[s.ID] = s
 		if had && old.Version == s.Version && old.Created.Equal(s.Created) && has(l.own, slot{gossip.KindFileWish, s.ID}) {
 			continue // a seal is never the same twice
 		}
+		delete(l.ordered, s.ID)
 		s.Paused = ""
 		if err := l.set(gossip.KindFileWish, s.ID, l.seal(s)); err != nil {
 			l.remove(gossip.KindFileWish, s.ID)
@@ -47,6 +49,7 @@ func (l *Ledger) File(now time.Time, subs []notify.Subscription) Orders {
 		}
 		s := l.file[id]
 		delete(l.file, id)
+		l.ordered[id] = &order{} // the notifier waits to hear whether others name it
 		l.remove(gossip.KindFileWish, id)
 		l.say(subscriptionResource(s), correlate.CondConflict, "")
 		l.say(subscriptionResource(s), correlate.CondUnusable, "")
@@ -68,12 +71,21 @@ func (l *Ledger) Known(now time.Time, subs []notify.Subscription) Orders {
 			continue
 		}
 		l.known[s.ID] = s
+		l.halt410(s)
 		if l.ordered[s.ID] == nil {
 			l.ordered[s.ID] = &order{digest: digest(s), sub: s}
 		}
 		l.dirty[s.ID] = struct{}{}
 	}
 	return l.finish()
+}
+
+// halt410 notes that the notifier has paused a subscription before this run: maybe because of a 410, which it will say again.
+// Until then, or until all is settled, nobody's silence about a pause ends it.
+func (l *Ledger) halt410(s notify.Subscription) {
+	if s.Paused != "" && !l.settled {
+		l.halted[s.ID] = s.Version
+	}
 }
 
 // Publish makes a subscription of the API known to all, with new contents too; or the pause of one of a file, or its end.
@@ -106,6 +118,7 @@ func (l *Ledger) Publish(now time.Time, sub notify.Subscription, told map[string
 		l.unrefuse(sub.ID)
 	}
 	delete(l.known, sub.ID)
+	delete(l.halted, sub.ID)
 	l.ordered[sub.ID] = &order{digest: digest(sub), sub: sub}
 	l.await(sub.ID)
 	return l.finish(), nil
@@ -188,6 +201,8 @@ func (l *Ledger) Withdraw(now time.Time, id string) Orders {
 // Refused takes that a consumer answered this host with 410; with an empty reason, that it was resumed here.
 func (l *Ledger) Refused(now time.Time, subscription string, version uint64, reason string) Orders {
 	l.begin(now)
+	delete(l.halted, subscription)
+	l.dirty[subscription] = struct{}{}
 	if reason == "" {
 		l.unrefuse(subscription)
 		return l.finish()
@@ -205,7 +220,6 @@ func (l *Ledger) Refused(now time.Time, subscription string, version uint64, rea
 		o.sub.Paused = r.Reason // the notifier has paused it
 		o.digest = digest(o.sub)
 	}
-	l.dirty[subscription] = struct{}{}
 	return l.finish()
 }
 
@@ -258,7 +272,7 @@ func (l *Ledger) wishes(id string) []string {
 type target struct {
 	sub   notify.Subscription
 	live  bool
-	own   *notify.Subscription // this host's file names it; sub is then what waits behind that, or brings its pause
+	own   *notify.Subscription // this host's file names it: only its pause is for others to say
 	wish  *wish                // where sub is from
 	ended bool                 // refused by two: whoever refused it ends it for all
 	pause *Subscription        // the record that should be shared: a file's subscription was refused by two
@@ -270,15 +284,14 @@ func (l *Ledger) target(id string) target {
 	names := l.wishes(id)
 	if own, ok := l.file[id]; ok {
 		t.own = &own
-		own.Origin, own.Paused = notify.OriginPeer, ""
-		if l.halt(&t, own, shared); t.live {
-			return t
-		}
+		own.Paused = ""
+		l.halt(&t, own, shared)
+		return t
 	}
 	switch {
 	case len(names) > 0:
 		t.wish = l.newest(id, names)
-	case t.own == nil && shared != nil && !shared.pauseOnly():
+	case shared != nil && !shared.pauseOnly():
 		t.wish = shared
 	default:
 		return t
@@ -347,7 +360,7 @@ func (l *Ledger) judge(id string, t *target) {
 	}
 	was, bad := l.judged[id]
 	now, text := correlate.ID(""), ""
-	if w := t.wish; w != nil && t.own == nil {
+	if w := t.wish; w != nil {
 		now = subscriptionResource(w.sub)
 		switch {
 		case w.refused != nil:
@@ -379,15 +392,14 @@ func (l *Ledger) prune(id string, t *target) {
 		switch {
 		case !known:
 		case r.Version == version:
-			if void = r.Resumed < l.resumed(id, version); void {
-				l.out.Resume = append(l.out.Resume, id)
-			}
+			void = r.Resumed < l.resumed(id, version)
 		case t.sub.Origin == notify.OriginAPI:
 			void = r.Version < version
 		default: // contents of a file: neither is newer
 			void = t.own != nil || l.settled
 		}
 		if void {
+			delete(l.halted, id)
 			delete(l.refusals, id)
 			l.remove(gossip.KindRefusal, id)
 		}
@@ -444,6 +456,9 @@ func (l *Ledger) reconcile(id string) {
 			l.unshare(gossip.KindSubscription, id)
 		}
 		return
+	}
+	if version, ok := l.halted[id]; ok && version == t.sub.Version && t.sub.Paused == "" {
+		return // if by our own 410, we are about to hear of it
 	}
 	d := digest(t.sub)
 	if o != nil && !o.dropped && o.digest == d {
