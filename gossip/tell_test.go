@@ -3,7 +3,6 @@ package gossip
 import (
 	"bytes"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -20,7 +19,7 @@ func TestApplicationMessagesPassTheReplicaBy(t *testing.T) {
 	got := make(chan heard, 8)
 	start := func(i int, hear func(string, []byte) error) *replicating {
 		cfg := n.config(i)
-		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		cfg.Log = slog.New(slog.DiscardHandler)
 		r, err := NewReplicator(ReplicatorConfig{Peer: cfg, Term: 2, Log: cfg.Log, Heard: hear})
 		if err != nil {
 			t.Fatal(err)

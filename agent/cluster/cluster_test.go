@@ -57,9 +57,13 @@ func (e *engine) note(f func()) {
 }
 
 func (e *engine) Acknowledge(string, string, string) {}
-func (e *engine) Claim(above uint64)                 { e.note(func() { e.claims = append(e.claims, above) }) }
-func (e *engine) Report(ev correlate.Event)          { e.note(func() { e.reports = append(e.reports, ev) }) }
-func (e *engine) Seen(c []correlate.Change)          { e.note(func() { e.seen = append(e.seen, c...) }) }
+
+func (e *engine) Claim(above uint64) { e.note(func() { e.claims = append(e.claims, above) }) }
+
+func (e *engine) Report(ev correlate.Event) { e.note(func() { e.reports = append(e.reports, ev) }) }
+
+func (e *engine) Seen(c []correlate.Change) { e.note(func() { e.seen = append(e.seen, c...) }) }
+
 func (e *engine) Close(known []correlate.Change, unknown []*correlate.Alarm) {
 	e.note(func() { e.known, e.closed = append(e.known, known...), append(e.closed, unknown...) })
 }

@@ -83,7 +83,7 @@ func (c *Cluster) tellKnown(to string) error {
 	defer cancel()
 	var k knowledge
 	if err := c.repl.View(ctx, func(r *gossip.Replica) { k = knowledgeOf(r, to) }); err != nil {
-		return nil //nolint:nilerr // we are busy or stopping, which is not the sender's fault; it asks others
+		return nil // we are busy or stopping, which is not the sender's fault; it asks others
 	}
 	k.Settled = c.begun.Load()
 	body, err := json.Marshal(k)

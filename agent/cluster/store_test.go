@@ -173,17 +173,17 @@ func TestAChangeThatNobodyWaitsForIsWrittenOnceASecond(t *testing.T) {
 		go s.run(ctx)
 		for range 5 {
 			s.touch()
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 		}
 		synctest.Wait()
 		if n := writes.Load(); n != 0 {
 			t.Errorf("%d writes within half a second", n)
 		}
-		time.Sleep(storeDelay)
+		<-time.After(storeDelay)
 		if n := writes.Load(); n != 1 {
 			t.Errorf("%d writes of five changes", n)
 		}
-		time.Sleep(storeTouch) // its age says how long we were away
+		<-time.After(storeTouch) // its age says how long we were away
 		if n := writes.Load(); n != 2 {
 			t.Errorf("%d writes after an hour without a change", n)
 		}

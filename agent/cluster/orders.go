@@ -1,0 +1,155 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/ledger"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
+)
+
+// step asks the ledger and keeps what it orders, in order.
+func (c *Cluster) step(f func(time.Time, *ledger.Ledger) ledger.Orders) { c.stepAt(time.Now(), f) }
+
+func (c *Cluster) stepAt(now time.Time, f func(time.Time, *ledger.Ledger) ledger.Orders) {
+	_ = c.ask(now, nil, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) { return f(now, l), nil })
+}
+
+// ask is step for what can be refused. What becomes of the writes is noted in res, if not nil.
+func (c *Cluster) ask(now time.Time, res *result, f func(time.Time, *ledger.Ledger) (ledger.Orders, error)) error {
+	c.mu.Lock()
+	o, err := f(now, c.ledger)
+	for _, w := range o.Write {
+		c.writes = append(c.writes, queued{w, res})
+	}
+	if !o.Wake.IsZero() && (c.wake.IsZero() || o.Wake.Before(c.wake)) {
+		c.wake = o.Wake
+	}
+	o.Write = nil
+	c.orders.Join(o)
+	c.mu.Unlock()
+	select {
+	case c.todo <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// flush writes what the ledger has ordered. The order of two flushes is that of the ledger's words.
+func (c *Cluster) flush() {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
+	c.mu.Lock()
+	writes := c.writes
+	c.writes = nil
+	c.mu.Unlock()
+	if len(writes) == 0 {
+		return
+	}
+	shared := false
+	err := c.repl.Update(context.Background(), func(_ time.Time, w *gossip.Writer) error { // ends with the replicator
+		for _, q := range writes {
+			if err := write(w, &q.Write); err != nil {
+				c.unwritten(&q, err)
+				continue
+			}
+			c.written.Add(1)
+			shared = shared || q.Kind >= gossip.KindShared
+		}
+		return nil
+	})
+	if err != nil {
+		for i := range writes {
+			c.unwritten(&writes[i], err)
+		}
+	}
+	if shared {
+		c.store.touch()
+	}
+}
+
+func write(w *gossip.Writer, o *ledger.Write) error {
+	switch shared := o.Kind >= gossip.KindShared; {
+	case shared && o.Delete:
+		return w.DeleteShared(o.Kind, o.ID)
+	case shared:
+		return w.SetShared(o.Kind, o.ID, o.Payload)
+	case o.Delete:
+		return w.Delete(o.Kind, o.ID)
+	}
+	return w.Set(o.Kind, o.ID, o.Payload)
+}
+
+func (c *Cluster) unwritten(q *queued, err error) {
+	c.failed.Add(1)
+	if c.lost.Load() {
+		return // that was said; what this host has on its disk it says when it is among its peers again
+	}
+	if q.result != nil {
+		q.result.err = errors.Join(q.result.err, err)
+		return
+	}
+	if !errors.Is(err, gossip.ErrStopped) && c.complain.Allow() {
+		c.log.Error("a record for the peers could not be written", "err", err)
+	}
+}
+
+// carryOut does what the ledger has ordered. Only the pump calls it, so that nothing is overtaken.
+func (c *Cluster) carryOut() {
+	c.mu.Lock()
+	o := c.orders
+	c.orders = ledger.Orders{}
+	c.mu.Unlock()
+	if o.Claim != 0 {
+		c.cfg.Home.Claim(o.Claim)
+	}
+	for _, id := range o.Drop {
+		c.shared.Drop(id)
+	}
+	for i := range o.Put {
+		c.put(&o.Put[i])
+	}
+	for _, t := range o.Told {
+		c.shared.Told(t.Subscription, t.AlarmID, t.Revision)
+	}
+	for _, a := range o.Ack {
+		c.cfg.Home.Acknowledge(a.AlarmID, a.By, a.Comment)
+	}
+	for _, e := range o.Report {
+		c.cfg.Home.Report(e)
+	}
+	if len(o.Seen) > 0 {
+		c.cfg.Home.Seen(o.Seen)
+	}
+}
+
+// put gives the notifier a subscription, and has cleared what its consumer was told and stands no more.
+func (c *Cluster) put(p *ledger.Put) {
+	unknown, err := c.shared.Put(p.Subscription, p.Told)
+	if err != nil {
+		c.log.Error("a subscription of the cluster does not work here", "subscription", p.Subscription.Name, "id", p.Subscription.ID, "err", err)
+		return
+	}
+	var known []correlate.Change
+	var closed []*correlate.Alarm
+	c.mu.Lock()
+	for _, id := range unknown {
+		if own, ok := c.ledger.Own(id); ok && !own.Alarm.Standing() {
+			known = append(known, own)
+			continue
+		}
+		given, ok := p.Given[id]
+		if !ok || given.Home != c.node {
+			continue
+		}
+		closed = append(closed, &correlate.Alarm{
+			ID: id, Key: correlate.Key{Home: c.node, Resource: given.Resource, Condition: given.Condition}, Revision: p.Told[id],
+		})
+	}
+	c.mu.Unlock()
+	if len(known)+len(closed) > 0 {
+		c.cfg.Home.Close(known, closed)
+	}
+}
