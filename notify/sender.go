@@ -34,9 +34,10 @@ const (
 	preferFor     = 30 * time.Second // how long an endpoint that stood in for a dead one is tried first
 	// connectTimeout is how long all endpoints together may take to be connected to before a peer is asked instead.
 	connectTimeout = 250 * time.Millisecond
-	// deafTimeout, and some round trips, is how long a consumer's kernel may leave unacknowledged what we sent: a connection
-	// from before its way was cut looks well until then. However slow the consumer, its kernel acknowledges at once.
-	deafTimeout = 300 * time.Millisecond
+	// deafTimeout, and some round trips, is how long after our kernel has begun to repeat itself (200 to 400 ms) a consumer's
+	// may leave unacknowledged what we sent: a connection from before its way was cut looks well until then. However slow
+	// the consumer, its kernel acknowledges at once.
+	deafTimeout = 150 * time.Millisecond
 	deafTrips   = 4
 )
 

@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -28,6 +29,13 @@ type plan struct {
 	instances int // domains of the throughput loop
 	feed      time.Duration
 	only      string // one of the blocks; empty: all
+
+	agents        int // real ones of the cluster
+	changes       int // at them: cables pulled and plugged
+	subscriptions int
+	handOvers     int // hosts that are cut off from their consumer
+	partitions    int
+	rest          time.Duration // how long the traffic of a cluster at rest is counted
 }
 
 func main() {
@@ -42,7 +50,13 @@ func main() {
 	flag.DurationVar(&p.idle, "idle", 30*time.Second, "how long the idle agent is watched")
 	flag.IntVar(&p.instances, "instances", 1000, "domains of the throughput loop")
 	flag.DurationVar(&p.feed, "feed", 5*time.Second, "how long the throughput loop is fed")
-	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain or idle")
+	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain, idle or cluster (of it agents, fleet or simulated)")
+	flag.IntVar(&p.agents, "agents", 50, "real agents of the cluster")
+	flag.IntVar(&p.changes, "changes", 200, "changes at one agent that all others hear of")
+	flag.IntVar(&p.subscriptions, "subscriptions", 20, "subscriptions that all agents hear of")
+	flag.IntVar(&p.handOvers, "handovers", 6, "agents that are cut off from their consumer")
+	flag.IntVar(&p.partitions, "partitions", 3, "partitions of the cluster")
+	flag.DurationVar(&p.rest, "rest", 15*time.Second, "how long the traffic of a cluster at rest is counted")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, p, os.Stdout)
@@ -62,7 +76,18 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 			return fmt.Errorf("throughput: %w", err)
 		}
 	}
-	if p.only == "throughput" {
+	for _, b := range []struct {
+		name    string
+		measure func(context.Context, plan, *report) error
+	}{{"agents", agents}} {
+		if wanted("cluster") || p.only == b.name {
+			if err := b.measure(ctx, p, &r); err != nil {
+				return fmt.Errorf("%s: %w", b.name, err)
+			}
+			r.line("%.0f s so far.", time.Since(began).Seconds())
+		}
+	}
+	if slices.Contains([]string{"throughput", "cluster", "agents", "fleet", "simulated"}, p.only) {
 		return nil
 	}
 	s, err := build(p)

@@ -175,3 +175,12 @@ func (r *report) verdict(what string, got, aim time.Duration) {
 	}
 	r.line("Aim ≤ %v %s: %.2f ms, **%s**.", aim, what, milliseconds(got), word)
 }
+
+// flat is about what should not grow with the cluster.
+func (r *report) flat(what string, ratio float64) {
+	word := "held"
+	if ratio > 1.2 || ratio < 0.8 {
+		word = "MISSED"
+	}
+	r.line("Aim ±20 %% for the %s: %+.0f %%, **%s**.", what, 100*(ratio-1), word)
+}

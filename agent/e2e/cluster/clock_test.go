@@ -16,7 +16,9 @@ import (
 func TestAClockThatIsWrongIsNamed(t *testing.T) {
 	c := consume(t, "a")
 	all := form(t, 2)
-	binary, err := os.ReadFile(w.bin)
+	bin, err := w.lab.Static(w.bin, ".")
+	must(t, err)
+	binary, err := os.ReadFile(bin)
 	must(t, err)
 	const dir = "/run/agent"
 	s := w.settings(&machine{Host: &lab.Host{Name: "wrong"}, n: 99})

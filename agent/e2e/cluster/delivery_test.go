@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
 )
@@ -24,8 +25,14 @@ func TestAPeerTellsWhomTheHomeCannotReach(t *testing.T) {
 	}
 	c.Forget()
 	must(t, w.lan.Block(home.machine.Host, w.consumers, true))
+	began := time.Now()
 	must(t, home.uplink.Plug())
 	n := c.hears(t, "cleared", "carrier", home.machine)
+	if took := n.Arrived.Sub(began); took > 2*time.Second { // the connection was open and looked well
+		t.Errorf("the peer told it after %v", took)
+	} else {
+		t.Logf("the peer told it after %v", took)
+	}
 	if n.Data.Reporter == home.Name || n.Source != "/paramedic/lab/"+home.Name {
 		t.Errorf("%s told as %s: %s", n.Data.Reporter, n.Source, n)
 	}

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -163,6 +165,24 @@ func (l *Lab) Build(dir string) (string, error) {
 		}
 		return filepath.Abs(bin)
 	}
+	return l.build(dir)
+}
+
+// Static is a binary of the agent that needs no library: bin if it is such a one, as that with the race detector is not, or
+// else another build of the module that dir lies in.
+func (l *Lab) Static(bin, dir string) (string, error) {
+	f, err := elf.Open(bin)
+	if err != nil {
+		return "", fmt.Errorf("read the agent's binary: %w", err)
+	}
+	defer f.Close()
+	if !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+		return bin, nil
+	}
+	return l.build(dir)
+}
+
+func (l *Lab) build(dir string) (string, error) {
 	out, err := os.MkdirTemp("", "pm-bin-")
 	if err != nil {
 		return "", fmt.Errorf("build the agent: %w", err)

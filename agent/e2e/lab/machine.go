@@ -81,7 +81,8 @@ func (s *Switch) boot(spec MachineSpec) (*Machine, error) {
 	}
 	mac := fmt.Sprintf("52:54:00:99:00:%02x", len(tap)) // there are few
 	m := &Machine{Name: spec.Name}
-	m.proc, err = s.host.Start("qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "pc,accel=tcg", "-m", "256",
+	// Without rdrand nobody gets a random number in the first minutes: nothing happens in there to draw one from.
+	m.proc, err = s.host.Start("qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "pc,accel=tcg", "-cpu", "qemu64,+rdrand", "-m", "256",
 		"-kernel", kernel, "-initrd", file, "-append", "console=ttyS0 panic=-1 quiet tsc=unstable nokaslr mitigations=off",
 		"-chardev", "socket,id=line,server=on,wait=off,path="+serial, "-serial", "chardev:line",
 		"-netdev", "tap,id=n0,script=no,downscript=no,ifname="+tap, "-device", "virtio-net-pci,romfile=,netdev=n0,mac="+mac,
