@@ -179,6 +179,32 @@ func TestAReimagedHostLearnsWhatItWas(t *testing.T) {
 	}
 }
 
+// A consumer subscribes while the home of an alarm is away: it is given the alarm by another host, and told of its end.
+func TestWhatASnapshotGaveIsCleared(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		h := newHosts(t, 3)
+		h.start()
+		h.all[1].say(fails)
+		eventually(t, "the alarm is known", func() bool { return h.all[0].remote("cmp-2") != nil })
+		h.all[1].stop()
+		r := receive(t)
+		_, snapshot, err := h.all[0].notifier.Subscribe(t.Context(), notify.Subscription{Name: "vnfm", Endpoints: []string{r.URL}}, false)
+		if err != nil || len(snapshot) != 1 || snapshot[0].Key.Home != "cmp-2" {
+			t.Fatalf("snapshot %v, %v; want the alarm of the host that is away", snapshot, err)
+		}
+		if lost {
+			if err := os.RemoveAll(h.all[1].config.Notify.Dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.all[1].start() // all is well there
+		got := r.await(t, 1)
+		if len(got) != 1 || got[0].Data.Alarm.ID != snapshot[0].ID || got[0].Data.Alarm.State != "cleared" || got[0].Data.Host != "cmp-2" {
+			t.Errorf("told %v (disk lost: %v); want the end of what it was given", got, lost)
+		}
+	}
+}
+
 func TestA410PausesAtOneHostAndASecondOneEnds(t *testing.T) {
 	h := newHosts(t, 3)
 	h.start()
