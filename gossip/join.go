@@ -27,6 +27,7 @@ const (
 	maxJoins       = 16               // at once
 	differEvery    = 5 * time.Second  // between states asked for because a peer knows of others
 	rosterEvery    = 5 * time.Second
+	rosterSoon     = 20 * time.Millisecond // after a change of the members; several at once are written once
 	remindEvery    = time.Second
 	maxSeeds       = 256 // addresses that a name may have
 	duplicateProbe = 3   // questions to an agent that has our name before it counts as gone
@@ -86,6 +87,9 @@ func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 	defer remind.Stop()
 	save := time.NewTicker(rosterEvery)
 	defer save.Stop()
+	changes := p.Changes()
+	soon := time.NewTimer(0) // the roster is the denominator of every majority: who is new is on disk at once, should we be killed
+	defer soon.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -124,6 +128,13 @@ func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 			}
 		case <-p.announce:
 			_ = list.UpdateNode(time.Millisecond) // it is queued; that nobody took it yet is no error
+		case <-changes:
+			soon.Reset(rosterSoon)
+		case <-soon.C:
+			p.roster.seen(p.members.list(), time.Now())
+			if err := p.roster.save(false); err != nil {
+				p.cfg.Log.Error("the roster is not on disk", "err", err)
+			}
 		case <-settle.C:
 			p.say(func(i *identity) { i.Settled = true })
 		case <-save.C:
