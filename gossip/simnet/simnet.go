@@ -57,6 +57,10 @@ type Node struct {
 	Skew    time.Duration   // of its clock
 	Truth   map[gossip.Key]string
 
+	// Receive takes what comes to a node that was attached: whoever sets it drives a replica of his own behind it. Nil: it is
+	// down.
+	Receive func(from *Node, message []byte)
+
 	// OnResult, when set, sees each result of its replica before the replies leave.
 	OnResult func(gossip.Result)
 
@@ -124,6 +128,13 @@ func (n *Net) Add(name string) (*Node, error) {
 	return x, x.Start()
 }
 
+// Attach makes a node without a replica, which is down until its Receive is set.
+func (n *Net) Attach(name string) *Node {
+	x := &Node{Name: name, net: n}
+	n.nodes = append(n.nodes, x)
+	return x
+}
+
 // After calls do in the virtual future.
 func (n *Net) After(d time.Duration, do func()) {
 	n.order++
@@ -161,6 +172,9 @@ func (n *Net) Partition(side func(*Node) int) {
 	}
 }
 
+// Connected says that no partition is between two nodes.
+func (n *Net) Connected(a, b *Node) bool { return n.side[a.Name] == n.side[b.Name] }
+
 // Heal joins all sides. What was on its way between them is lost all the same.
 func (n *Net) Heal() { clear(n.side) }
 
@@ -186,12 +200,12 @@ func (n *Net) send(from, to *Node, message []byte) {
 	lost := n.rand.Float64() < n.Link.Loss
 	twice := n.rand.Float64() < n.Link.Duplicate
 	delay := n.delay()
-	if n.side[from.Name] != n.side[to.Name] || to.Replica == nil {
+	if !n.Connected(from, to) || to.down() {
 		return
 	}
 	life := to.life
 	deliver := func() {
-		if to.life == life && to.Replica != nil && n.side[from.Name] == n.side[to.Name] {
+		if to.life == life && !to.down() && n.Connected(from, to) {
 			to.receive(from, slices.Clone(message))
 		}
 	}
@@ -223,9 +237,11 @@ func (x *Node) Now() time.Time { return x.net.now.Add(x.Skew) }
 
 // Crash ends the agent at once, with all that its replica held.
 func (x *Node) Crash() {
-	x.Replica = nil
+	x.Replica, x.Receive = nil, nil
 	x.life++
 }
+
+func (x *Node) down() bool { return x.Replica == nil && x.Receive == nil }
 
 // Start starts the agent under the next even term above the one on disk; without one it asks its peers for it and says
 // nothing of itself before.
@@ -346,6 +362,10 @@ func (x *Node) exchange() {
 }
 
 func (x *Node) receive(from *Node, message []byte) {
+	if x.Receive != nil {
+		x.Receive(from, message)
+		return
+	}
 	res, err := x.Replica.Handle(x.Now(), from.Name, message)
 	if err != nil {
 		x.Errors++
