@@ -17,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
@@ -34,11 +32,6 @@ const (
 	preferFor     = 30 * time.Second // how long an endpoint that stood in for a dead one is tried first
 	// connectTimeout is how long all endpoints together may take to be connected to before a peer is asked instead.
 	connectTimeout = 250 * time.Millisecond
-	// deafTimeout, and some round trips, is how long after our kernel has begun to repeat itself (200 to 400 ms) a consumer's
-	// may leave unacknowledged what we sent: a connection from before its way was cut looks well until then. However slow
-	// the consumer, its kernel acknowledges at once.
-	deafTimeout = 150 * time.Millisecond
-	deafTrips   = 4
 )
 
 var errConnect = fmt.Errorf("no connection in time (%v for all endpoints, with peers to ask instead)", connectTimeout)
@@ -66,42 +59,7 @@ func newDialer(allow []netip.Prefix) dialFunc {
 			return fmt.Errorf("callback address %s is not within notify.allow_callbacks", at.Addr())
 		},
 	}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := d.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		if err := limitSilence(conn); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
-		return conn, nil
-	}
-}
-
-// limitSilence has the kernel give a connection up with ETIMEDOUT after deafTimeout, see TCP_USER_TIMEOUT in tcp(7). It then
-// also sends nothing again, once the way is back, of what a peer has told meanwhile.
-func limitSilence(conn net.Conn) error {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err == nil {
-		if e := raw.Control(func(fd uintptr) {
-			var info *unix.TCPInfo // its round trip in µs: that of the connection's making
-			if info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil {
-				return
-			}
-			limit := deafTimeout + deafTrips*time.Duration(info.Rtt)*time.Microsecond
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit.Milliseconds()))
-		}); e != nil {
-			err = e
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("limit the silence of a connection: %w", err)
-	}
-	return nil
+	return d.DialContext
 }
 
 // sender makes one subscription's requests over its own connections. Safe for concurrent use.
@@ -149,7 +107,7 @@ type request struct {
 type answer struct {
 	outcome        delivery.Outcome
 	status         int
-	reached        bool // a connection was there: bytes of the request may have been sent
+	reached        bool // bytes of the request may have come to a consumer
 	sent, answered time.Time
 	body           []byte
 }
@@ -166,8 +124,8 @@ func (s *sender) post(ctx context.Context, endpoints []string, r request) answer
 		n := (first + i) % len(endpoints)
 		var err error
 		share := time.Duration(0)
-		if r.connect > 0 { // what is left, evenly: a dead endpoint does not take the time of those behind it
-			share = max(time.Millisecond, (r.connect-s.now().Sub(begin))/time.Duration(len(endpoints)-i))
+		if r.connect > 0 { // what is left, evenly: a dead endpoint, or a deaf one, does not take the time of those behind it
+			share = max(r.connect/time.Duration(len(endpoints)), (r.connect-s.now().Sub(begin))/time.Duration(len(endpoints)-i))
 		}
 		a, err = s.attempt(ctx, endpoints[n], r, share)
 		reached = reached || a.reached
@@ -190,22 +148,28 @@ func (s *sender) post(ctx context.Context, endpoints []string, r request) answer
 	return a
 }
 
-// attempt posts to one endpoint. A connection that had died while idle costs nothing but a second, fresh one. What went
-// into one whose other end does not even acknowledge reached nobody.
+// attempt posts to one endpoint. A connection that had died while idle costs nothing but a second, fresh one; so does one
+// that is deaf, for that may be a firewall's doing, which has forgotten it.
 func (s *sender) attempt(ctx context.Context, endpoint string, r request, connect time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
 	a, old, err := s.once(ctx, endpoint, r, connect)
-	deaf := errors.Is(err, unix.ETIMEDOUT)
+	deaf := errors.Is(err, errDeaf)
 	if err != nil && old && (deaf || stale(err)) && ctx.Err() == nil {
 		s.transport.CloseIdleConnections()
 		s.warm.drop()
+		if deaf {
+			connect /= 2
+		}
+		first := a.reached
 		a, _, err = s.once(ctx, endpoint, r, connect)
-		a.reached = a.reached || !deaf // by the first
+		a.reached = a.reached || first
 	}
 	return a, err
 }
 
+// once makes one request. With connect, which says that somebody else can be asked, it gives up early: when no connection
+// is there in that time, and when the consumer's host doesn't acknowledge what it is sent. Neither counts as reached.
 func (s *sender) once(ctx context.Context, endpoint string, r request, connect time.Duration) (a answer, old bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -219,7 +183,11 @@ func (s *sender) once(ctx context.Context, endpoint string, r request, connect t
 	}
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
 		connected.Store(true)
-		a.reached, old = true, i.Reused || wasWarm(i.Conn)
+		l, ours := i.Conn.(*line)
+		a.reached, old = true, i.Reused || ours && l.kept
+		if ours && connect > 0 {
+			l.listen(ctx, func() { cancel(errDeaf) })
+		}
 	}}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, endpoint, bytes.NewReader(r.body))
 	if err != nil {
@@ -235,7 +203,11 @@ func (s *sender) once(ctx context.Context, endpoint string, r request, connect t
 	}
 	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, errConnect) {
+		cause := context.Cause(ctx)
+		if errors.Is(cause, errDeaf) {
+			a.reached = false
+		}
+		if errors.Is(cause, errConnect) || errors.Is(cause, errDeaf) {
 			err = cause
 		}
 		return a, old, err

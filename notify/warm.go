@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// warmPause is the least time between two dials that keep an endpoint warm; it doubles to warmPauseMax while they fail.
+// warmPause is the least time between two dials that keep an endpoint warm. It doubles to warmPauseMax while they fail, but
+// not where peers deliver meanwhile: it is what takes the consumer back.
 const (
 	warmPause    = 5 * time.Second
 	warmPauseMax = time.Minute
@@ -66,8 +67,9 @@ type line struct {
 	net.Conn
 	w       *warmer
 	address string
-	raw     net.Conn // below TLS
-	kept    bool     // was warm
+	raw     net.Conn                  // below TLS
+	kept    bool                      // was warm
+	wrote   atomic.Pointer[time.Time] // when Write was first called since listen; nil: not yet
 	once    sync.Once
 }
 
@@ -193,14 +195,9 @@ func (w *warmer) close() {
 	w.drop()
 }
 
-func wasWarm(c net.Conn) bool {
-	l, ok := c.(*line)
-	return ok && l.kept
-}
-
-// keep keeps endpoints warm until ctx or stop ends. It looks every warmPause, because the
-// end of an idle connection shows only when it is looked at.
-func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, now func() time.Time, endpoints func() []string) {
+// keep keeps endpoints warm until ctx or stop ends, with pauses of at most longest while one can't be connected to. It looks
+// every warmPause, because the end of an idle connection shows only when it is looked at.
+func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, longest time.Duration, now func() time.Time, endpoints func() []string) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pause := time.Duration(0)
@@ -210,17 +207,13 @@ func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, now func() time
 		case <-ctx.Done():
 		case <-stop:
 		case <-timer.C:
-			all, failed := endpoints(), 0
-			for _, e := range all {
-				if err := w.ensure(ctx, e); err != nil {
-					failed++
-				}
-			}
+			all := endpoints()
+			failed := w.ensureAll(ctx, all)
 			if failed > 0 && failed == len(all) && ctx.Err() == nil {
 				w.leave(now())
 			}
 			if failed > 0 {
-				pause = min(max(2*pause, warmPause), warmPauseMax)
+				pause = min(max(2*pause, warmPause), longest)
 			} else {
 				pause = warmPause
 			}
@@ -229,6 +222,21 @@ func (w *warmer) keep(ctx context.Context, stop <-chan struct{}, now func() time
 		timer.Stop()
 		return
 	}
+}
+
+// ensureAll returns how many failed. They don't wait for each other: one that is silent takes its time.
+func (w *warmer) ensureAll(ctx context.Context, endpoints []string) int {
+	var failed atomic.Int64
+	var group sync.WaitGroup
+	for _, e := range endpoints {
+		group.Go(func() {
+			if err := w.ensure(ctx, e); err != nil {
+				failed.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	return int(failed.Load())
 }
 
 // ensure has one live connection open to an endpoint.

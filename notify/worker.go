@@ -176,7 +176,11 @@ func (w *worker) wake() {
 func (w *worker) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	w.n.group.Go(func() { w.sender.warm.keep(ctx, w.stop, w.n.cfg.Now, w.endpoints) })
+	longest := warmPauseMax
+	if w.n.cfg.Peers != nil {
+		longest = warmPause
+	}
+	w.n.group.Go(func() { w.sender.warm.keep(ctx, w.stop, longest, w.n.cfg.Now, w.endpoints) })
 	for {
 		select {
 		case <-ctx.Done():
