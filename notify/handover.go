@@ -46,8 +46,8 @@ func times(c correlate.Change) (occurred, observed time.Time) {
 	return c.Occurred, c.Observed
 }
 
-// send makes one request, from here or by a peer. A peer is asked only when no byte of the request can have left this
-// host in this attempt, and first when the consumer is known to be out of reach.
+// send makes one request, from here or by a peer. A peer is asked only when nothing of the request has reached a consumer
+// in this attempt, and first when the consumer is known to be out of reach.
 func (w *worker) send(sub Subscription, h HandOver) answer {
 	peers := w.n.cfg.Peers
 	var before error // why no peer could, when one was asked first

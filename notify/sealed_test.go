@@ -203,6 +203,9 @@ func TestASecretThatCannotBeOpenedIsKeptReportedAndDeliveredByAPeer(t *testing.T
 		t.Errorf("%v %s", err, m.body)
 	}
 	settledAll(t, n)
+	if r.count(correlate.CondSubscription) != 1 {
+		t.Error("reported here too, although the peers' ledger says so (subscription-unusable)")
+	}
 	stop()
 
 	cfg.Sealer, cfg.Peers = newSealer(t, 1), nil // the key is back

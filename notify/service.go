@@ -54,8 +54,6 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	case w.machine.Paused():
 		w.worked = true
 		writes = append(writes, w.writes(w.machine.Resume(now))...)
-	case old.Secret.Locked() && !s.Secret.Locked():
-		w.worked = true
 	}
 	n.box.put(writes...)
 	w.pump(now)

@@ -291,7 +291,7 @@ func (w *worker) judge(now time.Time) {
 	switch f := w.machine.FailingSince(); {
 	case w.sub.Paused != "":
 		problem = "paused: " + w.sub.Paused
-	case w.sub.Secret.Locked():
+	case w.sub.Secret.Locked() && w.n.cfg.Peers == nil: // with peers it is for them to say, and to deliver
 		problem = fmt.Sprintf("its secret can't be opened here (%s): give this host the key in cluster.secrets_key_file, or the subscription a new secret", w.sub.Secret.why)
 	case !f.IsZero() && now.Sub(f) >= failingLong:
 		problem = fmt.Sprintf("no delivery has succeeded since %s", f.UTC().Format(time.RFC3339))
