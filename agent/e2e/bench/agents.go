@@ -19,6 +19,7 @@ const (
 	healAim      = 5 * time.Second        // after a partition all know the same
 	subscribeAim = time.Second            // after the 201 a subscription is active everywhere
 	few          = 10                     // hosts to whose idle traffic that of all is compared
+	settled      = 22 * time.Second       // after its start a host has said what is true of it, and what is void (gossip.FloorDelay)
 )
 
 // agents measures a cluster of real agents.
@@ -95,7 +96,7 @@ func (r rest) packets() float64 { return r.traffic.txPackets + r.traffic.rxPacke
 
 // atRest lets the cluster settle, and watches it for a time.
 func (c *cloud) atRest(ctx context.Context, members []*member, period time.Duration) (out rest, err error) {
-	if err := pause(ctx, period/2); err != nil {
+	if err := pause(ctx, settled); err != nil {
 		return out, err
 	}
 	read := func() (traffic linkCount, cpu time.Duration, rss []float64, err error) {
@@ -343,7 +344,8 @@ func (c *cloud) handOvers(ctx context.Context, p plan, r *report, _ <-chan chang
 		}
 	}
 	r.heading(fmt.Sprintf("%d real agents: hand-over to a peer", len(c.members)), before)
-	r.line("The switch drops all frames between a host and the consumer, while a connection is open between them; then its cable is pulled.\n")
+	r.line("The switch drops all frames between a host and the consumer, while a connection is open between them; then its cable is pulled. " +
+		"The first fault goes into that connection, and waits until the kernel gives it up and another can't be made.\n")
 	r.table("from the fault to the callback")
 	r.row("nothing cut: by the host itself", direct)
 	r.row("first fault after the cut: by a peer", first)

@@ -80,6 +80,11 @@ func buildCloud(size int) (c *cloud, err error) {
 	if c.consumers, err = l.Host("consumers"); err != nil {
 		return c, err
 	}
+	// A carrier's loss is told at once when the two ends of a veth pair differ in their index, and else once a second
+	// (linkwatch_urgent_event in net/core/link_watch.c). Indices are counted in each namespace.
+	if err = c.consumers.Bridge("spare0"); err != nil {
+		return c, err
+	}
 	if _, err = c.lan.Attach(c.consumers, cloudLink, cloudConsumer+"/16"); err != nil {
 		return c, err
 	}
@@ -97,6 +102,10 @@ func buildCloud(size int) (c *cloud, err error) {
 func (c *cloud) add(n int) (err error) {
 	m := &member{}
 	if m.Host, err = c.lab.Host(fmt.Sprintf("cmp-%02d", n)); err != nil {
+		return err
+	}
+	// Router solicitations and the like, which each host sends to all, are not ours to count.
+	if _, err := m.Run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6"); err != nil {
 		return err
 	}
 	if _, err = c.lan.Attach(m.Host, cloudLink, cloudAddr(n)+"/16"); err != nil {

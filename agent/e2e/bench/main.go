@@ -35,6 +35,7 @@ type plan struct {
 	subscriptions int
 	handOvers     int // hosts that are cut off from their consumer
 	partitions    int
+	simulated     int           // hosts
 	rest          time.Duration // how long the traffic of a cluster at rest is counted
 }
 
@@ -42,6 +43,13 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == floorCommand {
 		fmt.Fprintln(os.Stderr, "bare listener:", listen(os.Args[2:]))
 		os.Exit(1)
+	}
+	if len(os.Args) > 1 && os.Args[1] == fleetCommand {
+		if err := fleet(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "fleet:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	var p plan
 	flag.IntVar(&p.domains, "domains", 50, "domains on the compute host")
@@ -56,7 +64,8 @@ func main() {
 	flag.IntVar(&p.subscriptions, "subscriptions", 20, "subscriptions that all agents hear of")
 	flag.IntVar(&p.handOvers, "handovers", 6, "agents that are cut off from their consumer")
 	flag.IntVar(&p.partitions, "partitions", 3, "partitions of the cluster")
-	flag.DurationVar(&p.rest, "rest", 15*time.Second, "how long the traffic of a cluster at rest is counted")
+	flag.IntVar(&p.simulated, "simulated", 1000, "simulated hosts")
+	flag.DurationVar(&p.rest, "rest", 10*time.Second, "how long the traffic of a cluster at rest is counted")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, p, os.Stdout)
@@ -79,7 +88,7 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 	for _, b := range []struct {
 		name    string
 		measure func(context.Context, plan, *report) error
-	}{{"agents", agents}} {
+	}{{"agents", agents}, {"fleet", fleets}, {"simulated", simulated}} {
 		if wanted("cluster") || p.only == b.name {
 			if err := b.measure(ctx, p, &r); err != nil {
 				return fmt.Errorf("%s: %w", b.name, err)

@@ -184,3 +184,12 @@ func (r *report) flat(what string, ratio float64) {
 	}
 	r.line("Aim ±20 %% for the %s: %+.0f %%, **%s**.", what, 100*(ratio-1), word)
 }
+
+// most is an upper bound.
+func (r *report) most(what string, got, aim float64, unit string) {
+	word := "held"
+	if got > aim {
+		word = "MISSED"
+	}
+	r.line("Aim ≤ %g %s %s: %.4g, **%s**.", aim, unit, what, got, word)
+}

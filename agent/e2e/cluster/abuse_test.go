@@ -103,7 +103,7 @@ func TestRubbishAtThePortHarmsNobody(t *testing.T) {
 	}
 	all.healthy(c)
 	victim.complains("", "wrong-key", "wrong-label", "malformed")
-	if after := victim.resident(); after > before+64 {
+	if after := victim.resident(); after > before+64*w.inflated {
 		t.Errorf("resident memory went from %d to %d MB", before, after)
 	}
 }
@@ -170,7 +170,7 @@ func TestAPeerThatFloodsIsNamed(t *testing.T) {
 	})
 	all.healthy(c)
 	for _, a := range all {
-		if mb := a.resident(); mb > 150 {
+		if mb := a.resident(); mb > 150*w.inflated {
 			t.Errorf("%s has %d MB resident", a.Name, mb)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -22,12 +23,14 @@ type keys struct {
 // key takes one step of a rotation at one agent, and wants all to have taken it.
 func (a *agent) key(method, path string, body any) (k keys) {
 	a.t.Helper()
+	began := time.Now()
 	out, err := a.Call(method, "/v1/keys"+path, body, http.StatusOK)
 	must(a.t, err)
 	must(a.t, json.Unmarshal(out, &k))
 	if len(k.Behind) != 0 {
 		a.t.Errorf("%s %s: behind are %v", method, path, k.Behind)
 	}
+	a.t.Logf("%s at %s: %v", method, a.Name, time.Since(began))
 	return k
 }
 
@@ -41,7 +44,7 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 	stop := make(chan struct{})
 	var faults sync.WaitGroup
 	var failed error
-	var told int
+	var told atomic.Int32
 	faults.Go(func() {
 		for n := 0; failed == nil; n++ {
 			select {
@@ -60,7 +63,7 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 			if failed == nil {
 				_, failed = c.Wait(patience, is("cleared", "carrier", a.machine))
 			}
-			told++
+			told.Add(1)
 		}
 	})
 	lost := make(chan string, 1) // the first time that somebody misses somebody
@@ -85,6 +88,18 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 	})
 	defer watch.Stop()
 
+	more := func() { // faults, between the steps
+		t.Helper()
+		before := told.Load()
+		within(t, patience, "a fault to come and go", func() error {
+			if now := told.Load(); now < before+2 {
+				return fmt.Errorf("%d did", now-before)
+			}
+			return nil
+		})
+	}
+	more()
+	// Each step answers when all hosts that are there have taken it.
 	before := all[1].key(http.MethodGet, "", nil)
 	fresh := strings.TrimSpace(w.newKey(t, "--gossip"))
 	added := all[1].key(http.MethodPost, "", map[string]string{"key": fresh})
@@ -92,21 +107,31 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 	if len(added.Keys) != 2 || added.Keys[0].ID != old {
 		t.Errorf("from %+v to %+v", before, added)
 	}
-	if used := all[2].key(http.MethodPost, "/"+id+"/use", nil); used.Keys[0].ID != id || !used.Keys[0].InUse {
+	more()
+	if used := all[1].key(http.MethodPost, "/"+id+"/use", nil); used.Keys[0].ID != id || !used.Keys[0].InUse {
 		t.Errorf("in use is %+v, want %s", used, id)
 	}
-	all[3].key(http.MethodDelete, "/"+old, nil)
+	more()
+	all[1].key(http.MethodDelete, "/"+old, nil)
 	for _, a := range all {
-		if k := a.key(http.MethodGet, "", nil); len(k.Keys) != 1 || k.Keys[0].ID != id {
-			t.Errorf("%s has %+v", a.Name, k)
-		}
+		within(t, patience, a.Name+" to know that all have taken the last step", func() error {
+			var k keys
+			if err := a.read("/v1/keys", &k); err != nil {
+				return err
+			}
+			if len(k.Keys) != 1 || k.Keys[0].ID != id || len(k.Behind) != 0 {
+				return fmt.Errorf("it has %+v", k)
+			}
+			return nil
+		})
 	}
+	more()
 	all.level(patience)
 	close(stop)
 	faults.Wait()
 	watcher.Wait()
 	must(t, failed)
-	t.Logf("%d faults came and went meanwhile", told)
+	t.Logf("%d faults came and went meanwhile", told.Load())
 	select {
 	case what := <-lost:
 		t.Error(what)

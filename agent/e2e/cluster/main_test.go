@@ -1,9 +1,12 @@
 package cluster
 
 import (
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +25,7 @@ type world struct {
 	bin       string
 	gossipKey string // the content of cluster.key_file
 	secretKey string // of cluster.secrets_key_file
+	inflated  int    // how much more memory the binary needs than one without the race detector
 }
 
 // machine is a host for an agent, with an uplink whose cable can be pulled.
@@ -65,6 +69,14 @@ func (w *world) build() (err error) {
 	}
 	if w.bin, err = w.lab.Build("."); err != nil {
 		return err
+	}
+	info, err := buildinfo.ReadFile(w.bin)
+	if err != nil {
+		return err
+	}
+	w.inflated = 1
+	if slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		w.inflated = 10 // https://go.dev/doc/articles/race_detector: five to ten times
 	}
 	if w.lan, err = w.lab.Switch("switch"); err != nil {
 		return err

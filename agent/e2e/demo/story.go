@@ -197,7 +197,7 @@ func (s *stage) standIn(ctx context.Context, home *node) error {
 	if err := s.lan.Block(home.host, s.outside, false); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s can reach the consumers again.\n\n", name)
+	fmt.Fprintf(s.out, "%s can reach the consumers again, and will see it within seconds. Until then the peer goes on:\n\n", name)
 	crash[0].teller, crash[1].teller = "?"+name, "?"+name
 	for began := time.Now(); s.teller != name; crash[0], crash[1] = crash[1], crash[0] { // once it has noticed
 		if time.Since(began) > patience {
