@@ -180,13 +180,22 @@ func (l *loop) listen() {
 	}
 }
 
+// usedUp says that a holder of the key has silenced this host at its peers.
+func (p *peers) usedUp() {
+	p.log.Error("somebody has written under the highest term there is in this host's name: its peers take no word of it any more, and it goes on by itself. " +
+		"Find out who has the gossip key, and give this host another node.name (docs/security.md)")
+}
+
 // reterm takes a term above one that the peers know.
 func (l *loop) reterm(now time.Time, above uint64) {
+	p := l.peers
 	term := cluster.Above(l.engine.Term(), above)
 	if term == l.engine.Term() {
+		if cluster.UsedUp(above) {
+			p.usedUp()
+		}
 		return
 	}
-	p := l.peers
 	p.log.Warn("the peers know this host under a term that is not below its own: a higher one is taken. Unless its disk was set back, look for another agent of this name",
 		"own", l.engine.Term(), "known", above, "taken", term)
 	if err := p.notifier.SetTerm(term); err != nil {

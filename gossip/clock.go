@@ -35,7 +35,7 @@ func (r *Replica) aheadOfPeers() time.Duration {
 // believes the others: or no subscription would be known there.
 func (r *Replica) measure(p *peerState, now time.Time, clock uint64) {
 	r.stepped(now)
-	p.offset, p.clock = time.Duration(int64(min(clock, maxTerm))-now.UnixNano()), true
+	p.offset, p.clock = time.Duration(int64(min(clock, MaxTerm))-now.UnixNano()), true
 	all := r.offsets()
 	// The median of all and ourselves; of an even number the lower. So of two hosts neither believes the other.
 	all = append(all, 0)

@@ -65,8 +65,8 @@ func (r *Replica) Restated(now time.Time) {
 func (r *Replica) SetTerm(now time.Time, term uint64) (Result, error) {
 	var res Result
 	switch {
-	case term%2 != 0 || term > maxTerm:
-		return res, fmt.Errorf("term %d: a host writes under even terms up to %d", term, uint64(maxTerm))
+	case term%2 != 0 || term > MaxTerm:
+		return res, fmt.Errorf("term %d: a host writes under even terms up to %d", term, uint64(MaxTerm))
 	case term <= r.term:
 		return res, fmt.Errorf("term %d is not above the present term %d", term, r.term)
 	}
@@ -182,7 +182,7 @@ func forgetID(term uint64, name string) string {
 func parseForget(id string) (term uint64, name string, ok bool) {
 	number, name, found := strings.Cut(id, "/")
 	term, err := strconv.ParseUint(number, 10, 64)
-	return term, name, found && err == nil && name != "" && term <= maxTerm && forgetID(term, name) == id
+	return term, name, found && err == nil && name != "" && term <= MaxTerm && forgetID(term, name) == id
 }
 
 func (r *Replica) applyForget(rec *Record, res *Result) {

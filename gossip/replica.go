@@ -19,8 +19,8 @@ const (
 	FloorDelay = 15 * time.Second
 )
 
-// maxTerm leaves every host a higher term.
-const maxTerm = 1 << 62
+// MaxTerm is the highest term. No host comes near it by itself, but whoever has the key can write it in another's name.
+const MaxTerm = 1 << 62
 
 // Config is what a replica must know of its host.
 type Config struct {
@@ -100,8 +100,8 @@ func New(c Config) (*Replica, error) {
 	if c.Self == "" || len(c.Self) > maxSpace {
 		return nil, fmt.Errorf("replica of host %q: the name must have 1 to %d bytes", c.Self, maxSpace)
 	}
-	if c.Term%2 != 0 || c.Term > maxTerm {
-		return nil, fmt.Errorf("replica of host %q: term %d: a host writes under even terms up to %d", c.Self, c.Term, uint64(maxTerm))
+	if c.Term%2 != 0 || c.Term > MaxTerm {
+		return nil, fmt.Errorf("replica of host %q: term %d: a host writes under even terms up to %d", c.Self, c.Term, uint64(MaxTerm))
 	}
 	r := &Replica{
 		self: c.Self, term: c.Term, limits: c.Limits.withDefaults(),
@@ -343,7 +343,7 @@ func (r *Replica) judge(now time.Time, rec *Record) Reason {
 				return Malformed
 			}
 		}
-	case v.A == 0 || v.A > maxTerm:
+	case v.A == 0 || v.A > MaxTerm:
 		return Malformed
 	case v.A%2 == 0 && v.Node != rec.Space:
 		return Foreign

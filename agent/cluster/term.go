@@ -91,13 +91,18 @@ func (c *Cluster) alone() bool {
 	}
 }
 
-// Above is own, or the next even term above the one that was seen.
+// Above is own, or the next even term above the one that was seen. Above gossip.MaxTerm there is none, and own is all that is
+// left: see UsedUp.
 func Above(own, seen uint64) uint64 {
-	if seen < own {
+	if seen < own || UsedUp(seen) {
 		return own
 	}
 	return seen + 2 - seen%2
 }
+
+// UsedUp reports that somebody has written under the highest term there is in this host's name. Then nothing that the host says
+// can win over that at the peers, and it must not keep the host from speaking for itself.
+func UsedUp(seen uint64) bool { return seen >= gossip.MaxTerm }
 
 // Begin takes the term of this run, and what the notifier has kept: from here on this host writes. Call it once, before any
 // effects of this run.
