@@ -129,7 +129,7 @@ func fromSubscription(s notify.Subscription) Subscription {
 	return Subscription{
 		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: texts(s.Endpoints), Format: s.Format,
 		Role: string(s.Role), Origin: string(s.Origin), Filter: fromFilter(s.Filter), Paused: s.Paused,
-		Created: stamp(s.Created),
+		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable),
 	}
 }
 
@@ -151,6 +151,7 @@ func fromDelivery(d notify.DeliveryView) Delivery {
 		ID: d.ID, Subscription: d.Subscription, AlarmID: d.AlarmID, Resource: string(d.Resource),
 		Condition: string(d.Condition), Revision: d.Revision.String(), State: string(d.State), Attempts: d.Attempts,
 		Superseded: d.Superseded, Created: stamp(d.Created), NextAttempt: stamp(d.NextAttempt), LastError: d.LastError,
+		By: d.By,
 	}
 }
 
@@ -158,6 +159,6 @@ func fromStages(s notify.Stages) Stages {
 	return Stages{
 		NotificationID: s.NotificationID, AlarmID: s.AlarmID, Subscription: s.Subscription,
 		T00: stamp(s.Occurred), T01: stamp(s.Observed), T02: stamp(s.Found), T06: stamp(s.Outbox), T08: stamp(s.Sent),
-		T09: stamp(s.Answered), Attempts: s.Attempts,
+		T09: stamp(s.Answered), Attempts: s.Attempts, By: s.By,
 	}
 }

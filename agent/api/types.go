@@ -185,6 +185,8 @@ type Subscription struct {
 	Filter    Filter     `json:"filter"`
 	Paused    string     `json:"paused"`
 	Created   *time.Time `json:"created"`
+	// Unreachable is since when the answering host can't connect to any endpoint; its peers may deliver all the same.
+	Unreachable *time.Time `json:"unreachable"`
 }
 
 // Filter says what a consumer wants; empty passes all. A nil list is left out, which requests may; answers have them all.
@@ -244,6 +246,7 @@ type Delivery struct {
 	Created      *time.Time `json:"created"`
 	NextAttempt  *time.Time `json:"next_attempt"`
 	LastError    string     `json:"last_error"`
+	By           string     `json:"by"` // the host that made the last attempt; empty before the first
 }
 
 // DeliveryList is GET /v1/deliveries.
@@ -263,6 +266,7 @@ type Stages struct {
 	T08            *time.Time `json:"T08"` // sent
 	T09            *time.Time `json:"T09"` // answered
 	Attempts       int        `json:"attempts"`
+	By             string     `json:"by"` // the host that sent; T08 and T09 are by its clock
 }
 
 // StageList is GET /v1/profile, oldest first.

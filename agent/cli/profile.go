@@ -2,8 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
@@ -35,7 +37,7 @@ func (profileCommand) Run(s *session) error {
 	}
 	answer := profileAnswer{Notifications: len(list.Stages), Stages: profile(list.Stages), Recent: list.Stages}
 	return s.out.show(answer, func() {
-		s.out.line(fmt.Sprintf("%d recent notifications, times in ms", len(list.Stages)))
+		s.out.line(fmt.Sprintf("%d recent notifications%s, times in ms", len(list.Stages), senders(list.Stages)))
 		var rows [][]string
 		for _, st := range answer.Stages {
 			row := []string{st.From + "→" + st.To, strconv.Itoa(st.N), "-", "-", "-", st.What}
@@ -48,6 +50,22 @@ func (profileCommand) Run(s *session) error {
 		}
 		s.out.table([]string{"STAGE", "N", "P50", "P99", "MAX", "WHAT"}, rows)
 	})
+}
+
+// senders says how many each host has sent, where that was not one host alone.
+func senders(list []api.Stages) string {
+	sent := map[string]int{}
+	for _, st := range list {
+		sent[st.By]++
+	}
+	if len(sent) < 2 {
+		return ""
+	}
+	var parts []string
+	for _, by := range slices.Sorted(maps.Keys(sent)) {
+		parts = append(parts, fmt.Sprintf("%s %d", word(by), sent[by]))
+	}
+	return " (sent by " + strings.Join(parts, ", ") + ")"
 }
 
 // point is one of OPNFV Doctor's names; those that were OpenStack's are not used.

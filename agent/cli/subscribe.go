@@ -26,8 +26,11 @@ func (subscriptionsCommand) Run(s *session) error {
 		var rows [][]string
 		for _, sub := range list {
 			state := "active"
-			if sub.Paused != "" {
+			switch {
+			case sub.Paused != "":
 				state = "paused: " + word(sub.Paused)
+			case sub.Unreachable != nil:
+				state = "unreachable since " + s.out.clock(sub.Unreachable)
 			}
 			rows = append(rows, []string{
 				word(short(sub.ID)), word(sub.Name), word(sub.Role), word(sub.Origin), state,
@@ -235,9 +238,9 @@ func (c *deliveriesCommand) Run(s *session) error {
 		for _, d := range list.Deliveries {
 			rows = append(rows, []string{
 				word(short(d.ID)), word(d.State), word(short(d.Subscription)), word(d.Resource), word(d.Condition), word(d.Revision),
-				strconv.Itoa(d.Attempts), strconv.Itoa(d.Superseded), s.out.clock(d.NextAttempt), word(d.LastError),
+				strconv.Itoa(d.Attempts), strconv.Itoa(d.Superseded), s.out.clock(d.NextAttempt), word(d.By), word(d.LastError),
 			})
 		}
-		s.out.table([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REV", "TRIES", "OLDER", "NEXT", "LAST ERROR"}, rows)
+		s.out.table([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REV", "TRIES", "OLDER", "NEXT", "BY", "LAST ERROR"}, rows)
 	})
 }
