@@ -99,6 +99,7 @@ func (l *Ledger) conclude() {
 		l.await(id)
 	}
 	clear(l.known)
+	l.reseal()
 	for id := range l.halted {
 		l.dirty[id] = struct{}{}
 	}

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -19,6 +22,7 @@ type wish struct {
 	sub     notify.Subscription // with its secret; Paused is left to target
 	refused error               // why it can't be used here at all
 	locked  error               // why its secret can't be opened: others must deliver
+	stale   bool                // its secret is not sealed under the key that we seal with
 }
 
 // pauseOnly says that a shared record is not a subscription but the pause of one that files name.
@@ -121,7 +125,30 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 		sealer = noKey{}
 	}
 	w.sub.Secret, w.locked = notify.OpenSecret(p.Secret, sealer, []byte(id))
+	w.stale = len(p.Secret) > 0 && w.locked == nil && !l.sealedNow(p)
 	return w
+}
+
+// sealedNow says that a secret which can be opened here is sealed as we would seal it.
+func (l *Ledger) sealedNow(p Subscription) bool {
+	ring, ok := l.cfg.Sealer.(interface{ Current(sealed []byte) bool })
+	return !ok || !p.Unsealed && ring.Current(p.Secret)
+}
+
+// reseal writes the shared subscriptions anew whose secrets lie bare, or under a key that is on its way out. Nothing else of
+// them changes, so nobody notices; several hosts may do it.
+func (l *Ledger) reseal() {
+	for _, id := range slices.Sorted(maps.Keys(l.shared)) {
+		w := l.shared[id]
+		if !w.stale || w.refused != nil {
+			continue
+		}
+		p := l.seal(w.sub)
+		p.Paused, p.Resumed, p.Snapshot, p.SnapshotOf = w.payload.Paused, w.payload.Resumed, w.payload.Snapshot, w.payload.SnapshotOf
+		if b, err := l.codec.encode(p); err == nil { // it fitted before
+			l.share(gossip.KindSubscription, id, b)
+		}
+	}
 }
 
 func stateOf(name string) (correlate.State, bool) {

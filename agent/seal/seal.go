@@ -33,7 +33,7 @@ const (
 )
 
 // ErrKey says that something is sealed under a key that is not held here.
-var ErrKey = errors.New("the key is not held here")
+var ErrKey = errors.New("that key is not in cluster.secrets_key_file here")
 
 // ErrDamaged says that something was not sealed, or was altered, or belongs elsewhere.
 var ErrDamaged = errors.New("it is damaged, or not what it should be")
@@ -133,22 +133,28 @@ func (r *Keyring) Seal(plain, context []byte) []byte {
 	return k.aead.Seal(sealed, nil, plain, authenticated(sealed, context))
 }
 
+// Current reports that something is sealed under the first key. One that is not is to be sealed anew, so that the older key
+// can go.
+func (r *Keyring) Current(sealed []byte) bool {
+	return len(sealed) >= headSize && sealed[0] == version && string(sealed[1:headSize]) == string(r.keys[0].id[:])
+}
+
 // Open implements notify.Sealer. The error is ErrKey or ErrDamaged.
 func (r *Keyring) Open(sealed, context []byte) ([]byte, error) {
 	if len(sealed) < headSize+overhead {
-		return nil, fmt.Errorf("open a secret: %d bytes are too short: %w", len(sealed), ErrDamaged)
+		return nil, fmt.Errorf("%d bytes are too short: %w", len(sealed), ErrDamaged)
 	}
 	if sealed[0] != version {
-		return nil, fmt.Errorf("open a secret: version %d is unknown, this agent knows %d: %w", sealed[0], version, ErrDamaged)
+		return nil, fmt.Errorf("version %d is unknown, this agent knows %d: %w", sealed[0], version, ErrDamaged)
 	}
 	head := sealed[:headSize:headSize]
 	k := r.find(head[1:])
 	if k == nil {
-		return nil, fmt.Errorf("open a secret: it is sealed under key %x, add that to cluster.secrets_key_file: %w", head[1:], ErrKey)
+		return nil, fmt.Errorf("it is sealed under key %x: %w", head[1:], ErrKey)
 	}
 	plain, err := k.aead.Open(nil, nil, sealed[headSize:], authenticated(head, context))
 	if err != nil { // says nothing but that it failed
-		return nil, fmt.Errorf("open a secret: %w", ErrDamaged)
+		return nil, ErrDamaged
 	}
 	return plain, nil
 }
