@@ -84,6 +84,7 @@ func (c *Cluster) Domains() []ledger.DomainView {
 	c.mu.Lock()
 	views := c.ledger.Domains()
 	c.mu.Unlock()
+	ledger.ReadDomains(views)
 	for i := range views {
 		views[i].AsOf = ages.asOf(views[i].Home)
 	}

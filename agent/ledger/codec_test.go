@@ -241,7 +241,7 @@ func FuzzTake(f *testing.F) {
 		l.Begin(noon)
 		l.Take(noon, gossip.Changes{Changed: []gossip.Record{rec}})
 		l.Tick(noon.Add(time.Hour))
-		l.Domains()
+		ReadDomains(l.Domains())
 		l.HostRecord("cmp-2")
 		if id == "neighbour" {
 			return

@@ -143,8 +143,8 @@ func (l *Ledger) since(uuid string, inactive bool) time.Time {
 		return was
 	}
 	for _, h := range l.hosts {
-		if other := h.domains[uuid]; other != nil && !other.Since.Before(at) && other.Since.Sub(l.now) < maxAhead {
-			at = other.Since.Add(time.Millisecond)
+		if other, ok := h.domains[uuid]; ok && !other.since.Before(at) && other.since.Sub(l.now) < maxAhead {
+			at = other.since.Add(time.Millisecond)
 		}
 	}
 	return at
@@ -152,17 +152,17 @@ func (l *Ledger) since(uuid string, inactive bool) time.Time {
 
 // formerSince is the stamp of a former life's claim, if nobody has claimed the domain since; it is given once.
 func (l *Ledger) formerSince(uuid string, inactive bool) time.Time {
-	was := l.former.domains[uuid]
+	was, ok := l.former.domains[uuid]
 	delete(l.former.domains, uuid)
-	if was == nil || was.Inactive != inactive {
+	if !ok || was.inactive != inactive {
 		return time.Time{}
 	}
 	for _, h := range l.hosts {
-		if other := h.domains[uuid]; other != nil && other.Since.After(was.Since) {
+		if other, ok := h.domains[uuid]; ok && other.since.After(was.since) {
 			return time.Time{}
 		}
 	}
-	return was.Since
+	return was.since
 }
 
 func (l *Ledger) setDomain(uuid string, d Domain) {

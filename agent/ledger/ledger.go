@@ -64,8 +64,9 @@ type Ledger struct {
 	file     map[string]notify.Subscription
 	refusals map[string]Refusal
 	receipts map[string]receipt
-	taken    map[string]uint64 // by subscription: Subscription.SnapshotOf that the notifier was given
-	former   *host             // what a former life of this host left
+	taken    map[string]uint64   // by subscription: Subscription.SnapshotOf that the notifier was given
+	former   *host               // what a former life of this host left
+	late     map[string]struct{} // alarms of it that were heard of, or of whose pairs, after Begin and in this call
 
 	// The others, and what is everybody's.
 	versions map[gossip.Key]gossip.Version // of all that was learned, the deleted included, so that nothing old comes back
@@ -102,7 +103,7 @@ type slot struct {
 type host struct {
 	said       bool // host is its word
 	host       Host
-	domains    map[string]*Domain
+	domains    map[string]claim
 	alarms     map[string]*Alarm
 	deliveries map[string]progress
 	receipts   map[string]receipt
@@ -112,7 +113,7 @@ type host struct {
 
 func newHost() *host {
 	return &host{
-		domains: map[string]*Domain{}, alarms: map[string]*Alarm{}, deliveries: map[string]progress{}, receipts: map[string]receipt{},
+		domains: map[string]claim{}, alarms: map[string]*Alarm{}, deliveries: map[string]progress{}, receipts: map[string]receipt{},
 		wishes: map[string]*wish{}, refusals: map[string]Refusal{},
 	}
 }
@@ -132,7 +133,7 @@ func New(cfg Config) *Ledger {
 		versions: map[gossip.Key]gossip.Version{}, hosts: map[string]*host{}, shared: map[string]*wish{}, ended: map[string]struct{}{},
 		acks: map[string]Ack{}, unread: map[string]map[gossip.Key]struct{}{},
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
-		acked: map[string]gossip.Version{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
+		late: map[string]struct{}{}, acked: map[string]gossip.Version{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
 		awaited: map[string]struct{}{}, paused: map[string]Refusal{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
 	}
 }

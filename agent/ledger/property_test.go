@@ -73,13 +73,20 @@ func (f *fate) obey(t *rapid.T, o Orders) {
 	}
 }
 
+// domains are the ledger's, unpacked.
+func domains(l *Ledger) []DomainView {
+	views := l.Domains()
+	ReadDomains(views)
+	return views
+}
+
 // views is what a ledger shows, written down.
 func views(l *Ledger, f *fate) string {
 	var out strings.Builder
 	for _, v := range l.Alarms() {
 		fmt.Fprintf(&out, "alarm %+v %v\n", v.Alarm.ID, v.Alarm.Revision)
 	}
-	for _, v := range l.Domains() {
+	for _, v := range domains(l) {
 		fmt.Fprintf(&out, "domain %s %s %v %v\n", v.UUID, v.Home, v.Since, v.State)
 	}
 	for _, n := range l.Hosts() {

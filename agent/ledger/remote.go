@@ -29,10 +29,11 @@ func (l *Ledger) Take(now time.Time, c gossip.Changes) Orders {
 	}
 	if l.begun && len(c.Own) > 0 {
 		l.inherit()
+		l.adopt()
 	}
 	if c.OwnTerm > l.claimed {
 		l.claimed = c.OwnTerm
-		l.out.Claim = c.OwnTerm
+		l.out.Claim = max(l.out.Claim, c.OwnTerm)
 	}
 	return l.finish()
 }
@@ -148,9 +149,9 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 		delete(h.domains, id)
 		l.homes = nil
 		if live {
-			p := &Domain{}
-			if err = l.codec.decode(rec.Payload, p); err == nil {
-				h.domains[id] = p
+			var c claim
+			if c, err = l.codec.decodeClaim(rec.Payload); err == nil {
+				h.domains[id] = c
 			}
 		}
 	case gossip.KindAlarm:
@@ -249,10 +250,10 @@ func (l *Ledger) remember(rec gossip.Record) {
 	var err error
 	switch rec.Kind {
 	case gossip.KindDomain:
-		p := &Domain{}
 		if delete(f.domains, id); live {
-			if err = l.codec.decode(rec.Payload, p); err == nil {
-				f.domains[id] = p
+			var c claim
+			if c, err = l.codec.decodeClaim(rec.Payload); err == nil {
+				f.domains[id] = c
 			}
 		}
 	case gossip.KindAlarm:
@@ -260,6 +261,7 @@ func (l *Ledger) remember(rec gossip.Record) {
 			var p *Alarm
 			if p, err = l.codec.decodeAlarm(rec.Space, id, rec.Payload); err == nil {
 				f.alarms[id] = p
+				l.late[id] = struct{}{}
 			}
 		}
 	case gossip.KindDelivery:
@@ -267,6 +269,8 @@ func (l *Ledger) remember(rec gossip.Record) {
 			var p progress
 			if p, err = l.codec.decodeDelivery(id, rec.Payload); err == nil {
 				f.deliveries[id] = p
+				_, alarm := splitPair(id)
+				l.late[alarm] = struct{}{}
 			}
 		}
 	case gossip.KindReceipt:

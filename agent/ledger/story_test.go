@@ -238,7 +238,7 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			s.say("%s: %s", v.Alarm.Key.Home, s.describe(v.Alarm))
 		}
 	case "domains":
-		for _, v := range l.Domains() {
+		for _, v := range domains(l) {
 			s.say("%s at %s, %q of %q, inactive %v, %s, %d ports", v.UUID, v.Home, v.Name, v.Project, v.Inactive, v.State, len(v.Ports))
 		}
 	case "home":

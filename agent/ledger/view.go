@@ -40,6 +40,8 @@ type DomainView struct {
 	Domain
 	State correlate.State
 	AsOf  time.Time
+
+	payload []byte
 }
 
 // foreign is an alarm of another host, cleared ones included; of several hosts that claim one id that of the lowest name.
@@ -116,39 +118,33 @@ func (l *Ledger) allHomes() map[string]string {
 		return l.homes
 	}
 	l.homes = make(map[string]string, len(l.domains))
-	best := map[string]*Domain{}
-	claim := func(name, uuid string, d *Domain) {
-		if has := best[uuid]; has == nil || d.precedes(has) || !has.precedes(d) && name < l.homes[uuid] {
-			best[uuid], l.homes[uuid] = d, name
+	best := map[string]claim{}
+	hear := func(name, uuid string, c claim) {
+		if has, ok := best[uuid]; !ok || c.precedes(has) || !has.precedes(c) && name < l.homes[uuid] {
+			best[uuid], l.homes[uuid] = c, name
 		}
 	}
 	for uuid, d := range l.domains {
-		claim(l.cfg.Node, uuid, &d)
+		hear(l.cfg.Node, uuid, claim{since: d.Since, inactive: d.Inactive})
 	}
 	for name, h := range l.hosts {
-		for uuid, d := range h.domains {
-			claim(name, uuid, d)
+		for uuid, c := range h.domains {
+			hear(name, uuid, c)
 		}
 	}
 	return l.homes
 }
 
-func (d *Domain) precedes(o *Domain) bool {
-	if d.Inactive != o.Inactive {
-		return !d.Inactive
-	}
-	return d.Since.After(o.Since)
-}
-
-// Domains are those whose home is another host, by UUID. AsOf is the shell's to fill in, by Home.
+// Domains are those whose home is another host, by UUID. AsOf is the shell's to fill in, by Home; Domain is empty before
+// ReadDomains, which may take its time.
 func (l *Ledger) Domains() []DomainView {
 	homes := l.allHomes()
 	var out []DomainView
 	for name, h := range l.hosts {
 		states := h.states()
-		for uuid, d := range h.domains {
+		for uuid, c := range h.domains {
 			if homes[uuid] == name {
-				out = append(out, DomainView{Home: name, UUID: uuid, Domain: *d, State: states[correlate.NewID(correlate.KindDomain, uuid)]})
+				out = append(out, DomainView{Home: name, UUID: uuid, payload: c.payload, State: states[correlate.NewID(correlate.KindDomain, uuid)]})
 			}
 		}
 	}
@@ -205,8 +201,8 @@ func (l *Ledger) HostRecord(name string) (HostView, bool) {
 		return HostView{}, false
 	}
 	v.Host = h.host
-	for uuid, d := range h.domains {
-		if !d.Inactive && l.Home(uuid) == name {
+	for uuid, c := range h.domains {
+		if !c.inactive && l.Home(uuid) == name {
 			v.Domains++
 		}
 	}
