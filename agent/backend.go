@@ -117,14 +117,17 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 			Queue: api.QueueStatus{Depth: depth, Capacity: queueCapacity, Coalesced: coalesced, Dropped: dropped},
 		})
 	}
-	err := a.Query(ctx, func(e *correlate.Engine) {
-		for _, alarm := range e.Alarms() {
-			status.Alarms[alarm.Severity.String()]++
+	// Before there is an engine an operator wants to know what keeps us from the peers, not to wait for it too.
+	if a.cluster == nil || a.loop.turning() {
+		err := a.Query(ctx, func(e *correlate.Engine) {
+			for _, alarm := range e.Alarms() {
+				status.Alarms[alarm.Severity.String()]++
+			}
+			status.Resources, status.Term = e.Len(), e.Term()
+		})
+		if err != nil {
+			return api.Status{}, fmt.Errorf("ask the loop for the status: %w", err)
 		}
-		status.Resources, status.Term = e.Len(), e.Term()
-	})
-	if err != nil {
-		return api.Status{}, fmt.Errorf("ask the loop for the status: %w", err)
 	}
 	status.Subscriptions = len(a.notifier.Subscriptions())
 	for _, d := range a.notifier.Deliveries("") {

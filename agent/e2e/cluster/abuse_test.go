@@ -77,13 +77,13 @@ func TestRubbishAtThePortHarmsNobody(t *testing.T) {
 			say(append(bytes.Clone(label), b...))
 		}
 	}
-	for _, real := range heard { // replayed, cut off and bent
+	for _, one := range heard { // replayed, cut off and bent
 		for range 200 {
-			say(real)
+			say(one)
 		}
-		for cut := 0; cut < len(real); cut += 37 {
-			say(real[:cut])
-			bent := bytes.Clone(real)
+		for cut := 0; cut < len(one); cut += 37 {
+			say(one[:cut])
+			bent := bytes.Clone(one)
 			bent[cut] ^= 0x55
 			say(bent)
 		}

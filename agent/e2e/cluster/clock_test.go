@@ -92,8 +92,11 @@ func TestAClockThatIsWrongIsNamed(t *testing.T) {
 			within(t, patience, "the subscription here", func() error {
 				for _, a := range all {
 					subs, err := a.subscriptions()
-					if err != nil || !strings.Contains(fmt.Sprint(subs), clock+"-there") {
-						return fmt.Errorf("%s has %+v, %v", a.Name, subs, err)
+					if err != nil {
+						return err
+					}
+					if !strings.Contains(fmt.Sprint(subs), clock+"-there") {
+						return fmt.Errorf("%s has %+v", a.Name, subs)
 					}
 				}
 				return nil

@@ -97,8 +97,12 @@ func TestASecondHostsGoneEndsASubscription(t *testing.T) {
 	must(t, all[2].uplink.Pull())
 	within(t, patience, "the subscription to end everywhere", func() error {
 		for _, a := range all {
-			if subs, err := a.subscriptions(); err != nil || len(subs) != 0 {
-				return fmt.Errorf("%s has %+v, %v", a.Name, subs, err)
+			subs, err := a.subscriptions()
+			if err != nil {
+				return err
+			}
+			if len(subs) != 0 {
+				return fmt.Errorf("%s has %+v", a.Name, subs)
 			}
 		}
 		return nil

@@ -349,6 +349,7 @@ func (a *agent) subscriptions() (subs []subscription, err error) {
 type status struct {
 	Term    uint64 `json:"term"`
 	Cluster struct {
+		Members  int       `json:"members"`
 		Troubles []trouble `json:"troubles"`
 	} `json:"cluster"`
 }

@@ -128,8 +128,8 @@ func TestAWrongKeyAndAWrongLabelAreNamedOnBothSides(t *testing.T) {
 					t.Errorf("%s's status names neither %s nor %s:\n%s", a.Name, wrong.kind, wrong.word, out)
 				}
 			}
-			if v, err := stranger.view(); err != nil || len(v.members) != 1 {
-				t.Errorf("the stranger sees %v, %v", v.members, err)
+			if s, err := stranger.status(); err != nil || s.Cluster.Members != 1 {
+				t.Errorf("the stranger says %+v, %v", s, err)
 			}
 		})
 	}

@@ -138,9 +138,9 @@ func (s *stage) subscribe(at *node) error {
 func (s *stage) query(ctx context.Context, at, from *node) error {
 	there, here := at.host.Name, from.host.Name
 	uplink := at.uplinks[0]
+	hit := map[string]string{"red": "raised network", "blue": "raised network", "ops": "raised carrier"}
 	err := s.scenes(ctx, "Any agent answers for all", []scene{
-		{"the cable of uplink0 is pulled again: of red only red-2 is hit now", uplink.Pull,
-			map[string]string{"red": "raised network", "blue": "raised network", "ops": "raised carrier"}, there},
+		{"the cable of uplink0 is pulled again: of red only red-2 is hit now", uplink.Pull, hit, there},
 	})
 	if err != nil {
 		return err

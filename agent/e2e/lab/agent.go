@@ -175,9 +175,9 @@ func (l *Lab) Static(bin, dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the agent's binary: %w", err)
 	}
-	defer f.Close()
-	if !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
-		return bin, nil
+	static := !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
+	if err := f.Close(); err != nil || static {
+		return bin, err
 	}
 	return l.build(dir)
 }
