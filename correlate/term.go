@@ -26,16 +26,29 @@ func (e *Engine) Term() uint64 { return e.term }
 
 // Close clears alarms of this home that consumers were told of and that the engine does not know any more: of a life whose
 // memory was lost, or that ended unheard. Of each what is known is handed in, at least ID, Key and Revision. One that stands
-// here, or is of another home, is left alone; so is one whose revision is of a higher term: Reterm above it first.
+// here is told anew when it is known here in an older revision only, and else left alone; so is one of another home, and one
+// whose revision is of a higher term: Reterm above it first.
 func (e *Engine) Close(now time.Time, last ...*Alarm) Effects {
 	e.begin(now)
-	eff := e.finish()
+	wake := e.finish().Wake
+	last = slices.DeleteFunc(slices.Clone(last), func(was *Alarm) bool {
+		return was.ID == "" || was.Key.Home != e.home || was.Revision.Term > e.term
+	})
+	var anew []*record
 	for _, was := range last {
-		if _, stands := e.alarms[was.ID]; stands || was.ID == "" || was.Key.Home != e.home || was.Revision.Term > e.term {
-			continue
-		}
 		if was.Revision.Term == e.term { // of this very run: it must not be told something older
 			e.counter = max(e.counter, was.Revision.Counter)
+		}
+		if r := e.alarms[was.ID]; r != nil && r.alarm.Revision.Compare(was.Revision) < 0 && !slices.Contains(anew, r) {
+			anew = append(anew, r)
+		}
+	}
+	slices.SortFunc(anew, e.inOrder)
+	eff := e.write(anew)
+	eff.Wake = wake
+	for _, was := range last {
+		if _, stands := e.alarms[was.ID]; stands {
+			continue
 		}
 		e.counter++
 		a := *was

@@ -8,6 +8,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 // step asks the ledger and keeps what it orders, in order.
@@ -111,6 +112,9 @@ func (c *Cluster) carryOut() {
 	for i := range o.Put {
 		c.put(&o.Put[i])
 	}
+	if len(o.Former) > 0 {
+		c.adopt(o.Former)
+	}
 	for _, t := range o.Told {
 		c.shared.Told(t.Subscription, t.AlarmID, t.Revision)
 	}
@@ -122,6 +126,24 @@ func (c *Cluster) carryOut() {
 	}
 	if len(o.Seen) > 0 {
 		c.cfg.Home.Seen(o.Seen)
+	}
+}
+
+// adopt takes up what was heard late of a former life, and has cleared what of it does not stand any more.
+func (c *Cluster) adopt(former []ledger.FormerAlarm) {
+	c.log.Info("peers know more of a former life of this host: it is taken up", "alarms", len(former))
+	var alarms []correlate.Change
+	var pairs []notify.Pair
+	var standing []*correlate.Alarm
+	for _, f := range former {
+		alarms, pairs = append(alarms, f.Change), append(pairs, f.Pairs...)
+		if f.Change.Alarm.Standing() {
+			standing = append(standing, f.Change.Alarm)
+		}
+	}
+	c.shared.Adopt(alarms, pairs)
+	if len(standing) > 0 {
+		c.cfg.Home.Close(nil, standing)
 	}
 }
 

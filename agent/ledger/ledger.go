@@ -66,7 +66,7 @@ type Ledger struct {
 	receipts map[string]receipt
 	taken    map[string]uint64   // by subscription: Subscription.SnapshotOf that the notifier was given
 	former   *host               // what a former life of this host left
-	late     map[string]struct{} // alarms of it that were heard of, or of whose pairs, after Begin and in this call
+	late     map[string]struct{} // alarms of it that were heard of, or of whose pairs, after Former and in this call
 
 	// The others, and what is everybody's.
 	versions map[gossip.Key]gossip.Version // of all that was learned, the deleted included, so that nothing old comes back

@@ -274,16 +274,39 @@ func (l *Ledger) Former() ([]correlate.Change, []notify.Pair) {
 		changes = append(changes, l.former.alarms[id].Change)
 	}
 	slices.SortStableFunc(changes, func(a, b correlate.Change) int { return a.Alarm.Revision.Compare(b.Alarm.Revision) })
+	clear(l.late)
+	return changes, l.formerPairs(func(alarm string) bool { return alarm != "" })
+}
+
+func (l *Ledger) formerPairs(of func(alarm string) bool) []notify.Pair {
 	var pairs []notify.Pair
 	for _, id := range slices.Sorted(maps.Keys(l.former.deliveries)) {
 		subscription, alarm := splitPair(id)
-		if p := l.former.deliveries[id]; alarm != "" {
+		if p := l.former.deliveries[id]; of(alarm) {
 			pairs = append(pairs, notify.Pair{
 				Subscription: subscription, AlarmID: alarm, Told: p.told, Owed: p.owed, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError,
 			})
 		}
 	}
-	return changes, pairs
+	return pairs
+}
+
+// adopt orders that what is heard late of a former life be taken up.
+func (l *Ledger) adopt() {
+	for _, id := range slices.Sorted(maps.Keys(l.late)) {
+		was, own := l.former.alarms[id], l.alarms[id]
+		if id == "" || was == nil && own == nil {
+			continue // its pairs came first
+		}
+		f := FormerAlarm{Pairs: l.formerPairs(func(alarm string) bool { return alarm == id })}
+		if own == nil || was != nil && own.change.Alarm.Revision.Compare(was.Alarm.Revision) < 0 {
+			f.Change = was.Change
+		} else if f.Change = own.change; len(f.Pairs) == 0 {
+			continue
+		}
+		l.out.Former = append(l.out.Former, f)
+	}
+	clear(l.late)
 }
 
 // inherit takes up what nobody else keeps of a former life: receipts for others, refusals, which snapshots were taken,

@@ -25,6 +25,7 @@ type Orders struct {
 	Put    []Put             // Shared.Put
 	Drop   []string          // Shared.Drop
 	Told   []Told            // Shared.Told
+	Former []FormerAlarm     // Shared.Adopt, and those that stand engine.Close, after Put
 	Ack    []AckOrder        // engine: acknowledge our own alarm
 	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
 
@@ -40,6 +41,13 @@ type Put struct {
 	Subscription notify.Subscription
 	Told         map[string]correlate.Revision
 	Given        map[string]Given
+}
+
+// FormerAlarm is an alarm of this host that a former life has left with peers who could only be heard after Begin, with
+// what was told of it; of one that is known here too, the newer form.
+type FormerAlarm struct {
+	Change correlate.Change
+	Pairs  []notify.Pair
 }
 
 // Told is another host's receipt.
@@ -59,6 +67,7 @@ func (o *Orders) Join(later Orders) {
 	o.Write = append(o.Write, later.Write...)
 	o.Put, o.Drop = append(o.Put, later.Put...), append(o.Drop, later.Drop...)
 	o.Told, o.Ack, o.Report = append(o.Told, later.Told...), append(o.Ack, later.Ack...), append(o.Report, later.Report...)
+	o.Former = append(o.Former, later.Former...)
 	o.Seen, o.Claim = append(o.Seen, later.Seen...), max(o.Claim, later.Claim)
 	if o.Wake.IsZero() || !later.Wake.IsZero() && later.Wake.Before(o.Wake) {
 		o.Wake = later.Wake

@@ -404,6 +404,17 @@ func (a *agent) carryOut() {
 	for i := range o.Put {
 		a.put(&o.Put[i])
 	}
+	if len(o.Former) > 0 {
+		a.s.trace("%s hears of %d alarms of a former life", a.h.name, len(o.Former))
+	}
+	for _, f := range o.Former {
+		a.s.report.Adopted++
+		a.notifier.adopt([]correlate.Change{f.Change}, f.Pairs)
+		if f.Change.Alarm.Standing() {
+			put(&a.words.unknown, f.Change.Alarm.ID, f.Change.Alarm)
+			a.hear()
+		}
+	}
 	for _, t := range o.Told {
 		a.notifier.told(t.Subscription, t.AlarmID, t.Revision)
 	}

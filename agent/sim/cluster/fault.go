@@ -83,6 +83,7 @@ var faults = []fault{
 		h.crash()
 		h.gone = true
 		s.trace("%s is gone for good", h.name)
+		s.check.reimaged(h)
 		s.evacuate(h)
 		return true
 	}},

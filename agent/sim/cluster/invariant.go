@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -227,7 +228,7 @@ func (c *checker) settled() {
 		}
 	}
 	for r := range all[0].level.replica.Records() {
-		if !r.Deleted && (r.Kind == gossip.KindReceipt && c.present(r.Space) || r.Kind == gossip.KindAck) {
+		if !r.Deleted && c.present(cmp.Or(r.Space, c.homeOf(all[0], r.ID))) && (r.Kind == gossip.KindReceipt || r.Kind == gossip.KindAck) {
 			s.fail("record %d %s of %q is still there", r.Kind, r.ID, r.Space)
 		}
 	}
@@ -238,6 +239,14 @@ func (c *checker) settled() {
 	for _, w := range s.wishes {
 		c.wish(w, all)
 	}
+}
+
+// homeOf is the host of an alarm that stands elsewhere, or else an agent's own.
+func (c *checker) homeOf(a *agent, alarm string) string {
+	if v, ok := a.ledger.Alarm(alarm); ok {
+		return v.Alarm.Key.Home
+	}
+	return a.h.name
 }
 
 func (c *checker) present(name string) bool { h := c.host(name); return h != nil && h.agent != nil }
