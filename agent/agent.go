@@ -81,7 +81,7 @@ func New(opts Options) (*Agent, error) {
 		registry:    prometheus.NewRegistry(),
 		config:      c,
 		supervisors: make(map[string]*supervisor),
-		failed:      make(chan error, 4), // one per long-running part; each sends once at the most
+		failed:      make(chan error, 5), // one per long-running part; each sends once at the most
 		stopped:     make(chan struct{}),
 	}
 	if a.specs == nil {
@@ -202,11 +202,8 @@ func (a *Agent) Start() error {
 		a.background("the cluster", a.cluster.Run)
 	}
 	a.background("the notifier", a.notifier.Run)
-	a.background("the loop", func(ctx context.Context) error { a.loop.run(ctx); return ctx.Err() })
+	a.background("the loop", a.loop.run)
 	a.background("the API", a.server.Run)
-	if a.cluster != nil {
-		a.background("the restatement", a.giveUpFormer)
-	}
 
 	running, cancel := context.WithCancel(context.Background())
 	a.running = running
@@ -218,6 +215,9 @@ func (a *Agent) Start() error {
 	})
 	a.swap(a.pending)
 	a.pending = nil
+	if a.cluster != nil { // which looks at the sources
+		a.background("the restatement", a.giveUpFormer)
+	}
 	return nil
 }
 

@@ -477,7 +477,9 @@ func TestWhatWasSaidBeforeTheStopIsTold(t *testing.T) {
 	l.queue("nic").offer(carrierLost)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	l.run(ctx)
+	if err := l.run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
 	if len(told) != 1 {
 		t.Errorf("told %d changes, want the one that waited", len(told))
 	}

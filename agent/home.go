@@ -13,6 +13,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/cluster"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/hw"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -207,6 +208,18 @@ func (l *loop) reterm(now time.Time, above uint64) {
 	l.act(l.engine.Reterm(now, term), now)
 }
 
+// restating reports whether a source has yet to state its full truth. One that is blind or failed now may do so in a moment;
+// one that has nothing to watch never will.
+func (a *Agent) restating() bool {
+	if !a.loop.turning() {
+		return true
+	}
+	return slices.ContainsFunc(a.supervised(), func(s *supervisor) bool {
+		h, _, _ := s.condition()
+		return h.Sight != hw.SightAbsent && !a.loop.hasStated(s.source.Name())
+	})
+}
+
 // giveUpFormer tells the peers when what this host says is all that is true: when every source has stated what it sees, or
 // after a while without.
 func (a *Agent) giveUpFormer(ctx context.Context) error {
@@ -217,7 +230,7 @@ func (a *Agent) giveUpFormer(ctx context.Context) error {
 	for waits := true; waits; {
 		select {
 		case <-poll.C:
-			waits = a.Ready() != nil
+			waits = a.restating()
 		case <-limit.C:
 			waits = false
 		case <-ctx.Done():

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 )
 
 // loop owns the engine: it is its only caller, on one goroutine. What comes in waits in one queue per source; what goes
@@ -77,14 +80,15 @@ func (l *loop) wakeUp() {
 	}
 }
 
-// run turns until ctx ends, and then takes what still waits, so that what the sources said before they ended is told.
-func (l *loop) run(ctx context.Context) {
+// run turns until ctx ends, and then takes what still waits, so that what the sources said before they ended is told. It fails
+// when there can be no engine.
+func (l *loop) run(ctx context.Context) error {
 	l.wake = time.NewTimer(time.Hour)
 	defer l.wake.Stop()
 	l.beats = time.NewTicker(l.beatGap)
 	defer l.beats.Stop()
-	if !l.begin(ctx) {
-		return
+	if err := l.begin(ctx); err != nil {
+		return err
 	}
 	var said <-chan struct{}
 	if l.peers != nil {
@@ -97,7 +101,7 @@ func (l *loop) run(ctx context.Context) {
 			for d, ok := l.next(); ok; d, ok = l.next() {
 				l.step(d)
 			}
-			return
+			return ctx.Err()
 		case <-l.woken:
 			l.drain(ctx)
 		case <-said:
@@ -113,35 +117,38 @@ func (l *loop) run(ctx context.Context) {
 }
 
 // begin gets the engine from the peers when there are any, and goes on beating meanwhile. What is said and asked before
-// waits. False: the peers could not begin, which the agent is told elsewhere, or ctx has ended.
-func (l *loop) begin(ctx context.Context) bool {
+// waits. It fails when ctx ends first, or when the peers can't be asked.
+func (l *loop) begin(ctx context.Context) error {
 	if l.peers != nil {
 		inner, cancel := context.WithCancel(ctx)
 		defer cancel()
+		var err error
 		settled := make(chan *correlate.Engine, 1)
 		go func() {
-			e, err := l.peers.settle(inner)
-			if err != nil && ctx.Err() == nil {
-				l.peers.log.Error("this host does not begin: its peers can't be asked", "err", err)
-			}
+			var e *correlate.Engine
+			e, err = l.peers.settle(inner)
 			settled <- e
 		}()
-		for l.engine == nil {
+		for waits := true; waits; {
 			select {
 			case l.engine = <-settled:
-				if l.engine == nil {
-					<-ctx.Done()
-					return false
-				}
+				waits = false
 			case <-l.beats.C:
 				l.beat()
 			}
+		}
+		switch {
+		case errors.Is(err, gossip.ErrStopped):
+			<-ctx.Done() // the agent is about to be told why by the cluster itself
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("learn from the peers what this host was: %w", err)
 		}
 	}
 	l.mu.Lock()
 	l.turns = true
 	l.mu.Unlock()
-	return true
+	return nil
 }
 
 // turning reports whether there is an engine.
