@@ -305,6 +305,12 @@ func (s *story) obey(h *storyHost, o Orders) {
 			}
 		}
 	}
+	for _, f := range o.Former {
+		s.say("%s finds late its former %s", h.name, s.describe(f.Change.Alarm))
+		for _, p := range f.Pairs {
+			s.say("    %s was told %v, is owed %v", p.Subscription, p.Told, p.Owed)
+		}
+	}
 	for _, x := range o.Told {
 		s.say("%s learns that %s was told %s %v", h.name, x.Subscription, x.AlarmID, x.Revision)
 	}
@@ -360,6 +366,8 @@ func (s *story) gossip() {
 			res := h.replica.Merge(s.now, records)
 			if len(res.Changed)+len(res.Purged) > 0 {
 				again = true
+				s.take(h, res)
+			} else if len(res.Own) > 0 {
 				s.take(h, res)
 			}
 		}

@@ -53,7 +53,7 @@ func (l *Ledger) File(now time.Time, subs []notify.Subscription) Orders {
 		l.remove(gossip.KindFileWish, id)
 		l.say(subscriptionResource(s), correlate.CondConflict, "")
 		l.say(subscriptionResource(s), correlate.CondUnusable, "")
-		if w := l.shared[id]; w != nil && w.pauseOnly() && len(l.wishes(id)) == 0 {
+		if w := l.shared[id]; l.settled && w != nil && w.pauseOnly() && len(l.wishes(id)) == 0 { // else others may yet name it
 			l.unshare(gossip.KindSubscription, id)
 		}
 		l.dirty[id] = struct{}{}
@@ -328,13 +328,12 @@ func (l *Ledger) halt(t *target, sub notify.Subscription, shared *wish) {
 }
 
 // newest of the wishes of several hosts is that with the latest time of making, ties by the lower name; of those that can
-// be used, if there is one.
+// be used, if there is one, and of those whose secret can be opened here, if there is one.
 func (l *Ledger) newest(id string, names []string) *wish {
 	var best *wish
 	for _, name := range names {
 		w := l.hosts[name].wishes[id]
-		if best == nil || (w.refused == nil) != (best.refused == nil) && w.refused == nil ||
-			(w.refused == nil) == (best.refused == nil) && w.payload.Created.After(best.payload.Created) {
+		if best == nil || w.use() > best.use() || w.use() == best.use() && w.payload.Created.After(best.payload.Created) {
 			best = w
 		}
 	}
@@ -382,7 +381,7 @@ func (l *Ledger) judge(id string, t *target) {
 // prune drops what this host has said of a subscription and what means nothing any more.
 func (l *Ledger) prune(id string, t *target) {
 	known := t.own != nil || t.wish != nil
-	gone := !known && (l.settled || has(l.ended, id))
+	gone := !known && (l.settled || l.over(id))
 	if r, ok := l.refusals[id]; ok {
 		version := t.sub.Version
 		if t.own != nil {
@@ -408,6 +407,12 @@ func (l *Ledger) prune(id string, t *target) {
 		delete(l.taken, id)
 		l.remove(gossip.KindDelivery, pairID(id, ""))
 	}
+}
+
+// over says that a subscription has ended for all. Of one that files name the tombstone is but that of a pause.
+func (l *Ledger) over(id string) bool {
+	s, known := l.known[id]
+	return has(l.ended, id) && !(known && s.Origin != notify.OriginAPI)
 }
 
 // endPaused makes the pause of a file's subscription that two have refused outlast them.
@@ -447,7 +452,7 @@ func (l *Ledger) reconcile(id string) {
 		switch {
 		case o == nil && !has(l.ended, id), o != nil && o.dropped:
 			return
-		case has(l.known, id) && !has(l.ended, id) && !t.ended:
+		case has(l.known, id) && !l.over(id) && !t.ended:
 			return // nobody has had the time to speak of it
 		}
 		l.ordered[id] = &order{dropped: true}

@@ -28,6 +28,17 @@ type wish struct {
 // pauseOnly says that a shared record is not a subscription but the pause of one that files name.
 func (w *wish) pauseOnly() bool { return len(w.payload.Endpoints) == 0 }
 
+// use is how much of it can be used here.
+func (w *wish) use() int {
+	switch {
+	case w.refused != nil:
+		return 0
+	case w.locked != nil:
+		return 1
+	}
+	return 2
+}
+
 // seal writes a subscription for a record; Snapshot and Resumed are left to the caller.
 func (l *Ledger) seal(s notify.Subscription) Subscription {
 	p := words(s)
