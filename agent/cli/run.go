@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -38,10 +37,6 @@ type AgentOptions struct {
 	BeatGap time.Duration
 }
 
-// gcPercent lets the small heap of an agent grow to four times what lives in it (Go's default is two) before it is
-// collected: a collection amid a fault is what its slowest notifications wait for (docs/performance.md).
-const gcPercent = 300
-
 // stopTimeout is how long an orderly stop may take. What is cut off then was committed before, or is told again after
 // the next start.
 const stopTimeout = 5 * time.Second
@@ -56,9 +51,7 @@ func (c *runCommand) Run(s *session) error {
 	if err != nil {
 		return configError(s.Stderr, err)
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	defer keepPace()()
 	level := new(slog.LevelVar)
 	log := newLog(s.Stderr, cfg.Log, level)
 
