@@ -51,7 +51,8 @@ type RejectionCount struct {
 
 // Status is what an operator sees of a replica.
 type Status struct {
-	Spaces     int
+	Spaces     int // the shared one included
+	Hosts      int // that have records
 	Records    int // tombstones included
 	Tombstones int
 	Bytes      int // of payloads
@@ -164,6 +165,9 @@ func (r *Replica) Status() Status {
 	for _, s := range r.spaces {
 		st.Tombstones += s.tombstones
 		st.Bytes += s.bytes
+		if s.name != Shared {
+			st.Hosts++
+		}
 	}
 	for _, c := range r.stats.rejected {
 		st.Rejected = append(st.Rejected, *c)

@@ -64,7 +64,7 @@ func threeHosts(t *testing.T) *neighbours {
 			Troubles: []gossip.Trouble{{Kind: gossip.TroubleKey, Peer: "10.0.0.9", Text: "one of us can't open", Count: 7, First: at, Last: at}},
 		},
 		Replica: gossip.Status{
-			Spaces: 2, Records: 20, Bytes: 4000, Rejected: []gossip.RejectionCount{{Host: "cmp-7", Reason: gossip.Ahead, Count: 2, Last: at}},
+			Spaces: 3, Hosts: 2, Records: 20, Bytes: 4000, Rejected: []gossip.RejectionCount{{Host: "cmp-7", Reason: gossip.Ahead, Count: 2, Last: at}},
 			Clocks: []gossip.ClockOffset{{Host: "cmp-7", Offset: -time.Hour}},
 		},
 		Exchange: gossip.ReplicatorStats{Digests: 10, InSync: 9, LastInSync: at},

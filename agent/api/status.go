@@ -80,7 +80,7 @@ func fromCluster(c ClusterStatus) *ClusterPart {
 		Exchange: ExchangeCount{
 			Digests: c.Exchange.Digests, InSync: c.Exchange.InSync, Undecodable: c.Exchange.Undecodable, Undelivered: c.Exchange.Undelivered,
 		},
-		Replica:  ReplicaCount{Hosts: c.Replica.Spaces, Records: c.Replica.Records, Tombstones: c.Replica.Tombstones, Bytes: c.Replica.Bytes},
+		Replica:  ReplicaCount{Hosts: c.Replica.Hosts, Records: c.Replica.Records, Tombstones: c.Replica.Tombstones, Bytes: c.Replica.Bytes},
 		Dropped:  c.Peer.Dropped,
 		Troubles: each(c.Peer.Troubles, fromTrouble),
 	}

@@ -54,6 +54,10 @@ func hostState(h api.Host) string {
 
 // host prints all about one.
 func (p *printer) host(h api.Host) {
+	term := "" // of a host that is away it is not known
+	if h.Term != 0 {
+		term = strconv.FormatUint(h.Term, 10)
+	}
 	pairs := [][2]string{
 		{"host", escape(h.Name)},
 		{"state", hostState(h)},
@@ -63,7 +67,7 @@ func (p *printer) host(h api.Host) {
 		{"address", escape(h.Address)},
 		{"api", escape(h.API)},
 		{"version", escape(h.Version)},
-		{"term", strconv.FormatUint(h.Term, 10)},
+		{"term", term},
 		{"started", p.exact(h.Started)},
 		{"first seen", p.exact(h.FirstSeen)},
 		{"last seen", p.exact(h.LastSeen)},

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"io"
@@ -57,6 +58,7 @@ func TestCommandLine(t *testing.T) {
 			"expand":   expand,
 			"until":    untilPrinted,
 			"readme":   readme,
+			"manual":   manual,
 		},
 	})
 }
@@ -167,6 +169,52 @@ func readme(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no paramedic in PATH")
+}
+
+// manual FILE HEADING KIND OUT [OLD=NEW]…: writes what stands in a section of docs/FILE, with OLD replaced by NEW in which
+// variables are expanded. KIND is sh for all commands, those indented and those in fences, or the language of a fence. A
+// section ends with the next heading of its level.
+func manual(ts *testscript.TestScript, _ bool, args []string) {
+	text, err := os.ReadFile(filepath.Join("../../docs", args[0]))
+	ts.Check(err)
+	_, section, found := strings.Cut(string(text), "\n## "+args[1]+"\n")
+	if !found {
+		ts.Fatalf("docs/%s has no section %q", args[0], args[1])
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var out strings.Builder
+	fence := ""
+	for line := range strings.Lines(section) {
+		language, edge := strings.CutPrefix(line, "```")
+		command, indented := strings.CutPrefix(line, "    ")
+		switch {
+		case edge && fence != "":
+			fence = ""
+		case edge:
+			fence = cmp.Or(strings.TrimSpace(language), "output")
+		case fence == args[2]:
+			out.WriteString(line)
+		case fence == "" && indented && args[2] == "sh":
+			out.WriteString(command)
+		}
+	}
+	contents := out.String()
+	for _, pair := range args[4:] {
+		before, after, _ := strings.Cut(pair, "=")
+		if !strings.Contains(contents, before) {
+			ts.Fatalf("there is no %q in the section %q of docs/%s:\n%s", before, args[1], args[0], contents)
+		}
+		contents = strings.ReplaceAll(contents, before, os.Expand(after, func(name string) string {
+			if value := ts.Getenv(name); value != "" {
+				return value
+			}
+			return "$" + name
+		}))
+	}
+	if contents == "" {
+		ts.Fatalf("the section %q of docs/%s holds no %s", args[1], args[0], args[2])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(contents), 0o600))
 }
 
 // until REGEXP COMMAND…: again and again, until the command is good and prints what matches.
