@@ -108,7 +108,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		if a := c.newest.Alarm; a.Standing() && s.Wants(a, false, false) {
 			snapshot = append(snapshot, s.view(a))
 			told[a.ID] = a.Revision
-			writes = append(writes, w.note(a.ID, a.Revision))
+			writes = append(writes, w.note(a.ID, a.Revision, a))
 		}
 	}
 	w.mu.Unlock()
@@ -137,12 +137,16 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	return hide(s), snapshot, nil
 }
 
-// note keeps that the consumer was given a revision in its snapshot. Under mu and Notifier.mu.
-func (w *worker) note(alarmID string, r correlate.Revision) write {
+// note keeps that the consumer was given a revision in its snapshot; atHand is the newest here, which it may be. Under mu
+// and Notifier.mu.
+func (w *worker) note(alarmID string, r correlate.Revision, atHand *correlate.Alarm) write {
 	if _, _, ok := w.machine.Pair(alarmID); !ok {
 		w.n.pairs[alarmID]++
 	}
 	record := w.machine.Told(alarmID, r)
+	if record.Told == r && atHand != nil && atHand.Revision == r {
+		record = w.machine.Shown(alarmID, w.sub.shown(atHand))
+	}
 	w.n.tell(w.id, record)
 	return write{pairPlace(w.id, alarmID), pairRecord(record)}
 }

@@ -187,7 +187,7 @@ func (n *Notifier) know(w *worker, alarmID string, r correlate.Revision) {
 	_, _, held := w.machine.Pair(alarmID)
 	if !held {
 		if !cleared {
-			n.box.put(w.note(alarmID, r))
+			n.box.put(w.note(alarmID, r, known.Alarm))
 		}
 		w.mu.Unlock()
 		return

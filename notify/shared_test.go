@@ -54,7 +54,11 @@ func (c *consumer) revisions(alarm string) (all []string) {
 
 func settledAll(t testing.TB, n *Notifier) {
 	t.Helper()
-	eventually(t, "all is delivered", func() bool { return n.in.waiting() == 0 && len(n.Deliveries("")) == 0 })
+	eventually(t, "all is delivered", func() bool {
+		n.mu.Lock() // nothing is half dispatched
+		defer n.mu.Unlock()
+		return n.in.waiting() == 0 && len(n.Deliveries("")) == 0
+	})
 }
 
 // TestASnapshotGivenElsewhereIsNeitherRepeatedNorMissed: of four alarms the consumer was given the newest of one, an older

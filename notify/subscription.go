@@ -1,6 +1,8 @@
 package notify
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -191,6 +193,18 @@ func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
 		add(a.AtRisk, func(correlate.State) bool { return true })
 	}
 	return out
+}
+
+// shown is a digest of what a consumer role sees of an alarm, but for its times and its revision: when that stays the same,
+// somebody else's domain has joined or left the fault, which is neither news nor its business. Zero for an admin.
+func (s Subscription) shown(a *correlate.Alarm) uint64 {
+	if s.Role != RoleConsumer {
+		return 0
+	}
+	v := s.view(a)
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode([]any{v.Key, v.Severity, v.EventType, v.Confidence, v.RootCause, v.ProbableCause, v.Text, v.Affected}) // can't fail
+	return max(1, binary.BigEndian.Uint64(h.Sum(nil)))
 }
 
 // names reports whether want means the domain d: its UUID, its resource id, or its name.

@@ -45,7 +45,9 @@ type worker struct {
 func newWorker(n *Notifier, sub Subscription) *worker {
 	cfg := delivery.DefaultConfig()
 	cfg.MaxAge = n.cfg.MaxAge
-	w := &worker{
+	var w *worker
+	cfg.View = func(a *correlate.Alarm) uint64 { return w.sub.shown(a) }
+	w = &worker{
 		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		machine: delivery.New(cfg, n.cfg.Rand),
 		sender:  newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now),
@@ -91,7 +93,7 @@ func (w *worker) offer(batch []change, now time.Time) {
 		a := c.newest.Alarm
 		if r, given := w.awaited[a.ID]; given {
 			delete(w.awaited, a.ID)
-			writes = append(writes, w.note(a.ID, r))
+			writes = append(writes, w.note(a.ID, r, a))
 		}
 		pair, owed, ok := w.machine.Pair(a.ID)
 		if !w.sub.Wants(a, ok, owed) && (c.first == nil || !w.sub.Wants(c.first, ok, owed)) {
@@ -226,6 +228,9 @@ func (w *worker) deliver(s delivery.Start) {
 		Change: s.Change, Outbox: s.Outbox, Attempt: s.Attempt, Superseded: s.Superseded,
 	}
 	a := w.send(sub, h)
+	if a.outcome.Verdict == delivery.Settled {
+		a.outcome.View = sub.shown(s.Alarm)
+	}
 	if w.n.requests.Err() != nil && a.outcome.Verdict == delivery.Retry {
 		return // cut off by the end of Run: it is still owed, and tried first thing by the next
 	}

@@ -23,7 +23,7 @@ func (m *Machine) Hold(seq uint64, limit time.Time) {
 		m.holds++
 		e.hold, e.limit = m.holds, limit
 		m.held = append(m.held, hold{e, m.holds, seq})
-		if !e.flying {
+		if e.sent == nil {
 			m.push(e)
 		}
 	}

@@ -26,10 +26,8 @@ type entry struct {
 	order  uint64
 	index  int // in the heap; -1 when not there
 
-	flying    bool
-	over      bool // its clear was told elsewhere while it flew: it ends with the Result, and is not shown until then
-	sent      correlate.Revision
-	sentClear bool
+	sent *correlate.Alarm // in flight; nil: nothing is
+	over bool             // its clear was told elsewhere while it flew: it ends with the Result, and is not shown until then
 }
 
 // Machine is the state of one subscription's deliveries.
@@ -116,7 +114,7 @@ func (m *Machine) Records() (records []Record, inFlight map[string]bool) {
 		if !e.over {
 			records = append(records, e.Record)
 		}
-		if e.flying {
+		if e.sent != nil {
 			inFlight[id] = true
 		}
 	}
@@ -143,13 +141,17 @@ func (m *Machine) Space(d time.Duration) { m.cfg.Spacing = d }
 // Worked is the caller's word that the consumer answered a request which is not a delivery (a test).
 func (m *Machine) Worked(now time.Time) { m.succeeded(now) }
 
-// Enqueue owes a revision. One that is not newer than what is owed or told changes nothing. A newer revision of a
-// parked alarm un-parks it. It starts at the first Tick after its commit, or after the limit given to Hold.
+// Enqueue owes a revision. One that is not newer than what is owed or told changes nothing, nor does one that shows the
+// consumer what it was shown. A newer revision of a parked alarm un-parks it. It starts at the first Tick after its commit,
+// or after the limit given to Hold.
 func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 	var eff Effects
 	a := c.Alarm
 	e := m.pairs[a.ID]
 	if e != nil && (a.Revision.Compare(e.Told) <= 0 || a.Revision.Compare(e.Owed) <= 0) {
+		return eff
+	}
+	if e != nil && e.owed.Alarm == nil && m.same(a, e.View) {
 		return eff
 	}
 	if (e == nil || e.owed.Alarm == nil) && m.cfg.Capacity > 0 && m.owed >= m.cfg.Capacity {
@@ -162,7 +164,7 @@ func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 	if e.owed.Alarm == nil {
 		m.owed++
 		e.Superseded = 0
-	} else if !e.flying || e.Owed.Compare(e.sent) > 0 {
+	} else if e.sent == nil || e.Owed.Compare(e.sent.Revision) > 0 {
 		e.Superseded++
 	} else {
 		e.Superseded = 0 // the older one is on the wire: it isn't replaced, it is followed
@@ -189,7 +191,7 @@ func (m *Machine) Tick(now time.Time) Effects {
 		}
 		heap.Pop(&m.waiting)
 		m.release(e, now)
-		e.flying, e.sent, e.sentClear = true, e.Owed, !e.owed.Alarm.Standing()
+		e.sent = e.owed.Alarm
 		m.inFlight++
 		if m.cfg.Spacing > 0 {
 			m.nextStart = now.Add(m.cfg.Spacing)
@@ -203,30 +205,31 @@ func (m *Machine) Tick(now time.Time) Effects {
 func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 	var eff Effects
 	e := m.pairs[alarmID]
-	if e == nil || !e.flying {
+	if e == nil || e.sent == nil {
 		return eff
 	}
-	e.flying = false
+	sent := e.sent
+	e.sent = nil
 	m.inFlight--
 	if e.owed.Alarm == nil { // Settle ended what it was about
 		return m.late(e, o, now)
 	}
-	newer := e.Owed.Compare(e.sent) > 0
+	newer := e.Owed.Compare(sent.Revision) > 0
 	e.LastError, e.By = o.Err, o.By
 
 	switch o.Verdict {
 	case Settled:
 		m.succeeded(now)
-		if e.sent.Compare(e.Told) > 0 {
-			e.Told = e.sent
+		if sent.Revision.Compare(e.Told) > 0 {
+			e.Told, e.View = sent.Revision, o.View
 		}
 		e.Attempts, e.Next, e.Backoff, e.LastError, e.By = 0, time.Time{}, false, "", ""
-		if newer {
+		if newer && !m.same(e.owed.Alarm, e.View) {
 			m.push(e)
 			break
 		}
 		m.settle(e)
-		if e.sentClear {
+		if !sent.Standing() {
 			delete(m.pairs, alarmID)
 			eff.Remove = append(eff.Remove, alarmID)
 			return eff
@@ -310,7 +313,7 @@ func (m *Machine) Forget(alarmID string) {
 	if e.Parked {
 		m.unpark(e)
 	}
-	if e.flying {
+	if e.sent != nil {
 		m.inFlight--
 	}
 	if e.owed.Alarm != nil {
@@ -327,9 +330,21 @@ func (m *Machine) Told(alarmID string, r correlate.Revision) Record {
 		m.pairs[alarmID] = e
 	}
 	if e.over = false; r.Compare(e.Told) > 0 {
-		e.Told = r
+		e.Told, e.View = r, 0
 	}
 	return e.Record
+}
+
+// Shown notes what the consumer was shown of the revision that it was told; after Told.
+func (m *Machine) Shown(alarmID string, view uint64) Record {
+	e := m.pairs[alarmID]
+	e.View = view
+	return e.Record
+}
+
+// same reports whether a revision shows its consumer what it was shown already. A clear is always news.
+func (m *Machine) same(a *correlate.Alarm, shown uint64) bool {
+	return shown != 0 && a.Standing() && m.cfg.View != nil && m.cfg.View(a) == shown
 }
 
 // settle ends what is owed of a pair.

@@ -38,6 +38,7 @@ type Outcome struct {
 	RetryAfter time.Duration // zero when the consumer named none
 	Err        string        // for the operator; empty when settled
 	By         string        // the host that asked the consumer; empty: this one
+	View       uint64        `json:"-"` // what the consumer was shown; see Config.View
 }
 
 // Classify judges an HTTP answer: 2xx settles; 410 pauses; 408, 425, 429 and 5xx are retried; every other 3xx

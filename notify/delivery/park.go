@@ -21,7 +21,7 @@ func (m *Machine) Unpark(alarmID string, now time.Time) (Effects, bool) {
 	if e == nil || e.owed.Alarm == nil {
 		return Effects{}, false
 	}
-	if e.flying {
+	if e.sent != nil {
 		return Effects{}, true
 	}
 	if e.Parked {

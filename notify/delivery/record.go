@@ -17,6 +17,9 @@ type Config struct {
 	// Capacity is how many undelivered pairs are kept. When full, a sixteenth goes at once, in this order: clears of
 	// alarms that the consumer was never told of, parked ones, other clears, then the oldest. In-flight ones stay.
 	Capacity int
+	// View is a digest of what the consumer sees of a revision. A standing one that shows what was shown last is not sent. Nil,
+	// or zero of a revision: it is news.
+	View func(*correlate.Alarm) uint64
 }
 
 // DefaultConfig is what the product uses, but for MaxAge, which is configured.
@@ -32,6 +35,7 @@ type Record struct {
 	AlarmID    string
 	Owed       correlate.Revision // to be delivered; zero when nothing is owed
 	Told       correlate.Revision // the newest one delivered; zero when none was
+	View       uint64             `json:",omitempty"` // what was shown of it; zero: not known
 	Parked     bool               // waits for an operator, or for a newer revision
 	Attempts   int                // at the owed revision, or since the last success
 	Superseded int                // older revisions that the owed one replaced unsent

@@ -43,7 +43,7 @@ func (m *Machine) evict(eff *Effects) {
 func (m *Machine) oldestFirst(pass func(*entry) bool) []*entry {
 	var all []*entry
 	for _, e := range m.pairs {
-		if e.owed.Alarm != nil && !e.flying && pass(e) {
+		if e.owed.Alarm != nil && e.sent == nil && pass(e) {
 			all = append(all, e)
 		}
 	}

@@ -15,7 +15,7 @@ func (m *Machine) Settle(alarmID string, r correlate.Revision, cleared bool, now
 	if e == nil || e.over || r.Compare(e.Told) <= 0 {
 		return eff
 	}
-	e.Told = r
+	e.Told, e.View = r, 0
 	if e.owed.Alarm != nil && e.Owed.Compare(r) <= 0 {
 		cleared = cleared || !e.owed.Alarm.Standing()
 		m.drop(e)
@@ -31,7 +31,7 @@ func (m *Machine) Settle(alarmID string, r correlate.Revision, cleared bool, now
 		return eff
 	}
 	eff.Remove = append(eff.Remove, alarmID)
-	if e.flying {
+	if e.sent != nil {
 		e.over = true
 	} else {
 		delete(m.pairs, alarmID)
