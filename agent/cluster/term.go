@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/ledger"
@@ -16,6 +17,7 @@ const (
 	settleWait      = time.Second     // when it has one on disk
 	settleWaitFresh = 5 * time.Second // when it has nothing: a new host, or one that was imaged anew
 	callLimit       = 5 * time.Second
+	heardWithin     = time.Hour
 )
 
 // Former is what the peers know of this host from before.
@@ -57,7 +59,8 @@ wait:
 				break wait
 			}
 		case <-poll.C:
-			if f.InSync = !c.repl.Stats().LastInSync.IsZero(); f.InSync || c.alone() {
+			// One that is level with us may be starting, too, and know as little. Where anybody has begun, he is asked.
+			if f.InSync = !c.repl.Stats().LastInSync.IsZero() && !c.begunMember(); f.InSync || c.alone() {
 				break wait // alone: the first of its cluster
 			}
 			c.askKnown()
@@ -89,6 +92,11 @@ func (c *Cluster) alone() bool {
 	default:
 		return false
 	}
+}
+
+// begunMember reports whether any other host that is there has a term, so that it may know what we were.
+func (c *Cluster) begunMember() bool {
+	return slices.ContainsFunc(c.repl.Peer().Members(), func(m gossip.Member) bool { return m.Node != c.node && m.Term != 0 })
 }
 
 // Above is own, or the next even term above the one that was seen. Above gossip.MaxTerm there is none, and own is all that is
@@ -135,8 +143,24 @@ func (c *Cluster) SetTerm(ctx context.Context, term uint64) error {
 }
 
 // Restated says that all sources have stated their full truth: what a former life of this host has left with the peers, and
-// was not said again, is void a little later.
+// was not said again, is void a little later. Before that it waits until a peer was level with this host, for heardWithin at
+// most: what nobody could tell us of a former life would be given up unheard.
 func (c *Cluster) Restated(ctx context.Context) error {
+	limit := time.NewTimer(heardWithin)
+	defer limit.Stop()
+	poll := time.NewTicker(time.Second)
+	defer poll.Stop()
+	for waits := true; waits && c.repl.Stats().LastInSync.IsZero() && !c.alone(); {
+		select {
+		case <-poll.C:
+		case <-limit.C:
+			waits = false
+		case <-c.ended:
+			return gossip.ErrStopped
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	c.drain()
 	c.flush()
 	err := c.repl.Update(ctx, func(_ time.Time, w *gossip.Writer) error { w.Restated(); return nil })
