@@ -5,6 +5,7 @@
 // sockets and moves messages between the replicas. Nothing here knows what an alarm or a subscription is: payloads are
 // bytes, and the agent gives them meaning.
 //
-// The agent does not use it yet: the configuration still refuses the keys of clusters. What is missing is who writes
-// which records (inventory, alarms, deliveries, subscriptions) and who acts on those of others.
+// A Replicator joins the two: what is written here is pushed to all, and each second two replicas are compared. The agent
+// gives the records their meaning (agent/ledger) and the package its life (agent/cluster). What operators see of it is in
+// docs/cluster.md, what a holder of the key can do in docs/security.md.
 package gossip
