@@ -130,14 +130,17 @@ func (r *Replicator) loop(ctx context.Context, changes <-chan struct{}) {
 			pending = false
 			r.exchange()
 		case <-every.C:
-			now := time.Now()
-			res := r.replica.Tick(now)
+			res := r.replica.Tick(wallClock())
 			r.push(res.Changed)
 			r.tell(res)
 			r.exchange()
 		}
 	}
 }
+
+// wallClock is what the host's clock says, without the monotonic reading: with it, the difference of two times would hide
+// from the replica that the clock was set between them.
+func wallClock() time.Time { return time.Now().Round(0) }
 
 // exchange offers a random member our digest.
 func (r *Replicator) exchange() {
@@ -146,7 +149,7 @@ func (r *Replicator) exchange() {
 		return
 	}
 	r.digests.Add(1)
-	r.send(others[rand.N(len(others))].Name, r.replica.Digest(time.Now()))
+	r.send(others[rand.N(len(others))].Name, r.replica.Digest(wallClock()))
 }
 
 // send to a member, which may be gone by now: then there is nobody to repair.
@@ -161,7 +164,7 @@ func (r *Replicator) send(node string, msg []byte) {
 
 // handle takes a message of a peer; true: there may be more to repair.
 func (r *Replicator) handle(m message) bool {
-	res, err := r.replica.Handle(time.Now(), m.from, m.payload)
+	res, err := r.replica.Handle(wallClock(), m.from, m.payload)
 	if err != nil {
 		r.malformed(m.from, err)
 		return false
@@ -191,7 +194,7 @@ func (r *Replicator) push(records []Record) {
 }
 
 func (r *Replicator) update(do func(time.Time, *Writer) error) error {
-	now := time.Now()
+	now := wallClock()
 	w := Writer{now: now, replica: r.replica}
 	err := do(now, &w)
 	w.replica = nil
