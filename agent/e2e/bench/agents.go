@@ -19,7 +19,11 @@ const (
 	healAim      = 5 * time.Second        // after a partition all know the same
 	subscribeAim = time.Second            // after the 201 a subscription is active everywhere
 	few          = 10                     // hosts to whose idle traffic that of all is compared
-	settled      = 22 * time.Second       // after its start a host has said what is true of it, and what is void (gossip.FloorDelay)
+
+	// At rest is a cluster a minute after its last start: 15 s after its start a host says what is void of its former life
+	// (gossip.FloorDelay), and 30 to 60 s after it that it is there to stay (settledAfter of package gossip).
+	settled = 66 * time.Second
+	calm    = 10 * time.Second // after faults
 )
 
 // agents measures a cluster of real agents.
@@ -41,7 +45,7 @@ func agents(ctx context.Context, p plan, r *report) (err error) {
 	if err := c.start(c.members[:less], less); err != nil {
 		return err
 	}
-	small, err := c.atRest(ctx, c.members[:less], p.rest)
+	small, err := c.atRest(ctx, c.members[:less], settled, p.rest)
 	if err != nil {
 		return err
 	}
@@ -50,7 +54,10 @@ func agents(ctx context.Context, p plan, r *report) (err error) {
 		return err
 	}
 	joined := time.Since(began)
-	large, err := c.atRest(ctx, c.members, p.rest)
+	if err := c.faults(ctx, p, r); err != nil {
+		return err
+	}
+	large, err := c.atRest(ctx, c.members, max(calm, settled-time.Since(began)), p.rest)
 	if err != nil {
 		return err
 	}
@@ -64,7 +71,11 @@ func agents(ctx context.Context, p plan, r *report) (err error) {
 	r.line("| resident memory, MiB, median / largest | %.1f / %.1f | %.1f / %.1f |", small.rss[0], small.rss[1], large.rss[0], large.rss[1])
 	r.line("\n%d more agents were started at once and knew all after %.1f s.", p.agents-less, joined.Seconds())
 	r.flat(fmt.Sprintf("bytes of each host at rest from %d to %d agents", less, p.agents), large.bytes()/small.bytes())
+	return nil
+}
 
+// faults has things happen to the cluster.
+func (c *cloud) faults(ctx context.Context, p plan, r *report) error {
 	streams, end := context.WithCancel(ctx)
 	defer end()
 	changes, err := c.follow(streams)
@@ -94,9 +105,9 @@ type rest struct {
 func (r rest) bytes() float64   { return r.traffic.txBytes + r.traffic.rxBytes }
 func (r rest) packets() float64 { return r.traffic.txPackets + r.traffic.rxPackets }
 
-// atRest lets the cluster settle, and watches it for a time.
-func (c *cloud) atRest(ctx context.Context, members []*member, period time.Duration) (out rest, err error) {
-	if err := pause(ctx, settled); err != nil {
+// atRest leaves the cluster alone for a time, and watches it for another.
+func (c *cloud) atRest(ctx context.Context, members []*member, wait, period time.Duration) (out rest, err error) {
+	if err := pause(ctx, wait); err != nil {
 		return out, err
 	}
 	read := func() (traffic linkCount, cpu time.Duration, rss []float64, err error) {

@@ -263,7 +263,7 @@ func fleetOnce(ctx context.Context, self string, hosts, domains int, period time
 	}
 	one.filled = time.Since(began)
 	c := &cloud{members: []*member{m}}
-	rest, err := c.atRest(ctx, c.members, period)
+	rest, err := c.atRest(ctx, c.members, settled, period)
 	if err != nil {
 		return one, err
 	}

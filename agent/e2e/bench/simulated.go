@@ -48,8 +48,7 @@ const simulatedLimit = time.Minute // of virtual time
 
 // simulate makes a network of hosts that hold each other's first record.
 func simulate(seed uint64, hosts int, loss float64) (*simnet.Net, error) {
-	link := simnet.LAN
-	net := simnet.New(seed, link)
+	net := simnet.New(seed, simnet.LAN)
 	for n := range hosts {
 		x, err := net.Add(fmt.Sprintf("cmp-%04d", n))
 		if err != nil {
@@ -145,6 +144,7 @@ func healOf(ctx context.Context, hosts int) (healed spread, bytes [2]float64, er
 			return sum
 		}
 		const period = 20
+		net.Run(2 * gossip.FloorDelay) // what each says of its former life is said
 		first := sent()
 		net.Run(period * time.Second)
 		bytes[i] = float64(sent()-first) / period / float64(count)
