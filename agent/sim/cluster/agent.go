@@ -17,6 +17,7 @@ const (
 	settleWait      = time.Second
 	settleWaitFresh = 5 * time.Second
 	restatedWithin  = 30 * time.Second
+	knownEvery      = 50 * time.Millisecond
 )
 
 // agent is one run of the process, from its start to its kill -9. It joins replica, ledger, engine and machines as
@@ -42,6 +43,8 @@ type agent struct {
 	waking  int
 	pumping bool
 
+	own       uint64 // the term that it would take alone
+	heard     bool   // a peer that had begun has told all that it knows
 	restored  []*correlate.Alarm
 	words     words
 	listening bool
@@ -80,9 +83,33 @@ func newAgent(h *host) *agent {
 	if fresh {
 		limit = settleWaitFresh
 	}
-	a.after(limit, func() { a.settle(term) })
-	a.level.synced = func() { a.after(s.between(0, 5*time.Millisecond), func() { a.settle(term) }) }
+	a.own = term
+	a.after(limit, func() { a.settle() })
+	a.ask()
 	return a
+}
+
+// ask asks some members what they know of this host, until it knows enough to begin.
+func (a *agent) ask() {
+	if a.engine != nil {
+		return
+	}
+	if a.level.inSync && !slices.ContainsFunc(a.level.members, func(h *host) bool { return h.agent != nil && h.agent.engine != nil }) {
+		a.settle()
+		return
+	}
+	for range min(3, len(a.level.members)) {
+		a.relay.tell(pick(a.s, a.level.members).node, message{Asks: true})
+	}
+	a.after(knownEvery, a.ask)
+}
+
+// known takes what one of them has.
+func (a *agent) known(k knowledge) {
+	if own := a.level.knowledgeOf(a.h.name); k.Settled && a.engine == nil && own.Records >= k.Records && own.Newest.Compare(k.Newest) >= 0 {
+		a.heard = true
+		a.settle()
+	}
 }
 
 func (a *agent) after(d time.Duration, do func()) {
@@ -111,11 +138,11 @@ func (a *agent) attach() {
 }
 
 // settle is loop.settle and Cluster.Settle once the peers have spoken, or the time for that is over.
-func (a *agent) settle(own uint64) {
+func (a *agent) settle() {
 	if a.engine != nil {
 		return
 	}
-	s, h := a.s, a.h
+	s, h, own := a.s, a.h, a.own
 	term := own
 	if s.cfg.Bug != TermNotLearned {
 		term = shell.Above(own, a.level.replica.SeenTerm())
@@ -168,7 +195,7 @@ func (a *agent) restatedSoon(since time.Duration) {
 	if a.s.cfg.Bug == FloorBeforeRestatement {
 		ready = true
 	}
-	if !ready && a.s.now()-since < restatedWithin {
+	if !ready && a.s.now()-since < restatedWithin || !a.level.inSync && a.s.cfg.Bug != FloorBeforeRestatement {
 		a.after(100*time.Millisecond, func() { a.restatedSoon(since) })
 		return
 	}

@@ -16,7 +16,6 @@ type level struct {
 	a       *agent
 	replica *gossip.Replica
 	members []*host // as the membership last told; it learns of changes within a second
-	synced  func()  // called once, when it is in sync with a peer
 	inSync  bool
 	soon    bool
 
@@ -33,7 +32,7 @@ func newLevel(a *agent) *level {
 	if err != nil {
 		a.s.fail("make a replica: %v", err)
 	}
-	l := &level{a: a, replica: r, synced: func() {}}
+	l := &level{a: a, replica: r}
 	r.Restore(a.h.clock(), a.h.disk.saved, a.h.disk.shared)
 	var all gossip.Result
 	for rec := range r.Records() {
@@ -104,10 +103,7 @@ func (l *level) receive(from *simnet.Node, msg []byte) {
 		a.h.node.Send(from, reply)
 	}
 	l.tell(res)
-	if res.InSync && !l.inSync {
-		l.inSync = true
-		l.synced()
-	}
+	l.inSync = l.inSync || res.InSync
 	if res.Repair && len(res.Changed) > 0 {
 		l.hurry()
 	}
@@ -183,6 +179,25 @@ func listed(m map[gossip.Key]gossip.Record) []gossip.Record {
 		return strings.Compare(a.Space+"\x00"+string(rune(a.Kind))+a.ID, b.Space+"\x00"+string(rune(b.Kind))+b.ID)
 	})
 	return all
+}
+
+// knowledge is how much a replica has of one host's records, as agent/cluster's.
+type knowledge struct {
+	Settled bool
+	Records int
+	Newest  gossip.Version
+}
+
+func (l *level) knowledgeOf(name string) (k knowledge) {
+	for r := range l.replica.Records() {
+		if r.Space == name {
+			k.Records++
+			if r.Version.Compare(k.Newest) > 0 {
+				k.Newest = r.Version
+			}
+		}
+	}
+	return k
 }
 
 func (l *level) setTerm(term uint64) {

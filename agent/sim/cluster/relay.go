@@ -49,6 +49,8 @@ type requestKey struct {
 type message struct {
 	ID      uint64
 	Request *notify.HandOver `json:",omitempty"`
+	Asks    bool             `json:",omitempty"` // what do you know of me?
+	Knows   *knowledge       `json:",omitempty"`
 	Refused string
 	Outcome delivery.Outcome
 }
@@ -76,9 +78,20 @@ func (r *relay) heard(from *simnet.Node, msg []byte) {
 	if err := json.Unmarshal(msg[2:], &m); err != nil {
 		r.a.s.fail("read a message: %v", err)
 	}
-	if m.Request != nil {
+	switch {
+	case m.Request != nil:
 		r.take(from, m)
-	} else if answer := r.waiting[m.ID]; answer != nil {
+		return
+	case m.Asks:
+		k := r.a.level.knowledgeOf(from.Name)
+		k.Settled = r.a.engine != nil
+		r.tell(from, message{Knows: &k})
+		return
+	case m.Knows != nil:
+		r.a.known(*m.Knows)
+		return
+	}
+	if answer := r.waiting[m.ID]; answer != nil {
 		answer(m)
 	}
 }
