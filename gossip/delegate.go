@@ -1,10 +1,12 @@
 package gossip
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -140,14 +142,36 @@ var errVersion = errors.New("wrong wire version")
 
 // NotifyJoin takes in a member, and puts it on the roster at once: it may be gone in a moment.
 func (d delegate) NotifyJoin(n *memberlist.Node) {
-	d.p.roster.seen([]Member{d.p.members.put(n)}, time.Now())
+	m := d.p.members.put(n)
+	d.p.roster.seen([]Member{m}, time.Now())
+	if m.Node != d.p.cfg.Node {
+		d.p.logLater(slog.LevelInfo, "a host is there", slog.String("host", m.Node), slog.String("addr", m.Addr.String()))
+	}
 }
 
 // NotifyUpdate takes what a member says anew of itself.
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.p.members.put(n) }
 
-// NotifyLeave drops a member.
-func (d delegate) NotifyLeave(n *memberlist.Node) { d.p.members.remove(n.Name) }
+// NotifyLeave drops a member. Whether it said goodbye memberlist v0.7.0 does not tell.
+func (d delegate) NotifyLeave(n *memberlist.Node) {
+	d.p.members.remove(n.Name)
+	if n.Name != d.p.cfg.Node {
+		d.p.logLater(slog.LevelInfo, "a host is away", slog.String("host", printable(n.Name)), slog.String("addr", nodeAddr(n).String()))
+	}
+}
+
+// logLater logs from where nothing may block; it drops what finds no room.
+func (p *Peer) logLater(level slog.Level, text string, attrs ...slog.Attr) {
+	if !p.cfg.Log.Enabled(context.Background(), level) {
+		return
+	}
+	r := slog.NewRecord(time.Now(), level, text, 0)
+	r.AddAttrs(attrs...)
+	select {
+	case p.lines <- r:
+	default:
+	}
+}
 
 var errDuplicate = errors.New("another agent in the cluster has our name")
 

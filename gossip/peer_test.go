@@ -84,6 +84,9 @@ func TestStoppedHostIsGoneAtOnceAndRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	together(t, 3*time.Second, all[:2]...)
+	eventually(t, 5*time.Second, "its coming and going is in the log", func() bool {
+		return all[0].logged.has("a host is there") && all[0].logged.has("a host is away")
+	})
 	back := start(t, n.config(3))
 	together(t, 10*time.Second, all[0], all[1], back)
 }

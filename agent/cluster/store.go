@@ -159,6 +159,9 @@ func (s *store) run(ctx context.Context) {
 		delay.Stop()
 		waits = false
 		err := s.write(context.WithoutCancel(ctx))
+		if errors.Is(err, gossip.ErrStopped) { // whoever ended it has said why; what was written last stays
+			return err
+		}
 		if (err != nil) != s.failing {
 			s.failing = err != nil
 			if err != nil {
