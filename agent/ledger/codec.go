@@ -234,3 +234,10 @@ type (
 		told correlate.Revision
 	}
 )
+
+// word is an acknowledgement that was said elsewhere.
+type word struct {
+	Ack
+	version gossip.Version
+	ordered bool // the engine has it
+}

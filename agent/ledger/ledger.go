@@ -64,24 +64,23 @@ type Ledger struct {
 	file     map[string]notify.Subscription
 	refusals map[string]Refusal
 	receipts map[string]receipt
-	taken    map[string]uint64   // by subscription: Subscription.SnapshotOf that the notifier was given
-	former   *host               // what a former life of this host left
-	late     map[string]struct{} // alarms of it that were heard of, or of whose pairs, after Former and in this call
+	taken    map[string]uint64       // by subscription: Subscription.SnapshotOf that the notifier was given
+	former   *host                   // what a former life of this host left
+	recalled map[slot]gossip.Version // of what is in former or was: what was given up does not come back
+	late     map[string]struct{}     // alarms of it that were heard of, or of whose pairs, after Former and in this call
 
 	// The others, and what is everybody's.
-	versions map[gossip.Key]gossip.Version // of all that was learned, the deleted included, so that nothing old comes back
-	hosts    map[string]*host
-	shared   map[string]*wish
-	ended    map[string]struct{} // subscriptions with a tombstone
-	acks     map[string]Ack
-	homes    map[string]string // domain → its one home; nil: count anew
-	unread   map[string]map[gossip.Key]struct{}
+	hosts  map[string]*host
+	shared map[string]*wish
+	ended  map[string]struct{} // subscriptions with a tombstone
+	acks   map[string]word
+	homes  map[string]string // domain → its one home; nil: count anew
+	unread map[string]map[gossip.Key]struct{}
 
 	// What was ordered, so that it is not ordered again.
 	ordered  map[string]*order
 	known    map[string]notify.Subscription // of the notifier's disk, until settled
 	told     map[string]correlate.Revision
-	acked    map[string]gossip.Version
 	awaited  map[string]struct{} // subscriptions whose record is on its way to the replica
 	halted   map[string]uint64   // subscriptions that the notifier had paused before this run, in this version
 	paused   map[string]Refusal  // subscriptions of files whose pause was shared, for this version
@@ -129,11 +128,11 @@ func New(cfg Config) *Ledger {
 		own: map[slot][]byte{}, alarms: map[string]*ownAlarm{}, pairs: map[string]notify.Pair{}, owes: map[string]int{},
 		unsaid:  map[string]struct{}{},
 		sources: map[string]*inventory{}, domains: map[string]Domain{}, file: map[string]notify.Subscription{},
-		refusals: map[string]Refusal{}, receipts: map[string]receipt{}, taken: map[string]uint64{}, former: newHost(),
-		versions: map[gossip.Key]gossip.Version{}, hosts: map[string]*host{}, shared: map[string]*wish{}, ended: map[string]struct{}{},
-		acks: map[string]Ack{}, unread: map[string]map[gossip.Key]struct{}{},
+		refusals: map[string]Refusal{}, receipts: map[string]receipt{}, taken: map[string]uint64{}, former: newHost(), recalled: map[slot]gossip.Version{},
+		hosts: map[string]*host{}, shared: map[string]*wish{}, ended: map[string]struct{}{},
+		acks: map[string]word{}, unread: map[string]map[gossip.Key]struct{}{},
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
-		late: map[string]struct{}{}, acked: map[string]gossip.Version{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
+		late: map[string]struct{}{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
 		awaited: map[string]struct{}{}, paused: map[string]Refusal{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
 	}
 }

@@ -178,13 +178,14 @@ func (l *Ledger) answer(alarmID string) {
 		return
 	}
 	o := l.alarms[alarmID]
-	if o == nil || !o.change.Alarm.Standing() || says(o.change.Alarm.Ack, ack) {
+	if o == nil || !o.change.Alarm.Standing() || says(o.change.Alarm.Ack, ack.Ack) {
 		delete(l.acks, alarmID)
 		l.unshare(gossip.KindAck, alarmID)
 		return
 	}
-	if v := l.versions[gossip.Key{Kind: gossip.KindAck, ID: alarmID}]; l.acked[alarmID] != v {
-		l.acked[alarmID] = v
+	if !ack.ordered {
+		ack.ordered = true
+		l.acks[alarmID] = ack
 		l.out.Ack = append(l.out.Ack, AckOrder{AlarmID: alarmID, By: ack.By, Comment: ack.Comment})
 	}
 }

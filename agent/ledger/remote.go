@@ -13,7 +13,8 @@ import (
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
-// Take takes what the replica has learned. It may come in any order, twice, and with what lay between left out.
+// Take takes what the replica has learned: of each record the newest, or newer ones after older ones, as the replica took
+// them. What lay between may be left out, and what was taken may come again.
 func (l *Ledger) Take(now time.Time, c gossip.Changes) Orders {
 	l.begin(now)
 	for _, rec := range inOrder(c.Purged) {
@@ -54,10 +55,9 @@ func compareKeys(a, b gossip.Key) int {
 // purge forgets a record without its writer's word. Of an alarm that vanishes so nothing is told to streams and history:
 // nobody has said that it ended.
 func (l *Ledger) purge(rec gossip.Record) {
-	if v, ok := l.versions[rec.Key]; !ok || v.Compare(rec.Version) > 0 {
-		return
+	if rec.Space == l.cfg.Node {
+		return // of a former life, which is over; what of it must go on is taken up
 	}
-	delete(l.versions, rec.Key)
 	l.read(rec, false)
 	if rec.Space == gossip.Shared {
 		delete(l.ended, rec.ID)
@@ -77,10 +77,6 @@ func (l *Ledger) learn(rec gossip.Record) {
 	default: // the replica's own, and those of a newer version
 		return
 	}
-	if v, ok := l.versions[rec.Key]; ok && v.Compare(rec.Version) >= 0 {
-		return
-	}
-	l.versions[rec.Key] = rec.Version
 	l.read(rec, !rec.Deleted)
 }
 
@@ -121,13 +117,13 @@ func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 			l.shared[rec.ID] = l.open(rec.ID, p, notify.OriginAPI)
 		}
 	case gossip.KindAck:
+		was := l.acks[rec.ID]
 		delete(l.acks, rec.ID)
 		if !live {
-			delete(l.acked, rec.ID)
 			return nil
 		}
-		var p Ack
-		if err = l.codec.decode(rec.Payload, &p); err == nil {
+		p := word{version: rec.Version, ordered: was.ordered && was.version == rec.Version}
+		if err = l.codec.decode(rec.Payload, &p.Ack); err == nil {
 			l.acks[rec.ID] = p
 			l.answer(rec.ID)
 		}
@@ -146,14 +142,16 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 			}
 		}
 	case gossip.KindDomain:
-		delete(h.domains, id)
-		l.homes = nil
+		var c claim
 		if live {
-			var c claim
-			if c, err = l.codec.decodeClaim(rec.Payload); err == nil {
-				h.domains[id] = c
-			}
+			c, err = l.codec.decodeClaim(rec.Payload)
 		}
+		if live && err == nil {
+			h.domains[id] = c // under the old key, which is the replica's own
+		} else {
+			delete(h.domains, id)
+		}
+		l.homes = nil
 	case gossip.KindAlarm:
 		err = l.readAlarm(h, rec, live)
 	case gossip.KindDelivery:
@@ -240,12 +238,12 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 
 // remember takes up what is in our own space and not of this life.
 func (l *Ledger) remember(rec gossip.Record) {
-	if v, ok := l.versions[rec.Key]; ok && v.Compare(rec.Version) >= 0 {
+	s := slot{rec.Kind, rec.ID}
+	if v, ok := l.recalled[s]; ok && v.Compare(rec.Version) >= 0 { // it comes again from each peer
 		return
 	}
-	l.versions[rec.Key] = rec.Version
+	l.recalled[s] = rec.Version
 	f, id := l.former, rec.ID
-	delete(f.domains, id)
 	live := !rec.Deleted
 	var err error
 	switch rec.Kind {

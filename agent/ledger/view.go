@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -58,7 +57,7 @@ func (l *Ledger) foreign(id string) *Alarm {
 // shownAlarm is an alarm with the word that its home may not have heard yet.
 func (l *Ledger) shownAlarm(a *correlate.Alarm) *correlate.Alarm {
 	ack, ok := l.acks[a.ID]
-	if !ok || ack.Home != a.Key.Home || !a.Standing() || says(a.Ack, ack) {
+	if !ok || ack.Home != a.Key.Home || !a.Standing() || says(a.Ack, ack.Ack) {
 		return a
 	}
 	with := *a
@@ -135,8 +134,8 @@ func (l *Ledger) allHomes() map[string]string {
 	return l.homes
 }
 
-// Domains are those whose home is another host, by UUID. AsOf is the shell's to fill in, by Home; Domain is empty before
-// ReadDomains, which may take its time.
+// Domains are those whose home is another host. AsOf is the shell's to fill in, by Home; Domain is empty, and nothing in order,
+// before ReadDomains, which may take its time.
 func (l *Ledger) Domains() []DomainView {
 	homes := l.allHomes()
 	var out []DomainView
@@ -148,7 +147,6 @@ func (l *Ledger) Domains() []DomainView {
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b DomainView) int { return cmp.Compare(a.UUID, b.UUID) })
 	return out
 }
 
