@@ -80,12 +80,11 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 		w.mu.Unlock()
 	}
 	for _, w := range n.list() {
-		if w.sub.Origin != OriginFile || named[w.id] {
-			continue
-		}
-		if n.cfg.Peers == nil {
+		switch origin := w.sub.Origin; {
+		case origin == OriginAPI || named[w.id]:
+		case n.cfg.Peers == nil: // nor is there a peer any more whose file could name it
 			n.drop(w)
-		} else { // they may name it
+		case origin == OriginFile: // a peer's may
 			n.orphan(w)
 			n.metrics.forget(w.sub.Name)
 		}

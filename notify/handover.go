@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// handOverTimeout cuts off what Peers should have ended itself: three hosts, a second each.
-	handOverTimeout = 5 * time.Second
+	// handOverTimeout cuts off what Peers should have ended itself; a consumer may be as slow to answer a peer as to answer us.
+	handOverTimeout = totalTimeout
 	// maxGuests is how many requests each subscription makes at once for the homes of alarms; the next is refused, and
 	// its home asks another host.
 	maxGuests = 8

@@ -43,7 +43,7 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 			Name: "paramedic_notify_peer_deliveries_total", Help: "Requests made, or refused, for the homes of other hosts' alarms.",
 		}, []string{"outcome"}),
 		stage: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "paramedic_notify_stage_seconds", Help: "Time of settled notifications by stage: outbox is T02 to T06, send T06 to T08, answer T08 to T09, total T00 to T09.", Buckets: fast,
+			Name: "paramedic_notify_stage_seconds", Help: "Time of settled notifications that this host sent by stage: outbox is T02 to T06, send T06 to T08, answer T08 to T09, total T00 to T09.", Buckets: fast,
 		}, []string{"stage"}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "paramedic_notify_outbox_commit_seconds", Help: "Time of the outbox's commits.", Buckets: fast,

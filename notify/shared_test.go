@@ -470,3 +470,25 @@ func TestPairsReachThePeersInTheirOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestAHostThatIsAloneAgainForgetsWhatOtherHostsFilesNamed, for nobody would ever end it; what the API made goes on.
+func TestAHostThatIsAloneAgainForgetsWhatOtherHostsFilesNamed(t *testing.T) {
+	c := newConsumer(t, nil)
+	dir := t.TempDir()
+	cfg, _ := testConfig(t, dir)
+	cfg.Peers = newOthers()
+	n, stop := start(t, cfg)
+	made, theirs := elsewhere(OriginAPI, c.URL), elsewhere(OriginPeer, c.URL)
+	theirs.ID, theirs.Name = FileID("prod", "theirs"), "theirs"
+	put(t, n, made, nil)
+	put(t, n, theirs, nil)
+	stop()
+	for range 2 { // the second time from the disk
+		cfg, _ = testConfig(t, dir)
+		n, stop = start(t, cfg)
+		if got := n.Held(); len(got) != 1 || got[0].ID != made.ID {
+			t.Errorf("%+v", got)
+		}
+		stop()
+	}
+}

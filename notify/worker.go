@@ -282,7 +282,9 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	switch {
 	case a.outcome.Verdict == delivery.Settled:
 		w.n.profile.add(st)
-		w.n.metrics.stages(st)
+		if st.By == w.n.cfg.Node { // else it is of two clocks
+			w.n.metrics.stages(st)
+		}
 	case eff.Parked > 0:
 		w.n.log.Warn("a delivery is parked", "subscription", name, "notification", st.NotificationID, "attempts", s.Attempt, "error", a.outcome.Err)
 	case s.Attempt == 1:
