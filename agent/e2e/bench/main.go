@@ -58,7 +58,7 @@ func main() {
 	flag.DurationVar(&p.idle, "idle", 30*time.Second, "how long the idle agent is watched")
 	flag.IntVar(&p.instances, "instances", 1000, "domains of the throughput loop")
 	flag.DurationVar(&p.feed, "feed", 5*time.Second, "how long the throughput loop is fed")
-	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain, idle or cluster (of it agents, fleet or simulated)")
+	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain, idle, peers or cluster (of it agents, fleet or simulated)")
 	flag.IntVar(&p.agents, "agents", 50, "real agents of the cluster")
 	flag.IntVar(&p.changes, "changes", 200, "changes at one agent that all others hear of")
 	flag.IntVar(&p.subscriptions, "subscriptions", 20, "subscriptions that all agents hear of")
@@ -117,6 +117,11 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 	if wanted("idle") {
 		if err := s.idle(ctx, p, &r); err != nil {
 			return fmt.Errorf("idle: %w", err)
+		}
+	}
+	if wanted("peers") {
+		if err := s.peers(ctx, p, &r); err != nil {
+			return fmt.Errorf("peers: %w; the agent says: %s", err, s.agentLog())
 		}
 	}
 	r.line("%.0f s in all.", time.Since(began).Seconds())

@@ -16,17 +16,28 @@ import (
 // real cluster has behind the push. So losses cost more here than they do there.
 func simulated(ctx context.Context, p plan, r *report) error {
 	before := machineNow()
+	few, err := simulate(few)
+	if err != nil {
+		return err
+	}
+	all, err := simulate(p.simulated)
+	if err != nil {
+		return err
+	}
+	bytes := [2]float64{sentAtRest(few), sentAtRest(all)}
 	var rows []func()
 	row := func(name string, s spread) { rows = append(rows, func() { r.row(name, s) }) }
 	for _, loss := range []float64{0, 0.01, 0.05, 0.2} {
-		each, all, err := spreadOf(ctx, p.simulated, loss)
+		all.Link.Loss = loss
+		each, last, err := spreadOf(ctx, all)
 		if err != nil {
 			return fmt.Errorf("loss %g: %w", loss, err)
 		}
 		row(fmt.Sprintf("a change at each other host, %g %% lost", 100*loss), each)
-		row(fmt.Sprintf("**a change at the last of all, %g %% lost**", 100*loss), all)
+		row(fmt.Sprintf("**a change at the last of all, %g %% lost**", 100*loss), last)
 	}
-	healed, bytes, err := healOf(ctx, p.simulated)
+	all.Link.Loss = 0
+	healed, err := healOf(ctx, all)
 	if err != nil {
 		return err
 	}
@@ -46,44 +57,55 @@ func simulated(ctx context.Context, p plan, r *report) error {
 
 const simulatedLimit = time.Minute // of virtual time
 
-// simulate makes a network of hosts that hold each other's first record.
-func simulate(seed uint64, hosts int, loss float64) (*simnet.Net, error) {
-	net := simnet.New(seed, simnet.LAN)
+// simulate makes a network of hosts that hold each other's first record and have nothing more to say.
+func simulate(hosts int) (*simnet.Net, error) {
+	net := simnet.New(1, simnet.LAN)
 	for n := range hosts {
-		x, err := net.Add(fmt.Sprintf("cmp-%04d", n))
-		if err != nil {
+		if _, err := net.Add(fmt.Sprintf("cmp-%04d", n)); err != nil {
 			return nil, err
 		}
+	}
+	for _, x := range net.Nodes() {
 		if err := x.Set(gossip.KindHost, "", "{}"); err != nil {
 			return nil, err
 		}
 	}
+	net.Run(2 * gossip.FloorDelay) // what is void of a former life is said, too
 	if _, ok := net.RunUntil(time.Second, simulatedLimit, net.Converged); !ok {
 		return nil, errors.New("the hosts do not become level at first")
 	}
-	net.Link.Loss = loss
 	return net, nil
 }
 
-// spreadOf changes something at one host after the other and notes when each other one has it.
-func spreadOf(ctx context.Context, hosts int, loss float64) (each, all spread, err error) {
-	net, err := simulate(1, hosts, loss)
-	if err != nil {
-		return nil, nil, err
+// sentAtRest is what each host sends a second while nothing happens, in bytes.
+func sentAtRest(net *simnet.Net) float64 {
+	sent := func() (sum int) {
+		for _, x := range net.Nodes() {
+			sum += x.Sent
+		}
+		return sum
 	}
-	const changes = 20
-	for n := range changes {
+	const period = 20
+	first := sent()
+	net.Run(period * time.Second)
+	return float64(sent()-first) / period / float64(len(net.Nodes()))
+}
+
+// spreadOf changes something at one host after the other and notes when each other one has it.
+func spreadOf(ctx context.Context, net *simnet.Net) (each, all spread, err error) {
+	const changes = 8
+	for range changes {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
-		from := net.Nodes()[net.Rand().IntN(hosts)]
-		key := gossip.Key{Space: from.Name, Kind: gossip.KindAlarm, ID: fmt.Sprint("alarm-", n)}
-		began, left, last := net.Now(), hosts-1, time.Duration(0)
+		from := net.Nodes()[net.Rand().IntN(len(net.Nodes()))]
+		key := gossip.Key{Space: from.Name, Kind: gossip.KindAlarm, ID: fmt.Sprint("alarm-", net.Now().UnixNano())}
+		began, left, last := net.Now(), len(net.Nodes())-1, time.Duration(0)
 		for _, x := range net.Nodes() {
 			had := x == from
 			x.OnResult = func(res gossip.Result) {
-				for _, rec := range res.Changed {
-					if !had && rec.Key == key {
+				for i := range res.Changed {
+					if !had && res.Changed[i].Key == key {
 						had = true
 						left--
 						last = net.Now().Sub(began)
@@ -95,59 +117,40 @@ func spreadOf(ctx context.Context, hosts int, loss float64) (each, all spread, e
 		if err := from.Set(key.Kind, key.ID, "raised"); err != nil {
 			return nil, nil, err
 		}
-		if _, ok := net.RunUntil(10*time.Millisecond, simulatedLimit, func() bool { return left == 0 }); !ok {
-			return nil, nil, fmt.Errorf("%d hosts never heard of change %d", left, n)
+		if _, ok := net.RunUntil(50*time.Millisecond, simulatedLimit, func() bool { return left == 0 }); !ok {
+			return nil, nil, fmt.Errorf("%d hosts never heard of a change", left)
 		}
 		all = append(all, last)
-		net.Run(200 * time.Millisecond)
+	}
+	for _, x := range net.Nodes() {
+		x.OnResult = nil
 	}
 	return each, all, nil
 }
 
-// healOf parts the hosts in halves that both go on, and heals them; and counts what few and all of them send at rest.
-func healOf(ctx context.Context, hosts int) (healed spread, bytes [2]float64, err error) {
-	for seed := range uint64(3) {
-		net, err := simulate(seed+10, hosts, 0)
-		if err != nil {
-			return nil, bytes, err
+// healOf parts the hosts in halves that both go on, and heals them, three times.
+func healOf(ctx context.Context, net *simnet.Net) (healed spread, err error) {
+	for range 3 {
+		side := map[*simnet.Node]int{}
+		for n, x := range net.Nodes() {
+			side[x] = n % 2
 		}
-		net.Partition(func(x *simnet.Node) int {
-			var n int
-			_, _ = fmt.Sscanf(x.Name, "cmp-%d", &n)
-			return n % 2
-		})
+		net.Partition(func(x *simnet.Node) int { return side[x] })
 		for n := range 200 {
-			if err := net.Nodes()[n%hosts].Set(gossip.KindAlarm, fmt.Sprint("alarm-", n), "raised"); err != nil {
-				return nil, bytes, err
+			if err := net.Nodes()[n%len(side)].Set(gossip.KindAlarm, fmt.Sprint("alarm-", n), net.Now().String()); err != nil {
+				return nil, err
 			}
 			net.Run(150 * time.Millisecond)
 		}
 		net.Heal()
-		took, ok := net.RunUntil(10*time.Millisecond, simulatedLimit, net.Converged)
+		took, ok := net.RunUntil(50*time.Millisecond, simulatedLimit, net.Converged)
 		if !ok {
-			return nil, bytes, errors.New("the halves do not become level")
+			return nil, errors.New("the halves do not become level")
 		}
 		healed = append(healed, took)
 		if err := ctx.Err(); err != nil {
-			return nil, bytes, err
+			return nil, err
 		}
 	}
-	for i, count := range []int{10, hosts} {
-		net, err := simulate(20, count, 0)
-		if err != nil {
-			return nil, bytes, err
-		}
-		sent := func() (sum int) {
-			for _, x := range net.Nodes() {
-				sum += x.Sent
-			}
-			return sum
-		}
-		const period = 20
-		net.Run(2 * gossip.FloorDelay) // what each says of its former life is said
-		first := sent()
-		net.Run(period * time.Second)
-		bytes[i] = float64(sent()-first) / period / float64(count)
-	}
-	return healed, bytes, nil
+	return healed, nil
 }
