@@ -86,8 +86,11 @@ func (l *Ledger) conclude() {
 	clear(l.former.domains)
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		s := l.known[id]
-		if s.Origin != notify.OriginAPI || l.shared[id] != nil || has(l.ended, id) {
+		if w := l.shared[id]; s.Origin != notify.OriginAPI || w != nil || has(l.ended, id) {
 			l.dirty[id] = struct{}{}
+			if w != nil && s.Version >= w.payload.SnapshotOf { // it was taken by an earlier run
+				l.markTaken(id)
+			}
 			continue
 		}
 		b, err := l.codec.encode(l.seal(s)) // it was made when this host was alone

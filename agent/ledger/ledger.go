@@ -82,6 +82,7 @@ type Ledger struct {
 	known    map[string]notify.Subscription // of the notifier's disk, until settled
 	told     map[string]correlate.Revision
 	awaited  map[string]struct{} // subscriptions whose record is on its way to the replica
+	again    map[string]struct{} // refusals that the notifier said again after a restart
 	halted   map[string]uint64   // subscriptions that the notifier had paused before this run, in this version
 	paused   map[string]Refusal  // subscriptions of files whose pause was shared, for this version
 	problems map[problem]string
@@ -133,7 +134,7 @@ func New(cfg Config) *Ledger {
 		acks: map[string]word{}, unread: map[string]map[gossip.Key]struct{}{},
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
 		late: map[string]struct{}{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
-		awaited: map[string]struct{}{}, paused: map[string]Refusal{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
+		awaited: map[string]struct{}{}, paused: map[string]Refusal{}, again: map[string]struct{}{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
 	}
 }
 

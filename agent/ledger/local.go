@@ -238,33 +238,41 @@ func (l *Ledger) dropReceipt(id string) {
 	l.remove(gossip.KindReceipt, id)
 }
 
-// Settled reports whether any host is known to have told a subscription this revision of an alarm, or a newer one.
+// Settled reports whether any host is known to have told a subscription this revision of an alarm, or a newer one. Who claims
+// more than there is, or speaks for an alarm that is not his, is not believed: what is told twice does less harm than what is
+// never told.
 func (l *Ledger) Settled(subscription, alarmID string, r correlate.Revision) bool {
 	id := pairID(subscription, alarmID)
-	if told := l.pairs[id].Told; told != (correlate.Revision{}) && told.Compare(r) >= 0 {
-		return true
+	newest := r
+	if a := l.foreign(alarmID); a != nil && a.Alarm.Revision.Compare(r) > 0 {
+		newest = a.Alarm.Revision
 	}
-	if own, ok := l.receipts[id]; ok && own.told.Compare(r) >= 0 {
+	enough := func(told correlate.Revision) bool { return told.Compare(r) >= 0 && told.Compare(newest) <= 0 }
+	if enough(l.pairs[id].Told) || enough(l.receipts[id].told) {
 		return true
 	}
 	for _, h := range l.hosts {
-		if p, ok := h.deliveries[id]; ok && p.told != (correlate.Revision{}) && p.told.Compare(r) >= 0 {
-			return true
-		}
-		if other, ok := h.receipts[id]; ok && other.told.Compare(r) >= 0 {
+		if h.alarms[alarmID] != nil && enough(h.deliveries[id].told) || enough(h.receipts[id].told) {
 			return true
 		}
 	}
 	return false
 }
 
+// unsaidYet says that a revision of an alarm of this host is one that it has not come to: nobody can have told it to anybody,
+// and to believe it would keep from a consumer what is yet to come.
+func (l *Ledger) unsaidYet(alarm string, r correlate.Revision) bool {
+	o := l.alarms[alarm]
+	return o != nil && o.change.Alarm.Revision.Compare(r) < 0
+}
+
 // tell orders that another host's receipt be minded, unless that is known.
 func (l *Ledger) tell(id string, r receipt) {
-	if r.home != l.cfg.Node || l.pairs[id].Told.Compare(r.told) >= 0 || l.told[id].Compare(r.told) >= 0 {
+	subscription, alarm := splitPair(id)
+	if r.home != l.cfg.Node || l.pairs[id].Told.Compare(r.told) >= 0 || l.told[id].Compare(r.told) >= 0 || l.alarms[alarm] == nil || l.unsaidYet(alarm, r.told) {
 		return
 	}
 	l.told[id] = r.told
-	subscription, alarm := splitPair(id)
 	l.out.Told = append(l.out.Told, Told{Subscription: subscription, AlarmID: alarm, Revision: r.told})
 }
 
@@ -320,10 +328,11 @@ func (l *Ledger) inherit() {
 		}
 	}
 	for id, r := range l.former.refusals {
-		if said, ok := l.refusals[id]; ok && (said.Version != r.Version || said.Resumed <= r.Resumed) {
+		if said, ok := l.refusals[id]; ok && (said.Version != r.Version || !has(l.again, id)) {
 			continue
 		}
-		l.refusals[id] = r // if it was said again after the restart, it is still the one from before a resume
+		delete(l.again, id)
+		l.refusals[id] = r // if it was said again after the restart, it is this one
 		_ = l.set(gossip.KindRefusal, id, r)
 		l.dirty[id] = struct{}{}
 	}

@@ -70,6 +70,7 @@ type Subscription struct {
 	Created   time.Time `json:"created"`
 	// Resumed counts how often an operator resumed it: what was refused before counts no more.
 	Resumed  uint64 `json:"resumed,omitempty"`
+	Refused  bool   `json:"refused,omitempty"`  // Paused is because two hosts' consumer has refused it, and not an operator's word
 	Secret   []byte `json:"secret,omitempty"`   // sealed, under the id
 	Unsealed bool   `json:"unsealed,omitempty"` // there is no key to seal with (cluster.insecure): Secret is bare
 	// Snapshot is what the consumer was given when it subscribed, by alarm: no gap between it and the stream.

@@ -191,7 +191,7 @@ func draw(t *rapid.T, c *codec) []gossip.Record {
 		}
 		out = append(out, rec)
 	}
-	// Nor is a subscription of the API made again under the id of one that ended.
+	// Nor is a subscription of the API made again under the id of one that ended: that is undone by writing, see apart.txt.
 	ended := map[gossip.Key]gossip.Version{}
 	for _, r := range out {
 		if v, ok := ended[r.Key]; r.Deleted && r.Space == gossip.Shared && (!ok || r.Version.Compare(v) < 0) {

@@ -102,8 +102,8 @@ func (l *Ledger) read(rec gossip.Record, live bool) {
 func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 	switch rec.Kind {
 	case gossip.KindSubscription:
+		was := l.shared[rec.ID]
 		delete(l.shared, rec.ID)
-		delete(l.ended, rec.ID)
 		l.dirty[rec.ID] = struct{}{}
 		delete(l.awaited, rec.ID)
 		if !live {
@@ -113,9 +113,18 @@ func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 			return nil
 		}
 		var p Subscription
-		if err = l.codec.decode(rec.Payload, &p); err == nil {
-			l.shared[rec.ID] = l.open(rec.ID, p, notify.OriginAPI)
+		if err = l.codec.decode(rec.Payload, &p); err != nil {
+			return err
 		}
+		w := l.open(rec.ID, p, notify.OriginAPI)
+		w.writer = rec.Version.Node
+		if !w.pauseOnly() && has(l.ended, rec.ID) { // whoever wrote it had not heard of the end, which is final
+			l.unshare(gossip.KindSubscription, rec.ID)
+			return nil
+		}
+		delete(l.ended, rec.ID)
+		l.shared[rec.ID] = w
+		l.keepResumed(was, w, rec.ID)
 	case gossip.KindAck:
 		was := l.acks[rec.ID]
 		delete(l.acks, rec.ID)
@@ -129,6 +138,22 @@ func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 		}
 	}
 	return err
+}
+
+// keepResumed says again that a subscription was resumed, when somebody who had not heard of it has written over our word:
+// what was refused before stays void. A pause that was made of such refusals goes.
+func (l *Ledger) keepResumed(was, now *wish, id string) {
+	if was == nil || was.writer != l.cfg.Node || was.payload.Version != now.payload.Version || was.payload.Resumed <= now.payload.Resumed ||
+		now.refused != nil {
+		return
+	}
+	p := l.rewritten(now)
+	if p.Resumed = was.payload.Resumed; p.Refused {
+		p.Paused, p.Refused = was.payload.Paused, was.payload.Refused
+	}
+	if b, err := l.codec.encode(p); err == nil { // it fitted before
+		l.share(gossip.KindSubscription, id, b)
+	}
 }
 
 func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {

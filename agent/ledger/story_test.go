@@ -161,6 +161,8 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		s.obey(h, l.Known(s.now, []notify.Subscription{sub}))
 	case "refuse": // the consumer answers this host 410
 		sub := h.subs[arg["sub"]]
+		sub.Paused = "answered 410"
+		h.subs[sub.ID] = sub
 		s.obey(h, l.Refused(s.now, sub.ID, sub.Version, "answered 410"))
 	case "ack":
 		o, err := l.Acknowledge(s.now, arg["alarm"], arg["by"], arg["comment"])
@@ -181,9 +183,18 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		delta := s.delta(d.Input)
 		delta.Full = d.HasArg("full")
 		s.obey(h, l.Inventory(s.now, &delta))
-	case "raw": // raw at=cmp-1 kind=3 id=x: bytes as they are, or "deflated zeros"
-		_, _, err := h.replica.Set(s.now, gossip.Kind(s.number(arg["kind"])), arg["id"], []byte(d.Input))
-		s.check(err)
+	case "raw": // raw at=cmp-1 kind=3 id=x [json]: a host that is broken, or lies; bytes as they are, or a payload of this version
+		payload := []byte(d.Input)
+		if d.HasArg("json") {
+			payload = append([]byte{formatVersion, 0}, payload...)
+		}
+		if kind := gossip.Kind(s.number(arg["kind"])); kind >= gossip.KindShared {
+			_, _, err := h.replica.SetShared(s.now, kind, arg["id"], payload)
+			s.check(err)
+		} else {
+			_, _, err := h.replica.Set(s.now, kind, arg["id"], payload)
+			s.check(err)
+		}
 	case "newer": // a host of a newer version writes a subscription: newer at=cmp-1 sub=vnfm to=… role=…
 		p := words(s.sub(arg["sub"], arg))
 		p.Role = cmp.Or(arg["role"], p.Role)
@@ -212,6 +223,11 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 	case "reimage": // everything of a host is gone but its name
 		name := d.CmdArgs[0].Key
 		s.boot(name, s.hosts[name].key, 0)
+	case "restart": // all of the cluster at once; what each has on its disk is left
+		old := maps.Clone(s.hosts)
+		for _, a := range d.CmdArgs {
+			s.restart(old[a.Key])
+		}
 	case "begin": // its term is known
 		h := s.hosts[d.CmdArgs[0].Key]
 		term := h.replica.SeenTerm()/2*2 + 2
@@ -256,6 +272,37 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		return "nothing to do\n"
 	}
 	return s.out.String()
+}
+
+func (s *story) restart(old *storyHost) {
+	h := s.boot(old.name, old.key, old.replica.Term()+2)
+	h.subs = old.subs
+	var known, file []notify.Subscription
+	for _, id := range slices.Sorted(maps.Keys(old.subs)) {
+		if sub := old.subs[id]; sub.Origin == notify.OriginFile {
+			file = append(file, sub)
+		} else {
+			known = append(known, sub)
+		}
+	}
+	s.obey(h, h.ledger.Known(s.now, known))
+	s.obey(h, h.ledger.File(s.now, file))
+	for _, sub := range slices.Concat(known, file) {
+		if _, refused := old.ledger.refusals[sub.ID]; refused {
+			s.obey(h, h.ledger.Refused(s.now, sub.ID, sub.Version, sub.Paused))
+		}
+	}
+	s.take(h, h.replica.Restore(s.now, s.now, slices.DeleteFunc(slices.Collect(old.replica.Records()), func(r gossip.Record) bool {
+		return r.Space != gossip.Shared
+	})))
+	for _, id := range slices.Sorted(maps.Keys(old.ledger.alarms)) {
+		s.obey(h, h.ledger.Effects(s.now, correlate.Effects{Publish: []correlate.Change{old.ledger.alarms[id].change}}))
+	}
+	for _, id := range slices.Sorted(maps.Keys(old.ledger.pairs)) {
+		s.obey(h, h.ledger.Pairs(s.now, []notify.Pair{old.ledger.pairs[id]}))
+	}
+	s.obey(h, h.ledger.Begin(s.now))
+	h.replica.Restated(s.now)
 }
 
 // obey carries orders out as the shell does, and writes them down as an operator would.

@@ -20,6 +20,11 @@ type order struct {
 	sub     notify.Subscription
 }
 
+// had says that the notifier has a version of the subscription from which it knows what was given then.
+func (o *order) had(snapshotOf uint64) bool {
+	return o != nil && !o.dropped && o.sub.Version >= snapshotOf
+}
+
 // File takes all subscriptions of this host's file, whole, with ID and Version as the notifier gives them.
 func (l *Ledger) File(now time.Time, subs []notify.Subscription) Orders {
 	l.begin(now)
@@ -192,6 +197,9 @@ func givesOf(snapshot map[string]Given, node string) bool {
 func (l *Ledger) Withdraw(now time.Time, id string) Orders {
 	l.begin(now)
 	l.unshare(gossip.KindSubscription, id)
+	if l.shared[id] == nil {
+		l.ended[id] = struct{}{} // the replica deletes only what it has; what peers have may yet come
+	}
 	l.ordered[id] = &order{dropped: true}
 	delete(l.known, id)
 	l.await(id)
@@ -201,6 +209,7 @@ func (l *Ledger) Withdraw(now time.Time, id string) Orders {
 // Refused takes that a consumer answered this host with 410; with an empty reason, that it was resumed here.
 func (l *Ledger) Refused(now time.Time, subscription string, version uint64, reason string) Orders {
 	l.begin(now)
+	halted, again := l.halted[subscription]
 	delete(l.halted, subscription)
 	l.dirty[subscription] = struct{}{}
 	if reason == "" {
@@ -208,8 +217,14 @@ func (l *Ledger) Refused(now time.Time, subscription string, version uint64, rea
 		return l.finish()
 	}
 	r := Refusal{Version: version, Resumed: l.resumed(subscription, version), Reason: cut(reason, maxError), At: now.Round(0).UTC()}
-	if was, ok := l.former.refusals[subscription]; ok && was.Version == version {
-		r.Resumed = min(r.Resumed, was.Resumed) // said again after a restart
+	if again && halted == version {
+		// Said again after a restart: only peers know which resume it came after (inherit). When none does, as after a power
+		// cycle of all, it came after none: at worst the consumer is asked once more.
+		r.Resumed = 0
+		l.again[subscription] = struct{}{}
+		if was, ok := l.former.refusals[subscription]; ok && was.Version == version {
+			r.Resumed = was.Resumed
+		}
 	}
 	if old, ok := l.refusals[subscription]; ok && old.Version == r.Version && old.Resumed == r.Resumed {
 		return l.finish()
@@ -226,6 +241,7 @@ func (l *Ledger) Refused(now time.Time, subscription string, version uint64, rea
 func (l *Ledger) unrefuse(id string) {
 	if has(l.refusals, id) {
 		delete(l.refusals, id)
+		delete(l.again, id)
 		l.remove(gossip.KindRefusal, id)
 		l.dirty[id] = struct{}{}
 	}
@@ -323,7 +339,7 @@ func (l *Ledger) halt(t *target, sub notify.Subscription, shared *wish) {
 	}
 	if shared == nil || shared.payload.Version != sub.Version || shared.payload.Paused == "" {
 		t.sub.Paused = "its consumer answered 410 (it wants nothing more) to " + shown(strings.Join(refusers, ", "))
-		t.pause = &Subscription{Version: sub.Version, Paused: t.sub.Paused, Resumed: resumed}
+		t.pause = &Subscription{Version: sub.Version, Paused: t.sub.Paused, Resumed: resumed, Refused: true}
 	}
 }
 
@@ -471,12 +487,14 @@ func (l *Ledger) reconcile(id string) {
 	}
 	l.ordered[id] = &order{digest: d, sub: t.sub}
 	p := Put{Subscription: t.sub}
-	if w := t.wish; w != nil && t.sub.Origin == notify.OriginAPI && l.taken[id] < w.payload.SnapshotOf {
+	if w := t.wish; w != nil && t.sub.Origin == notify.OriginAPI && l.taken[id] < w.payload.SnapshotOf && !o.had(w.payload.SnapshotOf) {
 		p.Told, p.Given = map[string]correlate.Revision{}, map[string]Given{}
 		for alarm, g := range w.payload.Snapshot {
-			if r, err := correlate.ParseRevision(g.Revision); err == nil && g.Home == l.cfg.Node {
-				p.Told[alarm], p.Given[alarm] = r, g
+			r, err := correlate.ParseRevision(g.Revision)
+			if err != nil || g.Home != l.cfg.Node || l.unsaidYet(alarm, r) {
+				continue
 			}
+			p.Told[alarm], p.Given[alarm] = r, g
 		}
 		if len(p.Given) > 0 {
 			l.takes.add(l.now.Add(takenAfter), id)

@@ -43,15 +43,23 @@ type DomainView struct {
 	payload []byte
 }
 
-// foreign is an alarm of another host, cleared ones included; of several hosts that claim one id that of the lowest name.
+// foreign is an alarm of another host, cleared ones included. Of several hosts that claim one id, which only a broken one
+// does, it is that where it stands, and then that of the lowest name.
 func (l *Ledger) foreign(id string) *Alarm {
 	var found *Alarm
 	for _, h := range l.hosts {
-		if a := h.alarms[id]; a != nil && (found == nil || a.Alarm.Key.Home < found.Alarm.Key.Home) {
+		if a := h.alarms[id]; a != nil && (found == nil || a.precedes(found)) {
 			found = a
 		}
 	}
 	return found
+}
+
+func (a *Alarm) precedes(o *Alarm) bool {
+	if a.Alarm.Standing() != o.Alarm.Standing() {
+		return a.Alarm.Standing()
+	}
+	return a.Alarm.Key.Home < o.Alarm.Key.Home
 }
 
 // shownAlarm is an alarm with the word that its home may not have heard yet.
@@ -65,13 +73,15 @@ func (l *Ledger) shownAlarm(a *correlate.Alarm) *correlate.Alarm {
 	return &with
 }
 
-// Standing are the standing alarms of other hosts, by host and id.
+// Standing are the standing alarms of other hosts, by host and id; each id once, and none that this host knows as its own.
 func (l *Ledger) Standing() []*correlate.Alarm {
 	var out []*correlate.Alarm
+	shown := map[string]struct{}{}
 	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
 		h := l.hosts[name]
 		for _, id := range slices.Sorted(maps.Keys(h.alarms)) {
-			if a := h.alarms[id].Alarm; a.Standing() {
+			if a := h.alarms[id].Alarm; a.Standing() && !has(shown, id) && l.alarms[id] == nil {
+				shown[id] = struct{}{}
 				out = append(out, l.shownAlarm(a))
 			}
 		}

@@ -21,6 +21,7 @@ type wish struct {
 	payload Subscription
 	sub     notify.Subscription // with its secret; Paused is left to target
 	refused error               // why it can't be used here at all
+	writer  string              // of a shared one
 	locked  error               // why its secret can't be opened: others must deliver
 	stale   bool                // its secret is not sealed under the key that we seal with
 }
@@ -45,6 +46,16 @@ func (l *Ledger) seal(s notify.Subscription) Subscription {
 	if !s.Secret.IsZero() {
 		p.Secret, p.Unsealed = s.Secret.Seal(l.cfg.Sealer, []byte(s.ID)), l.cfg.Sealer == nil && !s.Secret.Locked()
 	}
+	return p
+}
+
+// rewritten is the payload of a shared record once more, its secret sealed anew.
+func (l *Ledger) rewritten(w *wish) Subscription {
+	if w.pauseOnly() {
+		return w.payload
+	}
+	p := l.seal(w.sub)
+	p.Paused, p.Resumed, p.Refused, p.Snapshot, p.SnapshotOf = w.payload.Paused, w.payload.Resumed, w.payload.Refused, w.payload.Snapshot, w.payload.SnapshotOf
 	return p
 }
 
@@ -154,9 +165,7 @@ func (l *Ledger) reseal() {
 		if !w.stale || w.refused != nil {
 			continue
 		}
-		p := l.seal(w.sub)
-		p.Paused, p.Resumed, p.Snapshot, p.SnapshotOf = w.payload.Paused, w.payload.Resumed, w.payload.Snapshot, w.payload.SnapshotOf
-		if b, err := l.codec.encode(p); err == nil { // it fitted before
+		if b, err := l.codec.encode(l.rewritten(w)); err == nil { // it fitted before
 			l.share(gossip.KindSubscription, id, b)
 		}
 	}
