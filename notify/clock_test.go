@@ -18,6 +18,23 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
+// answerAll is a consumer at the end of a pipe.
+func answerAll(conn net.Conn, status func() int) {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for {
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		resp := http.Response{StatusCode: status(), ProtoMajor: 1, ProtoMinor: 1, ContentLength: 0}
+		if resp.Write(conn) != nil {
+			return
+		}
+	}
+}
+
 // TestALongFailureIsReportedOnceAndHealed runs a whole Notifier on a virtual clock, over pipes.
 func TestALongFailureIsReportedOnceAndHealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -28,22 +45,7 @@ func TestALongFailureIsReportedOnceAndHealed(t *testing.T) {
 				return nil, errors.New("connection refused")
 			}
 			here, there := net.Pipe()
-			go func() {
-				defer there.Close()
-				in := bufio.NewReader(there)
-				for {
-					r, err := http.ReadRequest(in)
-					if err != nil {
-						return
-					}
-					_, _ = io.Copy(io.Discard, r.Body)
-					asked.Add(1)
-					resp := http.Response{StatusCode: int(status.Load()), ProtoMajor: 1, ProtoMinor: 1, ContentLength: 0}
-					if resp.Write(there) != nil {
-						return
-					}
-				}
-			}()
+			go answerAll(there, func() int { asked.Add(1); return int(status.Load()) })
 			return here, nil
 		}
 		cfg, r := testConfig(t, t.TempDir())
@@ -156,6 +158,41 @@ func TestAConnectionGetsAQuarterOfASecondBeforeAPeerIsAsked(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		if r.count(correlate.CondSubscription) != 1 {
 			t.Error("that nobody can deliver is not reported")
+		}
+		stop()
+	})
+}
+
+// TestAConsumerThatCanBeConnectedToAgainIsToldAtOnce what no peer could deliver either, however long it was away.
+func TestAConsumerThatCanBeConnectedToAgainIsToldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var there atomic.Bool
+		cfg, _ := testConfig(t, t.TempDir())
+		cfg.Log, cfg.Peers, cfg.Rand = discard, newOthers(), func() float64 { return 1 }
+		n, err := newNotifier(cfg, func(context.Context, string, string) (net.Conn, error) {
+			if !there.Load() {
+				return nil, errors.New("no route to host")
+			}
+			here, consumer := net.Pipe()
+			go answerAll(consumer, func() int { return 200 })
+			return here, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.SetFile([]Subscription{fileSub("a", "http://consumer/")}); err != nil {
+			t.Fatal(err)
+		}
+		stop := run(t, n)
+		n.Publish(effects(alarm("a1", 1, correlate.Raised)))
+		time.Sleep(10*time.Minute + time.Second)
+		if s := n.Subscriptions()[0]; s.Unreachable.IsZero() || len(n.Deliveries("")) != 1 {
+			t.Errorf("%+v, %+v", s, n.Deliveries(""))
+		}
+		there.Store(true)
+		time.Sleep(warmPause)
+		if s := n.Subscriptions()[0]; !s.Unreachable.IsZero() || len(n.Deliveries("")) != 0 {
+			t.Errorf("%+v, %+v", s, n.Deliveries(""))
 		}
 		stop()
 	})

@@ -100,12 +100,18 @@ func (w *worker) handOver(name string, h HandOver) (answer, error) {
 	return answer{outcome: got.Outcome, sent: got.Sent, answered: got.Answered}, nil
 }
 
-// moved says once that the consumer can't be reached from here, and once that it can again.
+// moved says once that the consumer can't be reached from here, and once that it can again; what nobody could deliver
+// meanwhile is then tried at once. Not under mu.
 func (w *worker) moved(away bool) {
 	name := w.name.Load()
 	switch {
 	case !away:
 		w.n.log.Info("a consumer can be connected to from here again", "subscription", *name)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		now := w.n.cfg.Now()
+		w.machine.Hurry(now)
+		w.pump(now)
 	case w.n.cfg.Peers != nil:
 		w.n.log.Warn("a consumer can't be connected to from here: peers are asked to deliver", "subscription", *name)
 	default:

@@ -186,7 +186,7 @@ func (s *sender) once(ctx context.Context, endpoint string, r request, connect t
 		l, ours := i.Conn.(*line)
 		a.reached, old = true, i.Reused || ours && l.kept
 		if ours && connect > 0 {
-			l.listen(ctx, func() { cancel(errDeaf) })
+			l.watch(ctx, func() { cancel(errDeaf) })
 		}
 	}}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, endpoint, bytes.NewReader(r.body))

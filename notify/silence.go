@@ -27,9 +27,9 @@ const (
 
 var errDeaf = errors.New("what was sent is not acknowledged: the way to the consumer seems cut")
 
-// listen calls deaf, once, when what is written from now on finds a connection that has gone silent. It ends with ctx. It
+// watch calls deaf, once, when what is written from now on finds a connection that has gone silent. It ends with ctx. It
 // does nothing for what is not TCP.
-func (l *line) listen(ctx context.Context, deaf func()) {
+func (l *line) watch(ctx context.Context, deaf func()) {
 	l.wrote.Store(nil)
 	info, err := l.tcpInfo()
 	if err != nil {
@@ -60,7 +60,7 @@ func (l *line) deaf(limit time.Duration) bool {
 	return err == nil && info.Unacked > 0 && time.Duration(info.Last_ack_recv)*time.Millisecond >= limit
 }
 
-// Write notes the time of the first since listen.
+// Write notes the time of the first since watch.
 func (l *line) Write(b []byte) (int, error) {
 	if l.wrote.Load() == nil {
 		l.wrote.Store(ptr(time.Now()))

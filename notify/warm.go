@@ -69,7 +69,7 @@ type line struct {
 	address string
 	raw     net.Conn                  // below TLS
 	kept    bool                      // was warm
-	wrote   atomic.Pointer[time.Time] // when Write was first called since listen; nil: not yet
+	wrote   atomic.Pointer[time.Time] // when Write was first called since watch; nil: not yet
 	once    sync.Once
 }
 

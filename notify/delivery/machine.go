@@ -279,12 +279,17 @@ func (m *Machine) bound(n int) time.Duration {
 	return min(b, m.cfg.MaxRetry)
 }
 
-// succeeded ends the failing time. What waits in our own backoff is due at once: the consumer is back.
+// succeeded ends the failing time, and the waiting.
 func (m *Machine) succeeded(now time.Time) {
 	if m.failing.IsZero() {
 		return
 	}
 	m.failing = time.Time{}
+	m.Hurry(now)
+}
+
+// Hurry makes due at once what waits in our own backoff: the consumer is back, or seems to be.
+func (m *Machine) Hurry(now time.Time) {
 	for _, e := range m.waiting {
 		if e.Backoff {
 			e.Backoff = false
