@@ -80,7 +80,8 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // heal writes again, under the present time, what we wrote when our clock was ahead: the peers refuse it, and would refuse
-// all that we write after it. Only the peers' clocks can tell that it was ours that was wrong, and not that it is now.
+// all that we write after it. What others wrote and can't be yet, which we took then, gets no weight. Only the peers' clocks
+// can tell that it was ours that was wrong, and not that it is now.
 func (r *Replica) heal(now time.Time, res *Result) {
 	all := r.offsets()
 	s := r.spaces[Shared]
@@ -94,12 +95,19 @@ func (r *Replica) heal(now time.Time, res *Result) {
 		r.clock = r.merged // what we wrote over it comes after it still
 	}
 	var again []*entry
-	for _, e := range s.records {
+	for _, e := range sorted(s) {
 		switch {
 		case e.Version.A <= limit:
 			r.clock = max(r.clock, e.Version.A)
 		case e.Version.Node == r.self:
 			again = append(again, e)
+		case e.Deleted: // taken when our clock was ahead, too; the others don't take it from us
+			r.purge(s, e, res)
+		default: // likewise; it gives way to whatever the others have
+			rec := e.Record
+			rec.Version.A = 1
+			r.put(now, rec, e)
+			res.Changed = append(res.Changed, e.Record)
 		}
 	}
 	slices.SortFunc(again, func(a, b *entry) int { return cmp.Or(a.Version.Compare(b.Version), cmp.Compare(a.key, b.key)) })

@@ -74,6 +74,13 @@ func (r *Replica) SetTerm(now time.Time, term uint64) (Result, error) {
 	r.term, r.counter = term, 0
 	if old.A != 0 {
 		r.rewrite(now, old, Version{A: term}, &res)
+		if s := r.spaces[r.self]; s != nil {
+			for _, e := range sorted(s) {
+				if r.void(s, &e.Record) { // what of the former term is left and was spared because it was ours: nobody else has it
+					r.purge(s, e, &res)
+				}
+			}
+		}
 	} else if s := r.spaces[r.self]; s != nil {
 		for _, e := range sorted(s) {
 			if e.Version.A >= term { // not of this life, though it would look so
