@@ -5,21 +5,12 @@ import (
 	"time"
 )
 
-func newTestReplica(t *testing.T, name string) *Replica {
-	t.Helper()
-	r, err := New(Config{Self: name, Term: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 // Two clocks are an hour ahead at once, one writes and the other takes it. When both are set, all must hold the same, even
 // when the writer has forgotten that it wrote: the word from the future gives way to what the others have.
 func TestAWordFromTheFutureOfAnotherGivesWayWhenTheClockIsSet(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	ahead := now.Add(time.Hour)
-	a, b, c := newTestReplica(t, "a"), newTestReplica(t, "b"), newTestReplica(t, "c")
+	a, b, c := newReplica(t, "a", 2), newReplica(t, "b", 2), newReplica(t, "c", 2)
 	old, _, err := c.SetShared(now, KindAck, "x", []byte("old"))
 	if err != nil {
 		t.Fatal(err)
@@ -40,6 +31,7 @@ func TestAWordFromTheFutureOfAnotherGivesWayWhenTheClockIsSet(t *testing.T) {
 		b.Tick(now)
 		c.Tick(now)
 		converse(t, now, b, c)
+		converse(t, now, c, b)
 	}
 	if b.Root() != c.Root() {
 		t.Fatal("they do not hold the same")
@@ -51,31 +43,10 @@ func TestAWordFromTheFutureOfAnotherGivesWayWhenTheClockIsSet(t *testing.T) {
 	}
 }
 
-// converse has one exchange between two replicas, begun by each.
-func converse(t *testing.T, now time.Time, a, b *Replica) {
-	t.Helper()
-	type mail struct {
-		from, to *Replica
-		msg      []byte
-	}
-	todo := []mail{{a, b, a.Digest(now)}, {b, a, b.Digest(now)}}
-	for len(todo) > 0 {
-		m := todo[0]
-		todo = todo[1:]
-		res, err := m.to.Handle(now, m.from.Self(), m.msg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, reply := range res.Replies {
-			todo = append(todo, mail{m.to, m.from, reply})
-		}
-	}
-}
-
 // A life that took a term which was forgotten elsewhere, and then a higher one, keeps nothing that the others have given up.
 func TestAHigherTermEndsWhatWasForgottenOfTheLowerOne(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	a, b := newTestReplica(t, "a"), newTestReplica(t, "b")
+	a, b := newReplica(t, "a", 2), newReplica(t, "b", 2)
 	for _, id := range []string{"x", "y"} {
 		if _, _, err := a.Set(now, KindAlarm, id, nil); err != nil {
 			t.Fatal(err)
@@ -97,6 +68,7 @@ func TestAHigherTermEndsWhatWasForgottenOfTheLowerOne(t *testing.T) {
 	}
 	for range 3 {
 		converse(t, now, a, b)
+		converse(t, now, b, a)
 	}
 	if a.Root() != b.Root() {
 		t.Error("they do not hold the same")
