@@ -45,7 +45,7 @@ func (q *queue) shift(by time.Duration) {
 }
 
 func (l *Ledger) queues() []*queue {
-	return []*queue{&l.flush, &l.cleared, &l.takes, &l.settle, &l.waiting}
+	return []*queue{&l.flush, &l.cleared, &l.takes, &l.settle, &l.waiting, &l.retry}
 }
 
 // due does what is due, and says whether anything was.
@@ -62,6 +62,10 @@ func (l *Ledger) due() bool {
 	for id, ok := l.takes.pop(l.now); ok; id, ok = l.takes.pop(l.now) {
 		did = true
 		l.markTaken(id)
+	}
+	for id, ok := l.retry.pop(l.now); ok; id, ok = l.retry.pop(l.now) {
+		did = true
+		l.writeAgain(id)
 	}
 	for id, ok := l.waiting.pop(l.now); ok; id, ok = l.waiting.pop(l.now) {
 		did = true
@@ -98,7 +102,7 @@ func (l *Ledger) conclude() {
 			l.say(subscriptionResource(s), correlate.CondUnusable, tooBig(err))
 			continue
 		}
-		l.share(gossip.KindSubscription, id, b)
+		l.insist(Write{Kind: gossip.KindSubscription, ID: id, Payload: b})
 		l.await(id)
 	}
 	clear(l.known)

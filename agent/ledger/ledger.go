@@ -33,6 +33,8 @@ const (
 	// settleAfter is how long after Begin the peers have had time to say what they have: what nobody has named by then is
 	// nobody's.
 	settleAfter = 30 * time.Second
+	// retryAfter is between attempts to write what the replica has refused.
+	retryAfter = 10 * time.Second
 	// receiptFor is how long a receipt waits for the alarm that it is about to become known.
 	receiptFor = 10 * time.Minute
 )
@@ -90,7 +92,9 @@ type Ledger struct {
 
 	dirty map[string]struct{} // subscriptions to look at before this call ends
 
-	flush, cleared, takes, settle, waiting queue
+	insisted map[gossip.Key]Write // shared records that the replica has not shown yet
+
+	flush, cleared, takes, settle, waiting, retry queue
 }
 
 // slot is a record of the own space.
@@ -134,7 +138,7 @@ func New(cfg Config) *Ledger {
 		acks: map[string]word{}, unread: map[string]map[gossip.Key]struct{}{},
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
 		late: map[string]struct{}{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
-		awaited: map[string]struct{}{}, paused: map[string]Refusal{}, again: map[string]struct{}{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
+		awaited: map[string]struct{}{}, insisted: map[gossip.Key]Write{}, paused: map[string]Refusal{}, again: map[string]struct{}{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
 	}
 }
 
@@ -242,10 +246,32 @@ func (l *Ledger) remove(kind gossip.Kind, id string) {
 	}
 }
 
+// share and unshare write what somebody waits for, who is told when the replica refuses it, or what is tried again anyway.
 func (l *Ledger) share(kind gossip.Kind, id string, payload []byte) {
+	delete(l.insisted, gossip.Key{Kind: kind, ID: id})
 	l.out.Write = append(l.out.Write, Write{Kind: kind, ID: id, Payload: payload})
 }
 
 func (l *Ledger) unshare(kind gossip.Kind, id string) {
+	delete(l.insisted, gossip.Key{Kind: kind, ID: id})
 	l.out.Write = append(l.out.Write, Write{Kind: kind, ID: id, Delete: true})
+}
+
+// insist writes what nobody waits for: if the replica refuses it, as it does while our clock is ahead of the peers', it is
+// written again, until the record is heard of.
+func (l *Ledger) insist(w Write) {
+	key := gossip.Key{Kind: w.Kind, ID: w.ID}
+	if _, waits := l.insisted[key]; !waits {
+		l.retry.add(l.now.Add(retryAfter), string([]byte{byte(w.Kind)})+w.ID)
+	}
+	l.insisted[key] = w
+	l.out.Write = append(l.out.Write, w)
+}
+
+func (l *Ledger) writeAgain(id string) {
+	key := gossip.Key{Kind: gossip.Kind(id[0]), ID: id[1:]}
+	if w, waits := l.insisted[key]; waits {
+		delete(l.insisted, key)
+		l.insist(w)
+	}
 }

@@ -180,7 +180,7 @@ func (l *Ledger) answer(alarmID string) {
 	o := l.alarms[alarmID]
 	if o == nil || !o.change.Alarm.Standing() || says(o.change.Alarm.Ack, ack.Ack) {
 		delete(l.acks, alarmID)
-		l.unshare(gossip.KindAck, alarmID)
+		l.insist(Write{Kind: gossip.KindAck, ID: alarmID, Delete: true})
 		return
 	}
 	if !ack.ordered {

@@ -100,6 +100,7 @@ func (l *Ledger) read(rec gossip.Record, live bool) {
 }
 
 func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
+	delete(l.insisted, rec.Key)
 	switch rec.Kind {
 	case gossip.KindSubscription:
 		was := l.shared[rec.ID]
@@ -119,7 +120,7 @@ func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 		w := l.open(rec.ID, p, notify.OriginAPI)
 		w.writer = rec.Version.Node
 		if !w.pauseOnly() && has(l.ended, rec.ID) { // whoever wrote it had not heard of the end, which is final
-			l.unshare(gossip.KindSubscription, rec.ID)
+			l.insist(Write{Kind: gossip.KindSubscription, ID: rec.ID, Delete: true})
 			return nil
 		}
 		delete(l.ended, rec.ID)
@@ -136,6 +137,7 @@ func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 			l.acks[rec.ID] = p
 			l.answer(rec.ID)
 		}
+	default: // none of the shared space
 	}
 	return err
 }
@@ -152,7 +154,7 @@ func (l *Ledger) keepResumed(was, now *wish, id string) {
 		p.Paused, p.Refused = was.payload.Paused, was.payload.Refused
 	}
 	if b, err := l.codec.encode(p); err == nil { // it fitted before
-		l.share(gossip.KindSubscription, id, b)
+		l.insist(Write{Kind: gossip.KindSubscription, ID: id, Payload: b})
 	}
 }
 
@@ -224,6 +226,7 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 				h.refusals[id] = p
 			}
 		}
+	default: // none of a host's space
 	}
 	return err
 }

@@ -77,6 +77,7 @@ type storyHost struct {
 	replica *gossip.Replica
 	wake    time.Time
 	counter uint64 // of its alarms' revisions
+	refused bool   // its replica takes no shared record: its clock is ahead of the peers'
 	away    bool   // it hears nothing and is not heard
 	key     string
 	sealed  uint64
@@ -209,6 +210,10 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		for _, a := range d.CmdArgs {
 			s.hosts[a.Key].away = d.Cmd == "away"
 		}
+	case "ahead", "right": // the clock of a host, to its peers
+		for _, a := range d.CmdArgs {
+			s.hosts[a.Key].refused = d.Cmd == "ahead"
+		}
 	case "wait":
 		span, err := time.ParseDuration(d.CmdArgs[0].Key)
 		s.check(err)
@@ -314,6 +319,9 @@ func (s *story) obey(h *storyHost, o Orders) {
 		var changed bool
 		var err error
 		switch shared := w.Kind >= gossip.KindShared; {
+		case shared && h.refused:
+			s.say("%s can't write %s %s", h.name, kindNames[w.Kind], w.ID)
+			continue
 		case shared && w.Delete:
 			rec, changed, err = h.replica.DeleteShared(s.now, w.Kind, w.ID)
 		case shared:

@@ -59,7 +59,7 @@ func (l *Ledger) File(now time.Time, subs []notify.Subscription) Orders {
 		l.say(subscriptionResource(s), correlate.CondConflict, "")
 		l.say(subscriptionResource(s), correlate.CondUnusable, "")
 		if w := l.shared[id]; l.settled && w != nil && w.pauseOnly() && len(l.wishes(id)) == 0 { // else others may yet name it
-			l.unshare(gossip.KindSubscription, id)
+			l.insist(Write{Kind: gossip.KindSubscription, ID: id, Delete: true})
 		}
 		l.dirty[id] = struct{}{}
 	}
@@ -428,7 +428,7 @@ func (l *Ledger) prune(id string, t *target) {
 // over says that a subscription has ended for all. Of one that files name the tombstone is but that of a pause.
 func (l *Ledger) over(id string) bool {
 	s, known := l.known[id]
-	return has(l.ended, id) && !(known && s.Origin != notify.OriginAPI)
+	return has(l.ended, id) && (!known || s.Origin == notify.OriginAPI)
 }
 
 // endPaused makes the pause of a file's subscription that two have refused outlast them.
@@ -442,7 +442,7 @@ func (l *Ledger) endPaused(id string, t *target) {
 	}
 	l.paused[id] = this
 	if b, err := l.codec.encode(*t.pause); err == nil { // small
-		l.share(gossip.KindSubscription, id, b)
+		l.insist(Write{Kind: gossip.KindSubscription, ID: id, Payload: b})
 	}
 }
 
@@ -463,6 +463,9 @@ func (l *Ledger) reconcile(id string) {
 	l.judge(id, &t)
 	l.prune(id, &t)
 	l.endPaused(id, &t)
+	if t.ended && has(l.refusals, id) && l.shared[id] != nil && !has(l.insisted, gossip.Key{Kind: gossip.KindSubscription, ID: id}) {
+		l.insist(Write{Kind: gossip.KindSubscription, ID: id, Delete: true})
+	}
 	o := l.ordered[id]
 	if !t.live {
 		switch {
@@ -473,9 +476,6 @@ func (l *Ledger) reconcile(id string) {
 		}
 		l.ordered[id] = &order{dropped: true}
 		l.out.Drop = append(l.out.Drop, id)
-		if t.ended && has(l.refusals, id) {
-			l.unshare(gossip.KindSubscription, id)
-		}
 		return
 	}
 	if version, ok := l.halted[id]; ok && version == t.sub.Version && t.sub.Paused == "" {
