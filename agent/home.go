@@ -131,24 +131,18 @@ func (p *peers) settle(ctx context.Context) (*correlate.Engine, error) {
 		return nil, err
 	}
 	p.engine.Term = former.Term
-	return correlate.New(p.engine, standing(restored.Alarms, former.Alarms)), nil
+	return correlate.New(p.engine, standing(alarms)), nil
 }
 
-// standing are the alarms that stand by the newest that is known of each.
-func standing(own []*correlate.Alarm, former []correlate.Change) []*correlate.Alarm {
-	newest := make(map[string]*correlate.Alarm, len(own)+len(former))
-	take := func(a *correlate.Alarm) {
-		if old := newest[a.ID]; old == nil || old.Revision.Compare(a.Revision) < 0 {
-			newest[a.ID] = a
+// standing are those that stand. Of what is kept the newest form of each is known: peers may have missed that one has ended.
+func standing(kept []correlate.Change) []*correlate.Alarm {
+	var alarms []*correlate.Alarm
+	for _, c := range kept {
+		if c.Alarm.Standing() {
+			alarms = append(alarms, c.Alarm)
 		}
 	}
-	for _, a := range own {
-		take(a)
-	}
-	for _, c := range former {
-		take(c.Alarm)
-	}
-	return slices.DeleteFunc(slices.Collect(maps.Values(newest)), func(a *correlate.Alarm) bool { return !a.Standing() })
+	return alarms
 }
 
 // listen carries out what the peers have said.

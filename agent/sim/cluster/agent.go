@@ -18,6 +18,7 @@ const (
 	settleWaitFresh = 5 * time.Second
 	restatedWithin  = 30 * time.Second
 	knownEvery      = 50 * time.Millisecond
+	knownPeers      = 3
 )
 
 // agent is one run of the process, from its start to its kill -9. It joins replica, ledger, engine and machines as
@@ -43,14 +44,15 @@ type agent struct {
 	waking  int
 	pumping bool
 
-	own       uint64 // the term that it would take alone
-	heard     bool   // a peer that had begun has told all that it knows
-	restored  []*correlate.Alarm
+	own       uint64          // the term that it would take alone
+	heard     bool            // peers that had begun have told all that they know
+	equal     map[string]bool // members that know nothing of this host that is not known here
 	words     words
 	listening bool
 	looking   bool
 	stated    map[string]bool
 	said      bool // Restated was called
+	late      bool // it has heard late of a former life
 	engineAt  int
 }
 
@@ -71,7 +73,6 @@ func newAgent(h *host) *agent {
 	s.trace("%s starts under term %d or above", h.name, term)
 	a.relay = newRelay(a)
 	a.notifier = newNotifier(a)
-	a.restored = a.notifier.restored()
 	a.notifier.setFile(h.file)
 	a.ledger = ledger.New(ledger.Config{Node: h.name, Label: label, Sealer: h.sealer})
 	a.level = newLevel(a)
@@ -94,19 +95,36 @@ func (a *agent) ask() {
 	if a.engine != nil {
 		return
 	}
-	if a.level.inSync && !slices.ContainsFunc(a.level.members, func(h *host) bool { return h.agent != nil && h.agent.engine != nil }) {
+	others := a.begunMembers()
+	if a.level.inSync && len(others) == 0 {
 		a.settle()
 		return
 	}
-	for range min(3, len(a.level.members)) {
-		a.relay.tell(pick(a.s, a.level.members).node, message{Asks: true})
+	a.s.rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	for _, h := range others[:min(knownPeers, len(others))] {
+		a.relay.tell(h.node, message{Asks: true})
 	}
 	a.after(knownEvery, a.ask)
 }
 
+func (a *agent) begunMembers() []*host {
+	return slices.DeleteFunc(slices.Clone(a.level.members), func(h *host) bool { return h.agent == nil || h.agent.engine == nil })
+}
+
 // known takes what one of them has.
-func (a *agent) known(k knowledge) {
-	if own := a.level.knowledgeOf(a.h.name); k.Settled && a.engine == nil && own.Records >= k.Records && own.Newest.Compare(k.Newest) >= 0 {
+func (a *agent) known(from string, k knowledge) {
+	if !k.Settled || a.engine != nil {
+		return
+	}
+	own := a.level.knowledgeOf(a.h.name)
+	put(&a.equal, from, own.Records >= k.Records && own.Newest.Compare(k.Newest) >= 0)
+	n, others := 0, a.begunMembers()
+	for _, h := range others {
+		if a.equal[h.name] {
+			n++
+		}
+	}
+	if n >= min(knownPeers, max(1, len(others))) {
 		a.heard = true
 		a.settle()
 	}
@@ -165,28 +183,21 @@ func (a *agent) settle() {
 	a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Effects(now, eff) })
 	a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Pairs(now, ownPairs) })
 	a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Begin(now) })
-	a.engine = correlate.New(correlate.Config{Home: h.name, Term: term, Sources: []string{"nic", "virt", "agent"}}, standing(a.restored, alarms))
+	a.engine = correlate.New(correlate.Config{Home: h.name, Term: term, Sources: []string{"nic", "virt", "agent"}}, standing(ownAlarms))
 	a.act(a.engine.Tick(a.even()))
 	a.take(correlate.Delta{Source: "agent", Full: true, Set: []correlate.Resource{{ID: correlate.NewID(correlate.KindHost, h.name)}}})
 	a.look()
 	a.restatedSoon(s.now())
 }
 
-// standing are the alarms that stand by the newest that is known of each, as agent's.
-func standing(own []*correlate.Alarm, former []correlate.Change) []*correlate.Alarm {
-	newest := map[string]*correlate.Alarm{}
-	take := func(a *correlate.Alarm) {
-		if old := newest[a.ID]; old == nil || old.Revision.Compare(a.Revision) < 0 {
-			newest[a.ID] = a
+// standing are those of what is kept that stand.
+func standing(kept []correlate.Change) (alarms []*correlate.Alarm) {
+	for _, c := range kept {
+		if c.Alarm.Standing() {
+			alarms = append(alarms, c.Alarm)
 		}
 	}
-	for _, a := range own {
-		take(a)
-	}
-	for _, c := range former {
-		take(c.Alarm)
-	}
-	return slices.DeleteFunc(slices.Collect(maps.Values(newest)), func(a *correlate.Alarm) bool { return !a.Standing() })
+	return alarms
 }
 
 // restatedSoon is Agent.giveUpFormer.
@@ -435,6 +446,7 @@ func (a *agent) carryOut() {
 		a.s.trace("%s hears of %d alarms of a former life", a.h.name, len(o.Former))
 	}
 	for _, f := range o.Former {
+		a.late = true
 		a.s.report.Adopted++
 		a.notifier.adopt([]correlate.Change{f.Change}, f.Pairs)
 		if f.Change.Alarm.Standing() {

@@ -88,6 +88,9 @@ func (l *level) exchange() {
 
 func (l *level) receive(from *simnet.Node, msg []byte) {
 	a := l.a
+	if len(l.members) == 0 { // it has joined us
+		l.look()
+	}
 	if t, err := gossip.TypeOf(msg); err == nil && t >= gossip.TypeReserved {
 		a.relay.heard(from, msg)
 		return

@@ -73,15 +73,6 @@ func newNotifier(a *agent) *notifier {
 	return n
 }
 
-func (n *notifier) restored() (standing []*correlate.Alarm) {
-	for _, c := range n.standing() {
-		if c.Alarm.Standing() {
-			standing = append(standing, c.Alarm)
-		}
-	}
-	return standing
-}
-
 func (n *notifier) run() {
 	n.running = true
 	for _, w := range n.list() {
@@ -374,7 +365,9 @@ func (n *notifier) leave(subscription string, r delivery.Record) {
 	left := n.left[subscription]
 	if i := slices.IndexFunc(left, func(p delivery.Record) bool { return p.AlarmID == r.AlarmID }); i >= 0 {
 		if r.Told.Compare(left[i].Told) > 0 {
-			left[i].Told = r.Told
+			if left[i].Told = r.Told; left[i].Owed.Compare(r.Told) <= 0 {
+				left[i].Owed, left[i].Parked = correlate.Revision{}, false
+			}
 		}
 		r = left[i]
 	} else {

@@ -88,7 +88,7 @@ func (r *relay) heard(from *simnet.Node, msg []byte) {
 		r.tell(from, message{Knows: &k})
 		return
 	case m.Knows != nil:
-		r.a.known(*m.Knows)
+		r.a.known(from.Name, *m.Knows)
 		return
 	}
 	if answer := r.waiting[m.ID]; answer != nil {

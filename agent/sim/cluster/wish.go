@@ -231,7 +231,6 @@ func (a *agent) acknowledge(alarm *correlate.Alarm) bool {
 	if err == nil {
 		err = a.flush()
 	}
-	a.s.check.acked[alarm.ID] = alarm.Key.Home
 	a.s.trace("%s: acknowledge %s of %s by %s: %v", a.h.name, alarm.ID[:8], alarm.Key.Home, by, err)
 	return err == nil
 }
