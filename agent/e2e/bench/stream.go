@@ -36,7 +36,7 @@ func (c *cloud) follow(ctx context.Context) (<-chan change, error) {
 		if err != nil {
 			return nil, err
 		}
-		resp, err := client.Do(req)
+		resp, err := client.Do(req) //nolint:bodyclose // its reader below does
 		if err != nil {
 			return nil, fmt.Errorf("watch %s: %w", m.Name, err)
 		}
