@@ -108,6 +108,7 @@ func (n *Notifier) leave(subscription string, r delivery.Record) {
 	left := n.left[subscription]
 	if i := slices.IndexFunc(left, func(p pairRecord) bool { return p.AlarmID == r.AlarmID }); i >= 0 {
 		if r.Told.Compare(left[i].Told) > 0 {
+			left[i].View = 0 // what that showed is not known
 			if left[i].Told = r.Told; left[i].Owed.Compare(r.Told) <= 0 {
 				left[i].Owed, left[i].Parked = correlate.Revision{}, false
 			}

@@ -60,3 +60,29 @@ func TestATenantIsNotToldThatAnotherIsHitToo(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatAnotherHostToldWhileASubscriptionWasNotKnownShowsNothingKnown: the next revision is news again, even if it shows
+// what this host had told before.
+func TestWhatAnotherHostToldWhileASubscriptionWasNotKnownShowsNothingKnown(t *testing.T) {
+	c := newConsumer(t, nil)
+	s := fileSub("tenant", c.URL)
+	s.Role, s.Filter.Projects = RoleConsumer, []string{"p1"}
+	cfg, _ := testConfig(t, t.TempDir())
+	cfg.Peers = newOthers()
+	n, _ := start(t, cfg, s)
+	n.Publish(effects(alarm("a1", 1, correlate.Raised, "p1")))
+	c.waitFor(t, 1)
+	settledAll(t, n)
+	if err := n.SetFile(nil); err != nil {
+		t.Fatal(err)
+	}
+	n.Publish(effects(alarm("a1", 2, correlate.Changed, "p1", "p1")))
+	n.Told(FileID("prod", "tenant"), "a1", correlate.Revision{Term: 2, Counter: 2})
+	n.Publish(effects(alarm("a1", 3, correlate.Changed, "p1")))
+	if err := n.SetFile([]Subscription{s}); err != nil {
+		t.Fatal(err)
+	}
+	if m := c.waitFor(t, 2)[1]; m.event.Data.Alarm.Revision != "2.3" {
+		t.Errorf("%s", m.body)
+	}
+}
