@@ -20,6 +20,8 @@ const (
 	deflateFrom = 192
 	// maxInflated bounds what a payload becomes: a bomb of 64 KiB would be 64 MiB.
 	maxInflated = 1 << 20
+	// maxUnpacked bounds what all alarms of one host become, in bytes of JSON: a thousand times what is held packed else.
+	maxUnpacked = 32 << 20
 	// maxPayload leaves room for the key and version of a record.
 	maxPayload = gossip.MaxRecord - 2048
 )
@@ -34,6 +36,7 @@ type codec struct {
 	deflate *flate.Writer
 	inflate io.ReadCloser
 	buf     bytes.Buffer
+	size    int // of the JSON that was decoded last
 }
 
 // encode writes a payload: version, flags, JSON. The error is errTooBig, or says what JSON can't hold (a year above 9999).
@@ -83,6 +86,7 @@ func (c *codec) decode(b []byte, into any) error {
 			return err
 		}
 	}
+	c.size = len(text)
 	if err := json.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("%w: %w", errPayload, err)
 	}
@@ -168,6 +172,7 @@ func (c *codec) decodeAlarm(space, id string, b []byte) (*Alarm, error) {
 			}
 		}
 	}
+	p.size = c.size
 	return &p, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
@@ -83,7 +84,7 @@ func TestTheFirstFormatIsReadForEver(t *testing.T) {
 		if err := c.decode(b, got); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Alarm{})); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 		if again, err := c.encode(got); err != nil {
@@ -192,6 +193,41 @@ func TestAPayloadThatInflatesWithoutEndIsRefused(t *testing.T) {
 	var c codec
 	if err := c.decode(b.Bytes(), &Host{}); !errors.Is(err, errPayload) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestWhatOneHostMakesUsHoldIsBounded: its records deflate a thousandfold, and its neighbour's alarms are taken.
+func TestWhatOneHostMakesUsHoldIsBounded(t *testing.T) {
+	l := New(Config{Node: "cmp-1"})
+	l.Begin(noon)
+	ch := fullAlarm()
+	text := strings.Repeat("x", 900_000)
+	take := func(host, id, text string, counter uint64, deleted bool) Orders {
+		a := *ch.Alarm
+		a.ID, a.Key.Home, a.Text = id, host, text
+		rec := gossip.Record{Key: gossip.Key{Space: host, Kind: gossip.KindAlarm, ID: id}, Version: gossip.Version{A: 2, B: counter, Node: host}, Deleted: deleted}
+		if !deleted {
+			b, err := l.codec.encodeAlarm(correlate.Change{Alarm: &a})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec.Payload = b
+		}
+		return l.Take(noon, gossip.Changes{Changed: []gossip.Record{rec}})
+	}
+	var said []correlate.Event
+	for i := range 100 {
+		said = append(said, take("cmp-2", fmt.Sprint("a", i), text, uint64(i+1), false).Report...)
+	}
+	if n := len(l.Standing()); n < 30 || n > 40 || len(said) != 1 || !strings.Contains(said[0].Text, "cmp-2") {
+		t.Errorf("%d alarms are held; said: %v", n, said)
+	}
+	before := len(l.Standing())
+	take("cmp-2", "a0", "", 200, true)
+	take("cmp-2", "a99", text, 201, false)
+	take("cmp-3", "b", "well", 1, false)
+	if _, ok := l.Alarm("a99"); !ok || len(l.Standing()) != before+1 {
+		t.Errorf("%d alarms after one has ended and two came", len(l.Standing()))
 	}
 }
 

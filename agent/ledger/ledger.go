@@ -109,6 +109,7 @@ type host struct {
 	host       Host
 	domains    map[string]claim
 	alarms     map[string]*Alarm
+	unpacked   int // size of alarms
 	deliveries map[string]progress
 	receipts   map[string]receipt
 	wishes     map[string]*wish

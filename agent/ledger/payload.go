@@ -36,6 +36,8 @@ type Alarm struct {
 	// AffectedTotal and AtRiskTotal, when not zero, are the lengths of lists that were cut to fit into a record.
 	AffectedTotal int `json:"affected_total,omitempty"`
 	AtRiskTotal   int `json:"at_risk_total,omitempty"`
+
+	size int // of its JSON
 }
 
 // Delivery is KindDelivery, id "subscription/alarm": what home owes and has told. With the id "subscription/" it says

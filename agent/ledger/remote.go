@@ -186,6 +186,7 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 		if live {
 			var p progress
 			if p, err = l.codec.decodeDelivery(id, rec.Payload); err == nil {
+				p.Delivery = Delivery{Taken: p.Taken} // the rest is for its own next life, which has it from the replica
 				h.deliveries[id] = p
 				l.checkReceipt(id)
 			}
@@ -223,6 +224,7 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 		if live {
 			var p Refusal
 			if err = l.codec.decode(rec.Payload, &p); err == nil {
+				p.Reason = cut(p.Reason, maxError)
 				h.refusals[id] = p
 			}
 		}
@@ -244,6 +246,9 @@ func (l *Ledger) attested(id string) bool {
 // readAlarm takes up an alarm of another host. Under an odd term it is the word of those who speak for that host.
 func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 	was := h.alarms[rec.ID]
+	if was != nil {
+		h.unpacked -= was.size
+	}
 	delete(h.alarms, rec.ID)
 	if !live {
 		for id, r := range l.receipts {
@@ -257,6 +262,10 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 	if err != nil {
 		return err
 	}
+	if h.unpacked+p.size > maxUnpacked {
+		return fmt.Errorf("%w: its alarms take more than %d MiB: it has too many, or is broken", errPayload, maxUnpacked>>20)
+	}
+	h.unpacked += p.size
 	h.alarms[rec.ID] = p
 	if was == nil || was.Alarm.Revision.Compare(p.Alarm.Revision) < 0 {
 		l.out.Seen = append(l.out.Seen, p.Change)
