@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -434,4 +435,55 @@ func TestWhatThePeersDoIsExported(t *testing.T) {
 		}
 		return !slices.ContainsFunc(want, func(name string) bool { return !have[name] })
 	})
+}
+
+func TestASecondHostOfANameEndsWithTheRemedy(t *testing.T) {
+	h := newHosts(t, 1)
+	h.start()
+	second := h.make("cmp-1", 2)
+	second.start()
+	select {
+	case err := <-second.Failed():
+		if !strings.Contains(err.Error(), `our name "cmp-1"`) || !strings.Contains(err.Error(), "node.name") {
+			t.Errorf("failed with %v; want the name and the remedy", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("both go on")
+	}
+	second.stop()
+	if err := h.all[0].Ready(); err != nil {
+		t.Errorf("the first one: %v", err)
+	}
+}
+
+// Its consumer takes the connection and never answers, and that of a peer, too.
+func TestAStopWaitsForNoConsumer(t *testing.T) {
+	h := newHosts(t, 2)
+	h.start()
+	hangs, asked := make(chan struct{}), make(chan struct{}, 100)
+	consumer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			return // a connection that is kept warm
+		}
+		asked <- struct{}{}
+		select {
+		case <-hangs:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(consumer.Close)
+	t.Cleanup(func() { close(hangs) })
+	h.subscribe(0, &receiver{Server: consumer})
+	h.all[0].say(fails)
+	select {
+	case <-asked:
+	case <-time.After(patience):
+		t.Fatal("the consumer is not asked")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // what the command gives it
+	defer cancel()
+	h.all[0].runs = false
+	if err := h.all[0].Stop(ctx); err != nil {
+		t.Error(err)
+	}
 }

@@ -72,6 +72,7 @@ const (
 	CondConflict              Condition = "subscription-conflict" // the files of two hosts contradict each other
 	CondUnusable              Condition = "subscription-unusable" // what another host knows of it can't be used here
 	CondPeer                  Condition = "peer-unreadable"       // what another host writes can't be read here
+	CondUnshared              Condition = "unshared"              // what this host has to say does not reach the others
 )
 
 // What tenants are told of a cause.
@@ -227,6 +228,12 @@ var table = [...]Rule{
 		EventType: TypeProcessingError, ProbableCause: "version-mismatch", AbstractCause: CauseHypervisor,
 		Text:   "another host writes what this one can't read",
 		Remedy: "Upgrade the older of the two. What can be read of the other host still counts.",
+	},
+	{
+		Condition: CondUnshared, State: StateDegraded, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "communications-subsystem-failure", AbstractCause: CauseHypervisor,
+		Text:   "what this host has to say does not reach the other hosts",
+		Remedy: "The text names the reason. This host still notifies consumers itself; its peers could not speak for it.",
 	},
 }
 

@@ -82,6 +82,21 @@ func (r *Replica) Records() iter.Seq[Record] {
 	}
 }
 
+// Extent is how many records a space holds, deleted ones and its floor included, and the newest version among them. It costs
+// the size of the space.
+func (r *Replica) Extent(space string) (records int, newest Version) {
+	s := r.spaces[space]
+	if s == nil {
+		return 0, Version{}
+	}
+	for _, e := range s.records {
+		if e.Version.Compare(newest) > 0 {
+			newest = e.Version
+		}
+	}
+	return len(s.records), newest
+}
+
 // Spaces are the names of the spaces that hold something, in order; the shared one has the empty name.
 func (r *Replica) Spaces() []string {
 	return slices.Sorted(maps.Keys(r.spaces))

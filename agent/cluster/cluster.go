@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,9 @@ type Config struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Home    Home
+
+	limits gossip.Limits // a test's; zero: the defaults
+	early  time.Duration // the same
 }
 
 // Cluster is this host among its peers. It is the notifier's Peers and the API's Cluster. All methods are safe from any
@@ -68,15 +72,19 @@ type Cluster struct {
 	orders ledger.Orders // without Write
 	wake   time.Time
 
-	flushing sync.Mutex // one at a time writes, in the order of the ledger's words
+	flushing sync.Mutex                  // one at a time writes, in the order of the ledger's words; of the next three, too
+	unsaid   map[gossip.Key]ledger.Write // own records that the replica had no room for, the newest of each
+	refusal  string                      // why
+	full     bool                        // that was reported
 	todo     chan struct{}
 	watcher  atomic.Pointer[gossip.Watcher]
 	begun    atomic.Bool
 	lost     atomic.Bool // the peers, for the rest of this run
 	term     atomic.Uint64
-	knowns   chan knowledge // what settled members know of us
-	started  chan struct{}  // closed when the replicator takes work
-	ended    chan struct{}  // closed when Run has ended
+	knowns   chan told     // what members know of us
+	asked    *rate.Limiter // of those who want to know what we know of them
+	started  chan struct{} // closed when the replicator takes work
+	ended    chan struct{} // closed when Run has ended
 	complain *rate.Limiter
 	written  atomic.Uint64
 	failed   atomic.Uint64
@@ -101,8 +109,9 @@ func New(cfg Config) (*Cluster, error) {
 	c := &Cluster{
 		cfg: cfg, node: cfg.Peer.Node, log: cfg.Log, box: newMailbox(),
 		ledger: ledger.New(ledger.Config{Node: cfg.Peer.Node, Label: cfg.Peer.Label, Sealer: cfg.Sealer}),
-		todo:   make(chan struct{}, 1), knowns: make(chan knowledge, knownPeers), started: make(chan struct{}), ended: make(chan struct{}),
-		complain: rate.NewLimiter(rate.Every(10*time.Second), 5),
+		todo:   make(chan struct{}, 1), knowns: make(chan told, 2*knownPeers), started: make(chan struct{}), ended: make(chan struct{}),
+		complain: rate.NewLimiter(rate.Every(10*time.Second), 5), unsaid: make(map[gossip.Key]ledger.Write),
+		asked: rate.NewLimiter(knownRate, knownRate),
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the shared records: %w", err)
@@ -123,7 +132,7 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	peer := cfg.Peer
 	peer.Log, peer.Metrics = cfg.Log, cfg.Metrics
-	c.repl, err = gossip.NewReplicator(gossip.ReplicatorConfig{Peer: peer, Log: cfg.Log, Heard: c.heard})
+	c.repl, err = gossip.NewReplicator(gossip.ReplicatorConfig{Peer: peer, Limits: cfg.limits, Log: cfg.Log, Heard: c.heard})
 	if err != nil {
 		return nil, err
 	}
@@ -213,10 +222,11 @@ func (c *Cluster) Run(ctx context.Context) error {
 	case err = <-peerDone:
 		peerDone <- nil
 		switch {
-		case ctx.Err() != nil, err != nil && time.Since(began) < early:
+		case ctx.Err() != nil, err != nil && time.Since(began) < cmp.Or(c.cfg.early, early):
 		default:
 			c.lost.Store(true)
 			c.log.Error("this host has lost its peers and works alone until the agent is restarted", "err", err)
+			c.unshared(fmt.Sprintf("this host has lost its peers and works alone: %v; restart its agent when that is mended", err))
 			err = nil
 			<-ctx.Done()
 		}
@@ -291,6 +301,7 @@ func (c *Cluster) pump(ctx context.Context) {
 			c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Tick(now) })
 		case <-second.C:
 			c.look(ctx)
+			c.sayAgain()
 		}
 	}
 }

@@ -82,19 +82,22 @@ type one struct {
 // network gives addresses that nobody else uses.
 func network() string { return fmt.Sprintf("127.%d.%d", 1+rand.N(250), 1+rand.N(250)) }
 
-func start(t *testing.T, net, dir string, i int) *one {
+func start(t *testing.T, net, dir string, i int, options ...func(*Config)) *one {
 	t.Helper()
 	o := &one{t: t, dir: dir}
 	log := slog.New(slog.DiscardHandler)
 	name := fmt.Sprint("cmp-", i)
-	var err error
-	o.Cluster, err = New(Config{
+	c := Config{
 		Peer: gossip.PeerConfig{
 			Node: name, Bind: fmt.Sprintf("%s.%d", net, i), Join: []string{net + ".1", net + ".2"}, Label: "test", Insecure: true, Dir: dir,
 		},
 		Dir: dir, Log: log, Home: &o.engine,
-	})
-	if err != nil {
+	}
+	for _, option := range options {
+		option(&c)
+	}
+	var err error
+	if o.Cluster, err = New(c); err != nil {
 		t.Fatal(err)
 	}
 	if o.notifier, err = notify.New(notify.Config{Node: name, Label: "test", Dir: dir, Log: log, Peers: o.Cluster}); err != nil {
@@ -289,6 +292,108 @@ func TestATermThatIsTooLowIsClaimed(t *testing.T) {
 	eventually(t, "the other sees the new term", func() bool {
 		return slices.ContainsFunc(b.Hosts(), func(v ledger.HostView) bool { return v.Name == "cmp-1" && v.Member && v.Term == 42 })
 	})
+}
+
+// The replica's own space is full: what found no room is said when there is some, alarms first, and that is an alarm.
+func TestWhatTheReplicaHasNoRoomForIsSaidLater(t *testing.T) {
+	net := network()
+	a := start(t, net, t.TempDir(), 1, func(c *Config) { c.Peer.Join, c.limits.Records = nil, 20 }) // of which the own may be half
+	reported := func(s correlate.Status) func() bool {
+		return func() bool {
+			a.engine.mu.Lock()
+			defer a.engine.mu.Unlock()
+			n := len(a.engine.reports)
+			return n > 0 && a.engine.reports[n-1].Condition == correlate.CondUnshared && a.engine.reports[n-1].Status == s
+		}
+	}
+	written := func() (n int) {
+		if err := a.repl.View(t.Context(), func(r *gossip.Replica) {
+			for rec := range r.Records() {
+				if !rec.Deleted && rec.Space == "cmp-1" && rec.Kind == gossip.KindDomain {
+					n++
+				}
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	d := correlate.Delta{Source: "virt", Full: true}
+	for i := range 15 {
+		d.Set = append(d.Set, correlate.Resource{ID: correlate.NewID(correlate.KindDomain, fmt.Sprint("uuid-", 10+i))})
+	}
+	a.Inventory(&d)
+	eventually(t, "it is said that there are too many", reported(correlate.StatusFailed))
+	if n := written(); n == 0 || n >= 15 {
+		t.Errorf("%d of 15 are written", n)
+	}
+	a.Inventory(&correlate.Delta{Source: "virt", Full: true, Set: d.Set[10:]}) // five of those that found no room
+	a.Inventory(&correlate.Delta{Source: "virt", Set: d.Set[10:11]})
+	eventually(t, "they are in its mailbox no more", func() bool { return a.box.depth() == 0 })
+	if err := a.SetTerm(t.Context(), a.former.Term+2); err != nil { // what it has deleted takes room no more
+		t.Fatal(err)
+	}
+	eventually(t, "it is said to be over", reported(correlate.StatusOK))
+	if n := written(); n != 5 {
+		t.Errorf("%d of 5 are written", n)
+	}
+}
+
+// Another agent has its name and proves to be the elder one, long after the start.
+func TestAHostThatLosesItsPeersSaysSoAndGoesOn(t *testing.T) {
+	net := network()
+	rival, err := gossip.NewReplicator(gossip.ReplicatorConfig{Term: 2, Log: slog.New(slog.DiscardHandler), Peer: gossip.PeerConfig{
+		Node: "cmp-1", Bind: net + ".7", Join: []string{net + ".1"}, Label: "test", Insecure: true, Log: slog.New(slog.DiscardHandler),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, net, t.TempDir(), 1, func(c *Config) { c.Peer.Join, c.early = nil, time.Nanosecond })
+	sub, _, err := a.notifier.Subscribe(t.Context(), subscription(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- rival.Run(ctx) }()
+	t.Cleanup(func() { end(); <-ended })
+	eventually(t, "it is said", func() bool {
+		a.engine.mu.Lock()
+		defer a.engine.mu.Unlock()
+		return slices.ContainsFunc(a.engine.reports, func(e correlate.Event) bool {
+			return e.Condition == correlate.CondUnshared && e.Status == correlate.StatusFailed
+		})
+	})
+	if other, _, err := a.notifier.Subscribe(t.Context(), subscription(), false); err != nil || !a.has(other.ID) {
+		t.Errorf("a subscription of the host that is alone: %v", err)
+	}
+	if err := a.notifier.Unsubscribe(t.Context(), sub.ID); !errors.Is(err, gossip.ErrStopped) {
+		t.Errorf("one that others have is ended here: %v; it would come back", err)
+	}
+	if _, err := a.HandOver(t.Context(), handOver()); err == nil {
+		t.Error("handed over to nobody")
+	}
+	a.Effects(correlate.Effects{Save: []*correlate.Alarm{handOver().Change.Alarm}})
+	eventually(t, "what it says does not pile up", func() bool { return a.box.depth() == 0 })
+}
+
+func TestWhoIsAskedWhatIsKnownOfAHost(t *testing.T) {
+	for _, c := range []struct {
+		level   map[string]bool
+		members []string
+		want    bool
+	}{
+		{nil, nil, false},
+		{map[string]bool{"a": true}, []string{"a"}, true},
+		{map[string]bool{"a": true}, []string{"a", "b"}, false}, // b may know what a, which has just begun, does not
+		{map[string]bool{"a": true, "b": false}, []string{"a", "b"}, false},
+		{map[string]bool{"a": true, "b": true, "c": true}, []string{"a", "b", "c", "d", "e"}, true},
+		{map[string]bool{"x": true, "y": true, "z": true}, []string{"a", "b", "c"}, false}, // they have left
+	} {
+		if got := enough(c.level, c.members); got != c.want {
+			t.Errorf("level with %v of %v is enough: %v", c.level, c.members, got)
+		}
+	}
 }
 
 func TestAboveIsEvenAndHigher(t *testing.T) {

@@ -17,7 +17,8 @@ const (
 	typeKnowns = gossip.TypeReserved + 3 // this
 
 	knownEvery = 50 * time.Millisecond
-	knownPeers = 3 // members that are asked at a time, at random
+	knownPeers = 3   // members that are asked at a time, at random, and must be level with us, or all if there are fewer
+	knownRate  = 200 // answers a second; who gets none asks again, and others
 	knownLimit = 500 * time.Millisecond
 )
 
@@ -28,15 +29,14 @@ type knowledge struct {
 	Newest  gossip.Version `json:"newest"`
 }
 
+// told is what a member knows of us.
+type told struct {
+	by string
+	knowledge
+}
+
 func knowledgeOf(r *gossip.Replica, host string) (k knowledge) {
-	for rec := range r.Records() {
-		if rec.Space == host {
-			k.Records++
-			if rec.Version.Compare(k.Newest) > 0 {
-				k.Newest = rec.Version
-			}
-		}
-	}
+	k.Records, k.Newest = r.Extent(host)
 	return k
 }
 
@@ -45,9 +45,19 @@ func (k knowledge) covers(o knowledge) bool {
 	return k.Records >= o.Records && k.Newest.Compare(o.Newest) >= 0
 }
 
-// askKnown asks some members; the answers come to heardKnown.
-func (c *Cluster) askKnown() {
-	names := c.others()
+// begunMembers are the other members that know their term, and so what they were before.
+func (c *Cluster) begunMembers() []string {
+	var names []string
+	for _, m := range c.repl.Peer().Members() {
+		if m.Node != c.node && m.Term != 0 {
+			names = append(names, m.Node)
+		}
+	}
+	return names
+}
+
+// askKnown asks some of them; the answers come to knowns.
+func (c *Cluster) askKnown(names []string) {
 	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	for _, name := range names[:min(len(names), knownPeers)] {
 		_ = c.repl.Tell(name, encodeMessage(typeKnown, nil)) // another one is asked soon
@@ -69,7 +79,7 @@ func (c *Cluster) heard(from string, msg []byte) error {
 		}
 		if k.Settled {
 			select {
-			case c.knowns <- k:
+			case c.knowns <- told{from, k}:
 			default: // there are answers enough
 			}
 		}
@@ -79,6 +89,9 @@ func (c *Cluster) heard(from string, msg []byte) error {
 }
 
 func (c *Cluster) tellKnown(to string) error {
+	if !c.asked.Allow() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), knownLimit)
 	defer cancel()
 	var k knowledge

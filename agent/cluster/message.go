@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/gossip"
@@ -17,7 +18,7 @@ import (
 // The messages that hosts send each other beside the replica (gossip.TypeReserved and above).
 //
 //	message = version:1 type:1 form:1 flags:1 body    version: gossip.FormatVersion
-//	body    = JSON of a request or an answer          flags: bit 0 it is deflated
+//	body    = JSON of a request, an answer …          flags: bit 0 it is deflated
 const (
 	typeRequest = gossip.TypeReserved     // make this request for me
 	typeAnswer  = gossip.TypeReserved + 1 // what came of it
@@ -26,8 +27,11 @@ const (
 	flagDeflate = 1
 	messageHead = 4
 	maxBody     = 4 << 20 // bytes, inflated
-	maxReason   = 512     // bytes of a refusal
+	maxReason   = 512     // bytes of free text
 )
+
+// typeWorking, with the body of an answer of which only the ID counts, says that the request is being made.
+const typeWorking = gossip.TypeReserved + 4
 
 // request is typeRequest. It is known again by who sent it and its ID.
 type request struct {
@@ -38,7 +42,6 @@ type request struct {
 // answer is typeAnswer.
 type answer struct {
 	ID       uint64           `json:"id"`
-	By       string           `json:"by"`
 	Refused  string           `json:"refused,omitempty"` // why no request was made
 	Outcome  delivery.Outcome `json:"outcome"`
 	Sent     time.Time        `json:"sent"`
@@ -54,11 +57,22 @@ func encodeRequest(q request) ([]byte, error) {
 }
 
 func encodeAnswer(a answer) []byte {
-	if len(a.Refused) > maxReason {
-		a.Refused = a.Refused[:maxReason]
-	}
+	a.shorten()
 	body, _ := json.Marshal(a) // numbers, texts and times of clocks: it can't fail
 	return encodeMessage(typeAnswer, body)
+}
+
+// shorten bounds the free text, and what else must not be believed.
+func (a *answer) shorten() {
+	a.Refused, a.Outcome.Err = shorten(a.Refused), shorten(a.Outcome.Err)
+	a.Outcome.RetryAfter = max(0, a.Outcome.RetryAfter)
+}
+
+func shorten(s string) string {
+	if len(s) > maxReason {
+		s = strings.ToValidUTF8(s[:maxReason], "")
+	}
+	return s
 }
 
 func encodeMessage(t gossip.MessageType, body []byte) []byte {
@@ -80,7 +94,7 @@ func openMessage(msg []byte) (gossip.MessageType, []byte, error) {
 	switch {
 	case err != nil:
 		return 0, nil, err
-	case t < typeRequest || t > typeKnowns:
+	case t < typeRequest || t > typeWorking:
 		return 0, nil, fmt.Errorf("message of type %d: %w", t, gossip.ErrMessageType)
 	case len(msg) < messageHead:
 		return 0, nil, fmt.Errorf("message of %d bytes: too short", len(msg))
@@ -103,7 +117,7 @@ func openMessage(msg []byte) (gossip.MessageType, []byte, error) {
 
 // decodeMessage reads a request or an answer; the other is nil.
 func decodeMessage(t gossip.MessageType, body []byte) (*request, *answer, error) {
-	if t == typeAnswer {
+	if t == typeAnswer || t == typeWorking {
 		a := new(answer)
 		if err := json.Unmarshal(body, a); err != nil {
 			return nil, nil, fmt.Errorf("answer: %w", err)
@@ -111,6 +125,7 @@ func decodeMessage(t gossip.MessageType, body []byte) (*request, *answer, error)
 		if a.Outcome.Verdict > delivery.Pause {
 			return nil, nil, fmt.Errorf("answer: verdict %d is unknown", a.Outcome.Verdict)
 		}
+		a.shorten()
 		return nil, a, nil
 	}
 	q := new(request)

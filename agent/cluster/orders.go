@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/ledger"
@@ -46,17 +49,41 @@ func (c *Cluster) flush() {
 	writes := c.writes
 	c.writes = nil
 	c.mu.Unlock()
+	c.write(writes)
+}
+
+// sayAgain writes what the replica had no room for. Kinds are in the order of their worth: alarms before what was told of them.
+func (c *Cluster) sayAgain() {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
+	if len(c.unsaid) == 0 {
+		return
+	}
+	again := slices.SortedFunc(maps.Values(c.unsaid), func(a, b ledger.Write) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
+	})
+	writes := make([]queued, len(again))
+	for i := range again {
+		writes[i].Write = again[i]
+	}
+	c.write(writes)
+}
+
+// write needs flushing.
+func (c *Cluster) write(writes []queued) {
 	if len(writes) == 0 {
 		return
 	}
 	shared := false
 	err := c.repl.Update(context.Background(), func(_ time.Time, w *gossip.Writer) error { // ends with the replicator
-		for _, q := range writes {
+		for i := range writes {
+			q := &writes[i]
 			if err := write(w, &q.Write); err != nil {
-				c.unwritten(&q, err)
+				c.unwritten(q, err)
 				continue
 			}
 			c.written.Add(1)
+			delete(c.unsaid, gossip.Key{Kind: q.Kind, ID: q.ID})
 			shared = shared || q.Kind >= gossip.KindShared
 		}
 		return nil
@@ -69,6 +96,31 @@ func (c *Cluster) flush() {
 	if shared {
 		c.store.touch()
 	}
+	c.judgeUnsaid()
+}
+
+// judgeUnsaid raises an alarm when the replica has no room for what this host says, and ends it. Needs flushing.
+func (c *Cluster) judgeUnsaid() {
+	if full := len(c.unsaid) > 0; full != c.full {
+		c.full = full
+		text := ""
+		if full {
+			text = "the peers are not told everything: " + c.refusal + ". Alarms that nobody clears, or subscriptions that nobody needs, make too many"
+		}
+		c.unshared(text)
+	}
+}
+
+// unshared says what keeps the peers from knowing what this host knows; with no text, that nothing does.
+func (c *Cluster) unshared(text string) {
+	e := correlate.Event{
+		Source: ledger.Source, Resource: correlate.NewID(correlate.KindService, "paramedic/cluster"), Condition: correlate.CondUnshared,
+		Status: correlate.StatusFailed, Observed: time.Now(), Text: text,
+	}
+	if text == "" {
+		e.Status = correlate.StatusOK
+	}
+	c.cfg.Home.Report(e)
 }
 
 func write(w *gossip.Writer, o *ledger.Write) error {
@@ -85,8 +137,8 @@ func write(w *gossip.Writer, o *ledger.Write) error {
 
 func (c *Cluster) unwritten(q *queued, err error) {
 	c.failed.Add(1)
-	if c.lost.Load() {
-		return // that was said; what this host has on its disk it says when it is among its peers again
+	if errors.Is(err, gossip.ErrFull) && q.Kind < gossip.KindShared { // one of all hosts' may be another's by then
+		c.unsaid[gossip.Key{Kind: q.Kind, ID: q.ID}], c.refusal = q.Write, err.Error()
 	}
 	if q.result != nil {
 		q.result.err = errors.Join(q.result.err, err)

@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -29,6 +31,9 @@ func (c *Cluster) Publish(ctx context.Context, sub notify.Subscription, told map
 	err := c.ask(time.Now(), &res, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) { return l.Publish(now, sub, told) })
 	if err == nil {
 		err = c.settle(ctx, &res)
+	}
+	if c.lost.Load() && errors.Is(err, gossip.ErrStopped) {
+		err = nil // it works here, and the others hear of it when this host is among them again
 	}
 	if err != nil {
 		return fmt.Errorf("make subscription %q known to the peers: %w", sub.Name, err)

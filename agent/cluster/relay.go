@@ -20,12 +20,15 @@ import (
 
 // Bounds on deliveries that are handed over.
 const (
-	askLimit   = time.Second            // for one peer to answer
+	askLimit   = time.Second            // for one peer to answer, or to say again that it is at it
+	workLimit  = 4 * time.Second        // for one that is: a consumer that is slow is not reached better by another one
+	serveLimit = workLimit - askLimit   // for the consumer, so that its home hears in time that it was too slow
 	askAgain   = 300 * time.Millisecond // a datagram may be lost; the peer knows a request that it has
 	askPeers   = 3                      // for one delivery
 	asksAtOnce = 64                     // ours; one more waits for its turn
 	// servedAtOnce bounds the requests that we make for others; one more is refused, and its home asks another host.
 	servedAtOnce  = 64
+	servedOfOne   = servedAtOnce / 2 // for one home, so that none takes all
 	maxRemembered = 1024             // requests of others that are known again
 	avoidFor      = 30 * time.Second // a peer that failed is asked last
 	maxAvoided    = 4096
@@ -51,6 +54,7 @@ type relay struct {
 	waiting map[uint64]question
 	avoid   map[avoidKey]time.Time
 	serving int
+	homes   map[string]int // of serving, by home
 	known   map[requestKey]*served
 	order   []requestKey // of known, oldest first
 	closed  bool
@@ -64,8 +68,9 @@ type relay struct {
 type relayCounts struct{ asked, answered, refused, silent, served, settled, busy atomic.Uint64 }
 
 type question struct {
-	peer   string
-	answer chan answer
+	peer    string
+	answer  chan answer
+	working chan struct{}
 }
 
 type avoidKey struct{ subscription, peer string }
@@ -82,7 +87,7 @@ func newRelay(node string, log *slog.Logger, tell func(string, []byte) error, me
 	r := &relay{
 		node: node, log: log, tell: tell, members: members,
 		asking: make(chan struct{}, asksAtOnce), waiting: make(map[uint64]question), avoid: make(map[avoidKey]time.Time),
-		known: make(map[requestKey]*served),
+		homes: make(map[string]int), known: make(map[requestKey]*served),
 	}
 	r.next.Store(rand.Uint64()) // another one than that of the run before: answers of then are nobody's
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -185,18 +190,20 @@ func (r *relay) avoided(k avoidKey, failed bool) {
 	r.avoid[k] = time.Now()
 }
 
-// ask one peer, again when nothing comes back: datagrams get lost.
+// ask one peer, again and again until it answers: datagrams get lost.
 func (r *relay) ask(ctx context.Context, peer string, h notify.HandOver) (notify.Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeout(ctx, workLimit)
 	defer cancel()
+	silent := time.NewTimer(askLimit)
+	defer silent.Stop()
 	id := r.next.Add(1)
 	msg, err := encodeRequest(request{ID: id, HandOver: h})
 	if err != nil {
 		return notify.Answer{}, fmt.Errorf("ask %s: %w", peer, err)
 	}
-	answers := make(chan answer, 1)
+	q := question{peer, make(chan answer, 1), make(chan struct{}, 1)}
 	r.mu.Lock()
-	r.waiting[id] = question{peer, answers}
+	r.waiting[id] = q
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
@@ -210,17 +217,26 @@ func (r *relay) ask(ctx context.Context, peer string, h notify.HandOver) (notify
 		if err := r.tell(peer, msg); err != nil {
 			return notify.Answer{}, fmt.Errorf("ask %s: %w", peer, err)
 		}
-		select {
-		case a := <-answers:
-			if a.Refused != "" {
-				r.counts.refused.Add(1)
-				return notify.Answer{}, fmt.Errorf("%s: %s", peer, a.Refused)
+		wait := true
+		for wait {
+			select {
+			case a := <-q.answer:
+				if a.Refused != "" {
+					r.counts.refused.Add(1)
+					return notify.Answer{}, fmt.Errorf("%s: %s", peer, a.Refused)
+				}
+				return notify.Answer{By: peer, Outcome: a.Outcome, Sent: a.Sent, Answered: a.Answered}, nil
+			case <-q.working:
+				silent.Reset(askLimit)
+			case <-again.C:
+				wait = false
+			case <-silent.C:
+				r.counts.silent.Add(1)
+				return notify.Answer{}, fmt.Errorf("ask %s: no answer within %v", peer, askLimit)
+			case <-ctx.Done():
+				r.counts.silent.Add(1)
+				return notify.Answer{}, fmt.Errorf("ask %s: no answer: %w", peer, ctx.Err())
 			}
-			return notify.Answer{By: a.By, Outcome: a.Outcome, Sent: a.Sent, Answered: a.Answered}, nil
-		case <-again.C:
-		case <-ctx.Done():
-			r.counts.silent.Add(1)
-			return notify.Answer{}, fmt.Errorf("ask %s: no answer: %w", peer, ctx.Err())
 		}
 	}
 }
@@ -235,7 +251,14 @@ func (r *relay) heard(from string, t gossip.MessageType, body []byte) error {
 		r.mu.Lock()
 		q, ok := r.waiting[ans.ID]
 		r.mu.Unlock()
-		if ok && q.peer == from {
+		switch {
+		case !ok || q.peer != from:
+		case t == typeWorking:
+			select {
+			case q.working <- struct{}{}:
+			default: // that is known
+			}
+		default:
 			select {
 			case q.answer <- *ans:
 			default: // a second one
@@ -254,9 +277,10 @@ func (r *relay) take(from string, req request) {
 	if old := r.known[key]; old != nil {
 		msg := old.answer
 		r.mu.Unlock()
-		if msg != nil {
-			r.reply(from, msg)
+		if msg == nil {
+			msg = encodeMessage(typeWorking, fmt.Appendf(nil, `{"id":%d}`, req.ID))
 		}
+		r.reply(from, msg)
 		return
 	}
 	switch {
@@ -264,7 +288,7 @@ func (r *relay) take(from string, req request) {
 		r.mu.Unlock()
 		r.refuse(from, req.ID, "it is starting or stopping")
 		return
-	case r.serving >= servedAtOnce:
+	case r.serving >= servedAtOnce, r.homes[from] >= servedOfOne:
 		r.mu.Unlock()
 		r.counts.busy.Add(1)
 		r.refuse(from, req.ID, "it makes too many requests for others already")
@@ -277,11 +301,15 @@ func (r *relay) take(from string, req request) {
 		r.order = slices.Delete(r.order, 0, 1)
 	}
 	r.serving++
+	r.homes[from]++
 	r.group.Go(func() {
 		msg := r.serve(from, req)
 		r.mu.Lock()
 		one.answer = msg
 		r.serving--
+		if r.homes[from]--; r.homes[from] == 0 {
+			delete(r.homes, from)
+		}
 		r.mu.Unlock()
 		r.reply(from, msg)
 	})
@@ -289,13 +317,13 @@ func (r *relay) take(from string, req request) {
 }
 
 func (r *relay) serve(from string, req request) []byte {
-	a := answer{ID: req.ID, By: r.node}
+	a := answer{ID: req.ID}
 	h := req.HandOver
 	if r.settled(h.Subscription, h.Change.Alarm.ID, h.Change.Alarm.Revision) {
 		r.counts.settled.Add(1)
 		return encodeAnswer(a)
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, askLimit)
+	ctx, cancel := context.WithTimeout(r.ctx, serveLimit)
 	defer cancel()
 	got, err := r.deliver(ctx, h)
 	if err != nil {
@@ -310,7 +338,7 @@ func (r *relay) serve(from string, req request) []byte {
 }
 
 func (r *relay) refuse(to string, id uint64, why string) {
-	r.reply(to, encodeAnswer(answer{ID: id, By: r.node, Refused: why}))
+	r.reply(to, encodeAnswer(answer{ID: id, Refused: why}))
 }
 
 func (r *relay) reply(to string, msg []byte) {

@@ -2,15 +2,18 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -49,7 +52,7 @@ func TestMessagesComeBackAsTheyWere(t *testing.T) {
 	if diff := cmp.Diff(q, *got); diff != "" {
 		t.Error(diff)
 	}
-	a := answer{ID: 7, By: "cmp-2", Outcome: delivery.Outcome{Verdict: delivery.Retry, RetryAfter: time.Second, Err: "answered 503"}, Sent: q.Outbox}
+	a := answer{ID: 7, Outcome: delivery.Outcome{Verdict: delivery.Retry, RetryAfter: time.Second, Err: "answered 503"}, Sent: q.Outbox}
 	_, back, err := decode(encodeAnswer(a))
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +98,7 @@ func FuzzMessage(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(q)
-	f.Add(encodeAnswer(answer{ID: 1, By: "cmp-2", Refused: "busy"}))
+	f.Add(encodeAnswer(answer{ID: 1, Refused: "busy"}))
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		q, a, err := decode(msg)
 		if err != nil {
@@ -236,6 +239,58 @@ func TestALostDatagramIsSentAgainAndTheRequestMadeOnce(t *testing.T) {
 	})
 }
 
+func TestAPeerThatIsAtItIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		home := w.add("home", nil)
+		var made atomic.Int32
+		var deaf atomic.Bool
+		w.lose = func(from, _ string, _ []byte) bool { return deaf.Load() && from != "home" } // nothing comes back
+		var slow atomic.Int64
+		slow.Store(int64(serveLimit - time.Millisecond))
+		for _, name := range []string{"p1", "p2", "p3"} {
+			w.add(name, func(ctx context.Context, _ notify.HandOver) (notify.Answer, error) {
+				made.Add(1)
+				select {
+				case <-time.After(time.Duration(slow.Load())):
+					return notify.Answer{}, nil
+				case <-ctx.Done():
+					return notify.Answer{Outcome: delivery.Outcome{Verdict: delivery.Retry, Err: "no answer"}}, nil
+				}
+			})
+		}
+		if a, err := home.handOver(t.Context(), handOver()); err != nil || a.Outcome.Verdict != delivery.Settled || made.Load() != 1 {
+			t.Errorf("a slow consumer was asked %d times: %+v, %v", made.Load(), a, err)
+		}
+		began := time.Now()
+		deaf.Store(true)
+		if _, err := home.handOver(t.Context(), handOver()); err == nil || time.Since(began) > askPeers*askLimit {
+			t.Errorf("silent peers were waited for %v: %v", time.Since(began), err)
+		}
+		time.Sleep(time.Hour) // those that were silent are asked like the others again
+		slow.Store(int64(time.Hour))
+		began = time.Now()
+		deaf.Store(false)
+		made.Store(0)
+		if a, err := home.handOver(t.Context(), handOver()); err != nil || a.Outcome.Verdict != delivery.Retry || time.Since(began) > workLimit || made.Load() != 1 {
+			t.Errorf("a consumer that hangs was waited for %v, %d peers asked: %+v, %v", time.Since(began), made.Load(), a, err)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestWhatAPeerAnswersIsBounded(t *testing.T) {
+	lie := answer{ID: 1, Refused: strings.Repeat("ä", 1<<20), Outcome: delivery.Outcome{Verdict: delivery.Retry, Err: strings.Repeat("x", 1<<20), RetryAfter: -time.Hour}}
+	body, err := json.Marshal(lie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, got, err := decode(encodeMessage(typeAnswer, body))
+	if err != nil || len(got.Refused) > maxReason || len(got.Outcome.Err) > maxReason || got.Outcome.RetryAfter < 0 || !utf8.ValidString(got.Refused) {
+		t.Errorf("read as %d and %d bytes, again after %v: %v", len(got.Refused), len(got.Outcome.Err), got.Outcome.RetryAfter, err)
+	}
+}
+
 func TestThreePeersAreAskedAndTheOnesThatFailedLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire(t)
@@ -263,7 +318,7 @@ func TestThreePeersAreAskedAndTheOnesThatFailedLast(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "no endpoint can be reached") {
 			t.Errorf("nobody could, and the error is %v", err)
 		}
-		if took := time.Since(began); !slices.Equal(asked, order[:askPeers]) || took > askPeers*askLimit {
+		if took := time.Since(began); !slices.Equal(asked, order[:askPeers]) || took > serveLimit+askLimit {
 			t.Errorf("asked %v of %v in %v", asked, order, took)
 		}
 		good, asked = order[4], nil
@@ -302,6 +357,12 @@ func TestAPeerThatHasEnoughToDoRefuses(t *testing.T) {
 		home := w.add("home", nil)
 		release := make(chan struct{})
 		peer := w.add("peer", func(context.Context, notify.HandOver) (notify.Answer, error) { <-release; return notify.Answer{}, nil })
+		for i := range 2 * servedAtOnce { // what is too many of one leaves room for others
+			peer.take("flood", request{ID: uint64(i), HandOver: handOver()})
+		}
+		if peer.serving != servedOfOne {
+			t.Errorf("%d requests of one home are made at once", peer.serving)
+		}
 		for i := range servedAtOnce {
 			peer.take("other", request{ID: uint64(i), HandOver: handOver()})
 		}
@@ -338,7 +399,7 @@ func TestAnAnswerOfSomebodyElseIsNotTaken(t *testing.T) {
 		ids := slices.Collect(maps.Keys(home.waiting))
 		home.mu.Unlock()
 		for _, id := range ids {
-			if err := w.pass(home, "liar", encodeAnswer(answer{ID: id, By: "peer"})); err != nil {
+			if err := w.pass(home, "liar", encodeAnswer(answer{ID: id})); err != nil {
 				t.Error(err)
 			}
 		}

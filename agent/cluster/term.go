@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/ledger"
@@ -47,6 +46,7 @@ func (c *Cluster) Settle(ctx context.Context, own uint64, fresh bool) (Former, e
 		return Former{}, ctx.Err()
 	}
 	f := Former{Term: own}
+	level := make(map[string]bool) // members that know nothing of us that is not known here
 wait:
 	for {
 		select {
@@ -55,15 +55,20 @@ wait:
 			if err := c.repl.View(ctx, func(r *gossip.Replica) { own = knowledgeOf(r, c.node) }); err != nil {
 				return Former{}, fmt.Errorf("ask the replica for the term: %w", err)
 			}
-			if f.InSync = own.covers(k); f.InSync {
+			level[k.by] = own.covers(k.knowledge)
+			// One may itself have begun a moment ago, and have little of the others yet.
+			if f.InSync = enough(level, c.begunMembers()); f.InSync {
 				break wait
 			}
 		case <-poll.C:
-			// One that is level with us may be starting, too, and know as little. Where anybody has begun, he is asked.
-			if f.InSync = !c.repl.Stats().LastInSync.IsZero() && !c.begunMember(); f.InSync || c.alone() {
-				break wait // alone: the first of its cluster
+			others := c.begunMembers()
+			if len(others) == 0 { // all begin together: nobody knows more than the one that we were found level with
+				f.InSync = !c.repl.Stats().LastInSync.IsZero()
+				if f.InSync || c.alone() {
+					break wait // alone: the first of its cluster
+				}
 			}
-			c.askKnown()
+			c.askKnown(others)
 		case <-deadline.C:
 			break wait
 		case <-c.ended:
@@ -84,6 +89,16 @@ wait:
 	return f, nil
 }
 
+func enough(level map[string]bool, members []string) bool {
+	n := 0
+	for _, name := range members {
+		if level[name] {
+			n++
+		}
+	}
+	return n > 0 && n >= min(knownPeers, len(members))
+}
+
 // alone says that there is nobody to wait for: none to join, none there, and none from before who may yet come.
 func (c *Cluster) alone() bool {
 	select {
@@ -92,11 +107,6 @@ func (c *Cluster) alone() bool {
 	default:
 		return false
 	}
-}
-
-// begunMember reports whether any other host that is there has a term, so that it may know what we were.
-func (c *Cluster) begunMember() bool {
-	return slices.ContainsFunc(c.repl.Peer().Members(), func(m gossip.Member) bool { return m.Node != c.node && m.Term != 0 })
 }
 
 // Above is own, or the next even term above the one that was seen. Above gossip.MaxTerm there is none, and own is all that is

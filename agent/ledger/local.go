@@ -74,7 +74,7 @@ func (l *Ledger) keep(c correlate.Change) {
 	if b, err := l.codec.encodeAlarm(c); err == nil {
 		l.put(slot{gossip.KindAlarm, a.ID}, b)
 	} else { // a time that JSON can't hold, say: it is told here, and unknown elsewhere
-		l.say(writerResource(l.cfg.Node), correlate.CondPeer, fmt.Sprintf("alarm %s can't be given to the other hosts: %v", a.ID, err))
+		l.say(writerResource(l.cfg.Node), correlate.CondUnshared, fmt.Sprintf("alarm %s can't be given to the other hosts: %v", a.ID, err))
 	}
 	if !a.Standing() && (was == nil || was.Standing()) {
 		l.cleared.add(l.now.Add(clearedFor), a.ID)
