@@ -131,3 +131,33 @@ func TestSameSeedSameTrace(t *testing.T) {
 		t.Fatalf("seed %d: the second trace is longer, or other messages were sent: %d and %d", seed, a.Messages, b.Messages)
 	}
 }
+
+// TestBrokenPartsAreCaught breaks one part at a time: the invariants must notice, and say the right thing.
+func TestBrokenPartsAreCaught(t *testing.T) {
+	const within = 40 // seeds
+	for bug, says := range map[Bug][]string{
+		KeepsOlder:               {"do not hold the same"},
+		LostTombstone:            {"has ended, and", "is known at", "is still there"},
+		SnapshotWithoutTold:      {"no longer stands"},
+		LostAnswerSettles:        {"which is at", "no longer stands"},
+		TermNotLearned:           {"takes term", "comes after"},
+		FloorBeforeRestatement:   {"have not spoken yet", "gives up alarm"},
+		SubscriptionNotPersisted: {"was acknowledged, and is lost"},
+	} {
+		t.Run(string(bug), func(t *testing.T) {
+			for seed := range uint64(within) {
+				r := Run(Config{Seed: seed, Faulty: time.Minute, Bug: bug})
+				if r.Err == nil {
+					continue
+				}
+				first, _, _ := strings.Cut(r.Err.Error(), "\nbefore it:")
+				if !slices.ContainsFunc(says, func(s string) bool { return strings.Contains(first, s) }) {
+					t.Fatalf("it was noticed for something else: %v", r.Err)
+				}
+				t.Logf("seed %d: %s", seed, first)
+				return
+			}
+			t.Fatalf("%d seeds did not notice", within)
+		})
+	}
+}

@@ -103,6 +103,9 @@ func (s *simulation) build() {
 // clock is what the host's clock says.
 func (h *host) clock() time.Time { return h.s.net.Now().Add(h.skew) }
 
+// wrong says that the clock is so wrong that others refuse what is written by it; two such clocks can lose a word.
+func (h *host) wrong() bool { return h.skew.Abs() > gossip.MaxAhead }
+
 func (h *host) start() {
 	if h.agent != nil || h.gone {
 		return

@@ -89,6 +89,7 @@ func (a *agent) subscribe() *wish {
 	sub.ID = s.id("00000000-0000-4000-9000-0000")
 	sub.Version, sub.Origin, sub.Created = nextVersion(0, a.h.clock()), notify.OriginAPI, a.h.clock()
 	w := &wish{id: sub.ID, name: sub.Name, to: c, holders: map[*host]bool{}}
+	w.unsure = a.h.wrong()
 	s.wishes = append(s.wishes, w)
 
 	others := a.ledger.Standing()
@@ -151,7 +152,7 @@ func (a *agent) update(w *wish, paused bool, change func(*notify.Subscription)) 
 	if sub.Origin == notify.OriginAPI && digest(old) != digest(sub) {
 		sub.Version = nextVersion(sub.Version, a.h.clock())
 	}
-	if !w.file && a.word(w.id).Compare(w.latest) < 0 {
+	if !w.file && (a.h.wrong() || a.word(w.id).Compare(w.latest) < 0) {
 		w.unsure = true
 	}
 	if paused || sub.Version != old.Version {
@@ -192,6 +193,9 @@ func (a *agent) unsubscribe(w *wish) bool {
 	if a.word(w.id).Compare(w.latest) < 0 {
 		w.unsure = true
 	}
+	w.unsure = w.unsure || a.h.wrong()
+	sure := !w.unsure
+	w.unsure = true // until the answer is there: it may be lost
 	a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Withdraw(now, w.id) })
 	if err := a.flush(); err != nil {
 		s.trace("%s: unsubscribe %s: %v", a.h.name, w.name, err)
@@ -206,7 +210,7 @@ func (a *agent) unsubscribe(w *wish) bool {
 		if n.workers[w.id] == worker {
 			n.end(worker)
 		}
-		w.ended = true
+		w.ended, w.unsure = true, !sure
 		w.holders = map[*host]bool{a.h: true}
 	})
 	return true
