@@ -340,6 +340,9 @@ func (n *Notifier) prepare(sub Subscription, kept subscriptionRecord) *worker {
 		w.machine.Restore(delivery.Record(r), correlate.Change(k), now)
 	}
 	delete(n.left, sub.ID)
+	if kept.ID == "" {
+		n.doubt(w, now)
+	}
 	return w
 }
 

@@ -74,7 +74,9 @@ type Shared interface {
 	// SetTerm makes a higher term durable, for a host that its peers know under a higher one than it knew itself.
 	SetTerm(term uint64) error
 	// Adopt takes back what a former life of this host left with its peers: its alarms, and what was told of them. Alarms
-	// that are known here keep what is newer. Pairs of subscriptions that are not known yet wait for their Put.
+	// that are known here keep what is newer. Pairs of subscriptions that are not known yet wait for their Put. One that stands
+	// and of which no pair is known may have been told before the peers heard of it: whoever wants it is owed its clear, also
+	// whoever is Put within five minutes.
 	Adopt(alarms []correlate.Change, pairs []Pair)
 	// Kept is all that the outbox holds of this host's own alarms: what the peers are told first.
 	Kept() (alarms []correlate.Change, pairs []Pair)

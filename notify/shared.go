@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
@@ -33,6 +34,9 @@ func (n *Notifier) Kept() (alarms []correlate.Change, pairs []Pair) {
 		}
 	}
 	for id, left := range n.left {
+		if id == anybody { // this host's own doubt
+			continue
+		}
 		for _, p := range left {
 			pairs = append(pairs, pairOf(id, delivery.Record(p)))
 		}
@@ -52,9 +56,17 @@ func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
 	defer n.mu.Unlock()
 	n.drain()
 	var writes []write
+	told := map[string]bool{}
+	for _, p := range pairs {
+		told[p.AlarmID] = true
+	}
+	var doubtful []string
 	for _, c := range alarms {
 		if c.Alarm == nil {
 			continue
+		}
+		if _, ok := n.alarms[c.Alarm.ID]; !ok && c.Alarm.Standing() && !told[c.Alarm.ID] {
+			doubtful = append(doubtful, c.Alarm.ID)
 		}
 		if known, ok := n.alarms[c.Alarm.ID]; ok && known.Alarm.Revision.Compare(c.Alarm.Revision) >= 0 {
 			continue
@@ -64,6 +76,10 @@ func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
 	}
 	n.box.stage(writes...)
 	now := n.cfg.Now()
+	for _, id := range doubtful {
+		n.leave(anybody, delivery.Record{AlarmID: id, Created: now})
+		n.orphaned = now
+	}
 	for _, p := range pairs {
 		known, ok := n.alarms[p.AlarmID]
 		if p.Removed || !ok {
@@ -100,6 +116,24 @@ func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
 		if c.Alarm != nil {
 			n.forgetSettled(c.Alarm.ID)
 		}
+	}
+}
+
+// anybody stands in left for each subscription that is not known yet: an alarm was adopted, its peers have not heard what became of
+// it, and it may have been told.
+const anybody = ""
+
+// doubt gives a subscription that was not known here the adopted alarms that ended before it came and that it may have been told: it
+// is owed their clears. What stands still it is owed in any case. Under mu, or before anybody else knows w.
+func (n *Notifier) doubt(w *worker, now time.Time) {
+	for _, r := range n.left[anybody] {
+		k, ok := n.alarms[r.AlarmID]
+		if _, _, held := w.machine.Pair(r.AlarmID); !ok || held || !w.sub.mayKnow(k.Alarm) {
+			continue
+		}
+		w.machine.Restore(delivery.Record(r), correlate.Change(k), now)
+		n.pairs[r.AlarmID]++
+		n.box.stage(w.writes(delivery.Effects{Save: []delivery.Record{delivery.Record(r)}})...)
 	}
 }
 

@@ -421,6 +421,79 @@ func TestAReimagedHostGoesOnWhereItsFormerLifeEnded(t *testing.T) {
 	}
 }
 
+// TestAnAdoptedAlarmThatMayHaveBeenToldIsCleared: the disk was lost before the peers heard what became of it. The subscription
+// comes when the alarm has ended, or before, with restarts in between.
+func TestAnAdoptedAlarmThatMayHaveBeenToldIsCleared(t *testing.T) {
+	clear := func(id string) correlate.Effects {
+		a := alarm(id, 1, correlate.Cleared)
+		a.Revision.Term, a.Severity = 4, correlate.SeverityCleared
+		return effects(a)
+	}
+	for _, before := range []bool{false, true} {
+		for _, restart := range []string{"never", "while it stands", "when it has ended"} {
+			t.Run(fmt.Sprintf("subscription before the clear %v, restart %s", before, restart), func(t *testing.T) {
+				c := newConsumer(t, nil)
+				wants, other := elsewhere(OriginAPI, c.URL), elsewhere(OriginPeer, c.URL)
+				wants.Filter.MinSeverity = correlate.SeverityMinor
+				other.Filter.Conditions = []correlate.Condition{correlate.CondCrash}
+				other.Version = FileVersion(other)
+				dir := t.TempDir()
+				n, o, stop := clustered(t, dir)
+				again := func(when string) {
+					if restart == when {
+						stop()
+						n, o, stop = clustered(t, dir)
+					}
+				}
+				both := func() { put(t, n, wants, nil); put(t, n, other, nil) }
+				a := alarm("a1", 1, correlate.Raised)
+				n.Adopt([]correlate.Change{{Alarm: a}}, nil)
+				if _, pairs := n.Kept(); len(pairs) != 0 {
+					t.Errorf("the peers are told of %v", pairs)
+				}
+				again("while it stands")
+				if before {
+					both()
+				}
+				n.Publish(clear("a1"))
+				eventually(t, "the clear is known", func() bool {
+					alarms, _ := n.Kept()
+					return len(alarms) == 0 || len(alarms) == 1 && !alarms[0].Alarm.Standing()
+				})
+				again("when it has ended")
+				if !before {
+					both()
+				}
+				eventually(t, "the clear is told", func() bool { return slices.Contains(c.revisions("a1"), "4.1") })
+				settledAll(t, n)
+				put(t, n, wants, nil)
+				settledAll(t, n)
+				cleared := 0
+				for _, m := range c.messages() {
+					if m.event.Data.Alarm.Revision == "4.1" {
+						cleared++
+						if m.event.Data.Subscription != wants.ID {
+							t.Errorf("told to %s", m.event.Data.Subscription)
+						}
+					}
+				}
+				if cleared != 1 {
+					t.Errorf("the clear came %d times", cleared)
+				}
+				if _, ok := o.pair("", "a1"); ok {
+					t.Error("the peers know of a doubt")
+				}
+				n.mu.Lock()
+				n.purge()
+				n.mu.Unlock()
+				if alarms, pairs := n.Kept(); len(alarms)+len(pairs) != 0 {
+					t.Errorf("%v and %v are left", alarms, pairs)
+				}
+			})
+		}
+	}
+}
+
 func TestATermThatIsRaisedOutlivesTheProcessWheneverItIsRaised(t *testing.T) {
 	dir := t.TempDir()
 	cfg, _ := testConfig(t, dir)

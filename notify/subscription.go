@@ -245,6 +245,13 @@ func (s Subscription) Wants(a *correlate.Alarm, pair, owed bool) bool {
 	return pair || s.Filter.match(a)
 }
 
+// mayKnow reports whether a consumer may have been told of an alarm that has ended. The clear does not say how severe it was.
+func (s Subscription) mayKnow(a *correlate.Alarm) bool {
+	asked := s.Filter
+	asked.MinSeverity = Filter{}.MinSeverity
+	return !a.Standing() && s.Wants(a, true, false) && asked.match(a)
+}
+
 // resource names a subscription as a thing with health. The names of API subscriptions need not be unique: without the
 // id one would clear the other's alarm.
 func (s Subscription) resource() correlate.ID {
