@@ -131,7 +131,18 @@ func (p *peers) settle(ctx context.Context) (*correlate.Engine, error) {
 		return nil, err
 	}
 	p.engine.Term = former.Term
-	return correlate.New(p.engine, standing(alarms)), nil
+	stood := standing(alarms)
+	engine := correlate.New(p.engine, stood)
+	var superseded []*correlate.Alarm // by another life's alarm of the same key: the engine has one of each
+	for _, a := range stood {
+		if _, stands := engine.Alarm(a.ID); !stands {
+			superseded = append(superseded, a)
+		}
+	}
+	if len(superseded) > 0 {
+		p.words.Close(nil, superseded)
+	}
+	return engine, nil
 }
 
 // standing are those that stand. Of what is kept the newest form of each is known: peers may have missed that one has ended.

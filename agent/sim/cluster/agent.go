@@ -185,6 +185,12 @@ func (a *agent) settle() {
 	a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Begin(now) })
 	a.engine = correlate.New(correlate.Config{Home: h.name, Term: term, Sources: []string{"nic", "virt", "agent"}}, standing(ownAlarms))
 	a.act(a.engine.Tick(a.even()))
+	for _, al := range standing(ownAlarms) {
+		if _, stands := a.engine.Alarm(al.ID); !stands {
+			put(&a.words.unknown, al.ID, al)
+			a.hear()
+		}
+	}
 	a.take(correlate.Delta{Source: "agent", Full: true, Set: []correlate.Resource{{ID: correlate.NewID(correlate.KindHost, h.name)}}})
 	a.look()
 	a.restatedSoon(s.now())

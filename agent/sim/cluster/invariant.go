@@ -166,7 +166,7 @@ func (c *checker) lost(*host) {
 			}
 			if !h.standing { // the clear came before its commit: the home may believe that it stands
 				home := c.host(h.home)
-				if _, older := home.disk.alarms[id]; !older && !slices.ContainsFunc(live, func(a *agent) bool { _, ok := a.ledger.Alarm(id); return ok }) {
+				if _, older := home.disk.alarms[id]; !older && !slices.ContainsFunc(live, func(a *agent) bool { return a.ledger.Alarm(id) != nil }) {
 					continue
 				}
 			}
@@ -188,8 +188,8 @@ func (c *checker) held(live []*agent, id string, h held) bool {
 		}
 	}
 	return slices.ContainsFunc(live, func(a *agent) bool {
-		v, ok := a.ledger.Alarm(id)
-		return ok && v.Alarm.Revision.Compare(h.revision) >= 0
+		seen := a.ledger.Alarm(id)
+		return seen != nil && seen.Revision.Compare(h.revision) >= 0
 	})
 }
 
@@ -257,8 +257,8 @@ func (c *checker) settled() {
 
 // homeOf is the host of an alarm that stands elsewhere, or else an agent's own.
 func (c *checker) homeOf(a *agent, alarm string) string {
-	if v, ok := a.ledger.Alarm(alarm); ok {
-		return v.Alarm.Key.Home
+	if seen := a.ledger.Alarm(alarm); seen != nil {
+		return seen.Key.Home
 	}
 	return a.h.name
 }
