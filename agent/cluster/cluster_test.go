@@ -348,6 +348,8 @@ func TestAHostThatLosesItsPeersSaysSoAndGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	made := time.Now().UnixMilli() // who is the elder one is told in milliseconds
+	eventually(t, "the clock goes on", func() bool { return time.Now().UnixMilli() > made })
 	a := start(t, net, t.TempDir(), 1, func(c *Config) { c.Peer.Join, c.early = nil, time.Nanosecond })
 	sub, _, err := a.notifier.Subscribe(t.Context(), subscription(), false)
 	if err != nil {
