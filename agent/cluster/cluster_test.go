@@ -329,7 +329,7 @@ func TestWhatTheReplicaHasNoRoomForIsSaidLater(t *testing.T) {
 	}
 	a.Inventory(&correlate.Delta{Source: "virt", Full: true, Set: d.Set[10:]}) // five of those that found no room
 	a.Inventory(&correlate.Delta{Source: "virt", Set: d.Set[10:11]})
-	eventually(t, "they are in its mailbox no more", func() bool { return a.box.depth() == 0 })
+	eventually(t, "what has ended is deleted", func() bool { return written() == 0 })
 	if err := a.SetTerm(t.Context(), a.former.Term+2); err != nil { // what it has deleted takes room no more
 		t.Fatal(err)
 	}
