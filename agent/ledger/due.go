@@ -84,12 +84,18 @@ func (l *Ledger) due() bool {
 	return did
 }
 
-// conclude: all peers have had the time to say what they have.
+// conclude: all peers have had the time to say what they have. Those that could not be heard have had none: while a host is cut off
+// from all others, what their files named goes on, and conclude comes again.
 func (l *Ledger) conclude() {
 	l.settled = true
 	clear(l.former.domains)
+	silent := l.heard.IsZero() || l.now.Sub(l.heard) < settleAfter/2
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		s := l.known[id]
+		if silent && s.Origin == notify.OriginPeer { // nobody could name it: it is owed what it is owed
+			continue
+		}
+		delete(l.known, id)
 		if w := l.shared[id]; s.Origin != notify.OriginAPI || w != nil || has(l.ended, id) {
 			l.dirty[id] = struct{}{}
 			if w != nil && s.Version >= w.payload.SnapshotOf { // it was taken by an earlier run
@@ -105,7 +111,9 @@ func (l *Ledger) conclude() {
 		l.insist(Write{Kind: gossip.KindSubscription, ID: id, Payload: b})
 		l.await(id)
 	}
-	clear(l.known)
+	if len(l.known) > 0 {
+		l.settle.add(l.now.Add(settleAfter), "")
+	}
 	l.reseal()
 	for id := range l.halted {
 		l.dirty[id] = struct{}{}

@@ -50,8 +50,9 @@ type Ledger struct {
 	now   time.Time
 	out   Orders
 
-	begun   bool // the term is known: our own space can be written
-	settled bool // settleAfter is over
+	begun   bool      // the term is known: our own space can be written
+	settled bool      // settleAfter is over
+	heard   time.Time // when the first record of another host came; zero: none did
 	claimed uint64
 
 	// This host: its own space as it should be, and what that is made from.
@@ -148,6 +149,9 @@ func (l *Ledger) begin(now time.Time) {
 	if back := l.now.Sub(now); back > 0 && !l.now.IsZero() {
 		for _, q := range l.queues() {
 			q.shift(-back)
+		}
+		if !l.heard.IsZero() {
+			l.heard = l.heard.Add(-back)
 		}
 	}
 	l.now = now

@@ -88,6 +88,9 @@ func (l *Ledger) read(rec gossip.Record, live bool) {
 	} else {
 		h := l.hosts[rec.Space]
 		if h == nil {
+			if l.heard.IsZero() {
+				l.heard = l.now
+			}
 			h = newHost()
 			l.hosts[rec.Space] = h
 		}
