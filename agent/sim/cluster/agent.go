@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	shell "github.com/paramedic-ha/paramedic/agent/cluster"
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -163,7 +162,7 @@ func (a *agent) settle() {
 	s, h, own := a.s, a.h, a.own
 	term := own
 	if s.cfg.Bug != TermNotLearned {
-		term = shell.Above(own, a.level.replica.SeenTerm())
+		term = above(own, a.level.replica.SeenTerm())
 	}
 	a.drain()
 	alarms, pairs := a.ledger.Former()
@@ -194,6 +193,14 @@ func (a *agent) settle() {
 	a.take(correlate.Delta{Source: "agent", Full: true, Set: []correlate.Resource{{ID: correlate.NewID(correlate.KindHost, h.name)}}})
 	a.look()
 	a.restatedSoon(s.now())
+}
+
+// above is own, or the next even term above the one that was seen.
+func above(own, seen uint64) uint64 {
+	if seen < own {
+		return own
+	}
+	return seen + 2 - seen%2
 }
 
 // standing are those of what is kept that stand.
@@ -340,12 +347,12 @@ func (a *agent) listen() {
 }
 
 // reterm is loop.reterm.
-func (a *agent) reterm(above uint64) {
-	term := shell.Above(a.engine.Term(), above)
+func (a *agent) reterm(known uint64) {
+	term := above(a.engine.Term(), known)
 	if term == a.engine.Term() {
 		return
 	}
-	a.s.trace("%s takes term %d: its peers know it under %d", a.h.name, term, above)
+	a.s.trace("%s takes term %d: its peers know it under %d", a.h.name, term, known)
 	a.s.report.Claims++
 	a.s.check.term(a, term)
 	a.h.disk.term = term

@@ -185,7 +185,7 @@ var faults = []fault{
 
 	{"subscribe", 6, func(s *simulation) bool {
 		a := s.anyAgent()
-		if a == nil || len(s.wishes) > 20 {
+		if a == nil || len(s.wishes) > 20 || a.h.odd { // what it seals nobody else can open: without it nobody can deliver
 			return false
 		}
 		a.subscribe()

@@ -27,6 +27,7 @@ type host struct {
 	disk   disk
 	agent  *agent // nil while it is down
 	gone   bool   // for good
+	odd    bool   // its key for secrets is not that of the others
 	late   bool   // its sources take long after the next start
 
 	failed   map[correlate.ID]bool // its links and domains that are not well
@@ -84,7 +85,7 @@ func (s *simulation) build() {
 		h.skew = s.between(-2*time.Second, 2*time.Second)
 		h.sealer = sealer{"shared", &s.sealed}
 		if i == odd {
-			h.sealer = sealer{"another", &s.sealed}
+			h.sealer, h.odd = sealer{"another", &s.sealed}, true
 		}
 		s.hosts = append(s.hosts, h)
 	}

@@ -243,7 +243,7 @@ func (c *checker) settled() {
 	}
 	for r := range all[0].level.replica.Records() {
 		if !r.Deleted && (r.Space == gossip.Shared || c.present(r.Space)) && c.present(c.homes[r.ID[strings.IndexByte(r.ID, '/')+1:]]) && (r.Kind == gossip.KindReceipt || r.Kind == gossip.KindAck) {
-			s.fail("record %d %s of %q is still there", r.Kind, r.ID, r.Space)
+			s.fail("record %d %s of %q is still there, in version %v", r.Kind, r.ID, r.Space, r.Version)
 		}
 	}
 	for _, a := range all {
