@@ -19,6 +19,9 @@ const callTimeout = 5 * time.Second
 // The Agent is the API's backend.
 var _ api.Backend = (*Agent)(nil)
 
+// Starting implements api.Backend.
+func (a *Agent) Starting() bool { return a.cluster != nil && !a.loop.turning() }
+
 // Query implements api.Backend.
 func (a *Agent) Query(ctx context.Context, f func(*correlate.Engine)) error {
 	return a.loop.call(ctx, func(time.Time) { f(a.loop.engine) })
@@ -82,7 +85,7 @@ func (a *Agent) Notify() notify.Service { return a.notifier }
 // Ready implements api.Backend: every source has stated its first truth, or said why it can't.
 func (a *Agent) Ready() error {
 	var waiting []string
-	if a.cluster != nil && !a.loop.turning() {
+	if a.Starting() {
 		waiting = append(waiting, "the peers (the agent is starting)")
 	}
 	for _, s := range a.supervised() {
@@ -118,7 +121,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		})
 	}
 	// Before there is an engine an operator wants to know what keeps us from the peers, not to wait for it too.
-	if a.cluster == nil || a.loop.turning() {
+	if status.Starting = a.Starting(); !status.Starting {
 		err := a.Query(ctx, func(e *correlate.Engine) {
 			for _, alarm := range e.Alarms() {
 				status.Alarms[alarm.Severity.String()]++

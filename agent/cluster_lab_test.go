@@ -338,9 +338,9 @@ func (h *hosts) subscribe(at int, r *receiver) notify.Subscription {
 }
 
 func (h *clusterHost) remote(home string) *correlate.Alarm {
-	for _, v := range h.Cluster().Alarms() {
-		if v.Alarm.Key.Home == home && v.Alarm.Key.Condition == correlate.CondCarrier {
-			return v.Alarm
+	for _, a := range h.Cluster().Alarms() {
+		if a.Key.Home == home && a.Key.Condition == correlate.CondCarrier {
+			return a
 		}
 	}
 	return nil

@@ -487,13 +487,16 @@ func (p *Peer) Hosts() []Host {
 // Forget takes a host off the roster that will not come back. A member can't be forgotten: stop its agent first.
 func (p *Peer) Forget(node string) error {
 	if _, ok := p.members.get(node); ok {
-		return fmt.Errorf("forget %s: it is a member; stop its agent first", node)
+		return fmt.Errorf("forget %s: %w; stop its agent first", node, ErrMember)
 	}
 	if !p.roster.forget(node) {
 		return fmt.Errorf("forget %s: %w", node, ErrUnknownHost)
 	}
 	return p.roster.save(false)
 }
+
+// ErrMember says that a host is there, and would be back at once.
+var ErrMember = errors.New("it is a member")
 
 // ErrUnknownHost says that a host is not on the roster.
 var ErrUnknownHost = errors.New("no such host on the roster")

@@ -282,7 +282,7 @@ func (r *Replicator) DeleteShared(ctx context.Context, kind Kind, id string) err
 // host that is a member now: its agent must be stopped first.
 func (r *Replicator) Forget(ctx context.Context, host string) error {
 	if _, member := r.peer.members.get(host); member {
-		return fmt.Errorf("forget %s: it is a member; stop its agent first", host)
+		return fmt.Errorf("forget %s: %w; stop its agent first", host, ErrMember)
 	}
 	known := slices.ContainsFunc(r.peer.roster.list(), func(h Host) bool { return h.Node == host })
 	return r.Update(ctx, func(now time.Time, w *Writer) error {

@@ -69,6 +69,7 @@ type Status struct {
 type ClockOffset struct {
 	Host   string
 	Offset time.Duration
+	Last   time.Time // the peer was heard
 }
 
 // maxRejected bounds the names kept: a flood under invented names must not grow us.
@@ -177,7 +178,7 @@ func (r *Replica) Status() Status {
 	})
 	for host, p := range r.peers {
 		if p.clock && p.offset.Abs() > MaxAhead/2 {
-			st.Clocks = append(st.Clocks, ClockOffset{host, p.offset})
+			st.Clocks = append(st.Clocks, ClockOffset{host, p.offset, p.heard})
 		}
 	}
 	slices.SortFunc(st.Clocks, func(a, b ClockOffset) int { return cmp.Compare(a.Host, b.Host) })

@@ -110,6 +110,9 @@ func OpenSecret(sealed []byte, by Sealer, context []byte) (Secret, error) {
 // Locked reports that the secret can't be opened here.
 func (s Secret) Locked() bool { return len(s.sealed) > 0 }
 
+// WhyLocked says why the secret can't be opened here; empty when it is not Locked. It outlives what hides the secret itself.
+func (s Secret) WhyLocked() string { return s.why }
+
 // IsZero reports whether there is no key: notifications are then not signed.
 func (s Secret) IsZero() bool { return len(s.keys) == 0 && len(s.sealed) == 0 }
 

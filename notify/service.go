@@ -163,7 +163,7 @@ func (s Subscription) view(a *correlate.Alarm) *correlate.Alarm {
 }
 
 func hide(s Subscription) Subscription {
-	s.Secret = Secret{}
+	s.Secret = Secret{why: s.Secret.why}
 	return s
 }
 

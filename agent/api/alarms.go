@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -31,7 +32,7 @@ func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, q.err)
 		return
 	}
-	alarms, err := s.alarms(r.Context(), state)
+	alarms, starting, err := s.alarms(r.Context(), state)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -40,7 +41,7 @@ func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 		return !wanted.match(a) || after != (position{}) && positionOf(a).compare(after) <= 0
 	})
 	slices.SortFunc(alarms, func(a, b *correlate.Alarm) int { return positionOf(a).compare(positionOf(b)) })
-	page := AlarmPage{}
+	page := AlarmPage{Starting: starting}
 	if len(alarms) > limit {
 		alarms = alarms[:limit]
 		page.Next = positionOf(alarms[limit-1]).String()
@@ -52,22 +53,24 @@ func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, http.StatusOK, page)
 }
 
-// alarms returns standing, cleared or all alarms of all hosts, each once, in a list that is the caller's.
-func (s *Server) alarms(ctx context.Context, state string) ([]*correlate.Alarm, error) {
+// alarms returns standing, cleared or all alarms of all hosts, each once, in a list that is the caller's; without this host's
+// own while it is starting.
+func (s *Server) alarms(ctx context.Context, state string) (all []*correlate.Alarm, starting bool, err error) {
 	// The standing ones first: what clears between the two looks is then in both, and never in neither.
 	var now []*correlate.Alarm
 	if state != "cleared" {
-		if err := s.backend.Query(ctx, func(e *correlate.Engine) { now = slices.Clone(e.Alarms()) }); err != nil {
-			return nil, fmt.Errorf("list the alarms: %w", err)
+		err := s.ask(ctx, func(e *correlate.Engine) { now = slices.Clone(e.Alarms()) })
+		if starting = errors.Is(err, errStarting); err != nil && !starting {
+			return nil, false, fmt.Errorf("list the alarms: %w", err)
 		}
 		if c := s.backend.Cluster(); c != nil {
-			now = append(now, standing(c)...)
+			now = append(now, c.Alarms()...)
 		}
 		if state == "standing" {
-			return now, nil
+			return now, starting, nil
 		}
 	}
-	all := slices.Clone(s.backend.History())
+	all = slices.Clone(s.backend.History())
 	known := make(map[string]bool, len(all))
 	for _, a := range all {
 		known[a.ID] = true
@@ -77,7 +80,7 @@ func (s *Server) alarms(ctx context.Context, state string) ([]*correlate.Alarm, 
 			all = append(all, a)
 		}
 	}
-	return all, nil
+	return all, starting, nil
 }
 
 // present converts alarms. Of standing ones it shows what they are correlated with now, which is more than their last
@@ -86,18 +89,19 @@ func (s *Server) present(ctx context.Context, alarms []*correlate.Alarm) ([]Alar
 	out := each(alarms, s.ages().alarm)
 	correlated := make([][]string, len(alarms))
 	explained := s.explained()
-	err := s.backend.Query(ctx, func(e *correlate.Engine) {
+	for i, a := range alarms {
+		if a.Standing() && a.Key.Home != s.node {
+			correlated[i] = explained[a.ID]
+		}
+	}
+	err := s.ask(ctx, func(e *correlate.Engine) {
 		for i, a := range alarms {
-			switch {
-			case !a.Standing():
-			case a.Key.Home == s.node:
+			if a.Standing() && a.Key.Home == s.node {
 				correlated[i] = e.Correlated(a.ID)
-			case explained[a.ID] != nil:
-				correlated[i] = explained[a.ID]
 			}
 		}
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errStarting) {
 		return nil, fmt.Errorf("look up what the alarms are correlated with: %w", err)
 	}
 	for i, ids := range correlated {
@@ -112,7 +116,7 @@ func (s *Server) present(ctx context.Context, alarms []*correlate.Alarm) ([]Alar
 func (s *Server) explained() map[string][]string {
 	ids := make(map[string][]string)
 	if c := s.backend.Cluster(); c != nil {
-		for _, a := range standing(c) {
+		for _, a := range c.Alarms() {
 			if a.Under != "" {
 				ids[a.Under] = append(ids[a.Under], a.ID)
 			}
@@ -130,7 +134,7 @@ func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := r.PathValue("id")
-	alarms, err := s.alarms(r.Context(), "all")
+	alarms, starting, err := s.alarms(r.Context(), "all")
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -143,6 +147,10 @@ func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(found) > 0 {
 		s.answer(w, r, http.StatusOK, found[0])
+		return
+	}
+	if starting { // it may be one of ours
+		s.refuse(w, r, errStarting)
 		return
 	}
 	s.refuse(w, r, notFound("alarm %q neither stands nor cleared lately: /v1/alarms?state=all lists those that are known", id))
@@ -270,7 +278,7 @@ func readPosition(q *query) position {
 		_, err = fmt.Sscanf(string(text), "%d %s", &p.raised, &p.id)
 	}
 	if err != nil || p.String() != given {
-		q.fail("parameter after=%q: want the \"next\" of an earlier page, unchanged", given)
+		q.failPlace(given)
 	}
 	return p
 }

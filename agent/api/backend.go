@@ -12,8 +12,11 @@ import (
 type Backend interface {
 	// Status is the agent in one look.
 	Status(ctx context.Context) (Status, error)
+	// Starting says that there is no engine yet: this host asks its peers what it was before, for seconds at most.
+	Starting() bool
 	// Query runs f on the goroutine that owns the engine. f must be quick and keep no reference to what may change;
 	// what the engine hands out is immutable and may be kept.
+	// While the agent starts it waits for the engine.
 	Query(ctx context.Context, f func(*correlate.Engine)) error
 	// Ack notes that somebody knows of a standing alarm, of this host or of another one, and returns it as it is then: of
 	// another host's, as it will be when that host has heard. An error that is

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/ledger"
+	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 )
 
@@ -12,12 +14,16 @@ import (
 type Cluster interface {
 	// Hosts are all that were ever seen here and not forgotten, this one included, by name.
 	Hosts() []ledger.HostView
+	// AsOf takes a look at the membership: what is known of another host is not older than this, as HostView.AsOf says.
+	AsOf() func(host string) time.Time
 	// Alarms are the standing ones of the other hosts.
-	Alarms() []ledger.AlarmView
-	// Domains are those whose home is another host, each once. One that this host claims too is among them when the other
-	// has the better claim.
-	Domains() []ledger.DomainView
-	// Forget takes a host that will not come back out of all rosters, with what it wrote. It fails for a member.
+	Alarms() []*correlate.Alarm
+	// Domains are those whose home is this other host, by UUID.
+	Domains(home string) []ledger.DomainView
+	// DomainHome is the host that has a domain, of all that claim it; empty when none does.
+	DomainHome(uuid string) string
+	// Forget takes a host that will not come back out of all rosters, with what it wrote. The error is gossip.ErrMember for one
+	// that is there, and gossip.ErrUnknownHost for one that nobody knows.
 	Forget(ctx context.Context, host string) error
 	// Status is how the peers get on.
 	Status() ClusterStatus

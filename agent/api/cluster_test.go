@@ -46,12 +46,12 @@ func threeHosts(t *testing.T) *neighbours {
 		Domain: ledger.Domain{Name: "instance-2", Project: project, Since: at, Ports: ports},
 	}}
 	alarm := func(id string, resource correlate.ID, c correlate.Condition, severity correlate.Severity, under string, hit ...correlate.Affected) {
-		n.alarms = append(n.alarms, ledger.AlarmView{AsOf: at, Alarm: &correlate.Alarm{
+		n.alarms = append(n.alarms, &correlate.Alarm{
 			ID: id, Revision: correlate.Revision{Term: 8, Counter: 3}, Key: correlate.Key{Home: "cmp-2", Resource: resource, Condition: c},
 			Last: correlate.Raised, Severity: severity, Confidence: correlate.ConfidenceConfirmed, EventType: correlate.TypeCommunications,
 			ProbableCause: "loss-of-signal", AbstractCause: "network", RootCause: under == "", Under: under,
 			Times: correlate.Times{Occurred: at, Observed: at, Raised: at, Changed: at}, Affected: hit,
-		}})
+		})
 	}
 	alarm("root", "nic/eth0", correlate.CondCarrier, correlate.SeverityCritical, "", correlate.Affected{
 		Resource: movedDomain, Name: "instance-2", Project: project, State: correlate.StateDegraded, Ports: ports[:1],
@@ -65,7 +65,7 @@ func threeHosts(t *testing.T) *neighbours {
 		},
 		Replica: gossip.Status{
 			Spaces: 3, Hosts: 2, Records: 20, Bytes: 4000, Rejected: []gossip.RejectionCount{{Host: "cmp-7", Reason: gossip.Ahead, Count: 2, Last: at}},
-			Clocks: []gossip.ClockOffset{{Host: "cmp-7", Offset: -time.Hour}},
+			Clocks: []gossip.ClockOffset{{Host: "cmp-7", Offset: -time.Hour, Last: at.Add(-time.Hour)}},
 		},
 		Exchange: gossip.ReplicatorStats{Digests: 10, InSync: 9, LastInSync: at},
 	}
@@ -76,8 +76,9 @@ func threeHosts(t *testing.T) *neighbours {
 type neighbours struct {
 	mu      sync.Mutex
 	hosts   []ledger.HostView
-	alarms  []ledger.AlarmView
+	alarms  []*correlate.Alarm
 	domains []ledger.DomainView
+	looked  []string // hosts whose domains were asked for
 	status  ClusterStatus
 	peer    *gossip.Peer
 }
@@ -100,21 +101,48 @@ func (n *neighbours) Hosts() []ledger.HostView {
 	return slices.Clone(n.hosts)
 }
 
-func (n *neighbours) Alarms() []ledger.AlarmView {
+func (n *neighbours) Alarms() []*correlate.Alarm {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.alarms)
 }
 
-func (n *neighbours) Domains() []ledger.DomainView {
+func (n *neighbours) AsOf() func(string) time.Time {
+	hosts := n.Hosts()
+	return func(host string) time.Time {
+		for _, h := range hosts {
+			if h.Name == host {
+				return h.AsOf
+			}
+		}
+		return time.Time{}
+	}
+}
+
+func (n *neighbours) Domains(home string) []ledger.DomainView {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Clone(n.domains)
+	n.looked = append(n.looked, home)
+	return slices.DeleteFunc(slices.Clone(n.domains), func(d ledger.DomainView) bool { return d.Home != home })
+}
+
+func (n *neighbours) DomainHome(uuid string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, d := range n.domains {
+		if d.UUID == uuid {
+			return d.Home
+		}
+	}
+	return ""
 }
 
 func (n *neighbours) Forget(_ context.Context, host string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if slices.ContainsFunc(n.hosts, func(v ledger.HostView) bool { return v.Name == host && v.Member }) {
+		return fmt.Errorf("forget %s: %w; stop its agent first", host, gossip.ErrMember)
+	}
 	before := len(n.hosts)
 	n.hosts = slices.DeleteFunc(n.hosts, func(v ledger.HostView) bool { return v.Name == host })
 	if len(n.hosts) == before {
@@ -193,7 +221,7 @@ func TestResourcesOfOtherHostsAreShownAsFarAsKnown(t *testing.T) {
 	list := func(query string) string {
 		t.Helper()
 		var got []string
-		for _, r := range get[ResourceList](c, "GET", "/v1/resources"+query, nil, 200).Resources {
+		for _, r := range get[ResourcePage](c, "GET", "/v1/resources"+query, nil, 200).Resources {
 			got = append(got, r.Host+":"+r.ID)
 		}
 		return strings.Join(got, "\n")
@@ -239,9 +267,9 @@ func TestResourcesOfOtherHostsAreShownAsFarAsKnown(t *testing.T) {
 
 	// Two others have a link of this name, and this host has none.
 	h.set(func() {
-		other := *h.cluster.alarms[1].Alarm
+		other := *h.cluster.alarms[1]
 		other.ID, other.Key.Home = "elsewhere", "cmp-3"
-		h.cluster.alarms = append(h.cluster.alarms, ledger.AlarmView{Alarm: &other})
+		h.cluster.alarms = append(h.cluster.alarms, &other)
 	})
 	if p := c.problem("GET", "/v1/resources/nic/eth0.7", nil, 400); !strings.Contains(p.Detail, "cmp-2, cmp-3: say which with host=") {
 		t.Errorf("ambiguous: %+v", p)
@@ -254,7 +282,7 @@ func TestADomainThatTwoHostsKnowIsShownAtItsHome(t *testing.T) {
 	h.cluster.domains[0].UUID, h.cluster.domains[0].Ports = domain.Name(), nil
 	h.cluster.alarms = nil
 	c := serve(t, h)
-	for _, r := range get[ResourceList](c, "GET", "/v1/resources", nil, 200).Resources {
+	for _, r := range get[ResourcePage](c, "GET", "/v1/resources", nil, 200).Resources {
 		if (r.Kind == "domain" || r.Kind == "vnic") && r.Host != "cmp-2" {
 			t.Errorf("%s is shown at %s", r.ID, r.Host)
 		}

@@ -43,6 +43,7 @@ type host struct {
 	notReady error
 	cluster  *neighbours // nil: alone
 	stuck    bool        // the loop hangs
+	starting bool        // there is no engine yet, and who waits for one waits in vain
 }
 
 // newHost runs a host with a bridge on one uplink, and a domain behind it.
@@ -143,6 +144,10 @@ func (h *host) Status(ctx context.Context) (Status, error) {
 		Sources: []SourceStatus{{Name: "nic", Sight: "clear", Queue: QueueStatus{Capacity: 1024}}},
 		Alarms:  map[string]int{}, Outbox: OutboxStatus{Durable: true},
 	}
+	if status.Starting = h.Starting(); status.Starting {
+		status.Term = 0
+		return status, nil
+	}
 	err := h.Query(ctx, func(e *correlate.Engine) {
 		for _, a := range e.Alarms() {
 			status.Alarms[a.Severity.String()]++
@@ -152,9 +157,15 @@ func (h *host) Status(ctx context.Context) (Status, error) {
 	return status, err
 }
 
+func (h *host) Starting() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.starting
+}
+
 func (h *host) Query(ctx context.Context, f func(*correlate.Engine)) error {
 	h.mu.Lock()
-	stuck := h.stuck
+	stuck := h.stuck || h.starting
 	h.mu.Unlock()
 	if stuck {
 		<-ctx.Done()

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 )
 
 func (s *Server) getHosts(w http.ResponseWriter, r *http.Request) {
@@ -52,24 +54,22 @@ func unknownHost(name string) error {
 
 func (s *Server) deleteHost(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
-	views, err := s.hosts(r.Context())
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	i := slices.IndexFunc(views, func(v ledger.HostView) bool { return v.Name == name })
+	c := s.backend.Cluster()
+	var err error
 	switch {
-	case i < 0:
-		s.refuse(w, r, unknownHost(name))
-		return
-	case views[i].Self:
-		s.refuse(w, r, isMember("%q is this host: stop its agent, and ask another one to forget it", name))
-		return
-	case views[i].Member:
-		s.refuse(w, r, isMember("%q is a member, and would be back at once: stop its agent first", name))
-		return
+	case name == s.node:
+		err = &refusal{
+			http.StatusConflict, "is-member", "the host is there",
+			fmt.Sprintf("%q is this host: stop its agent, and ask another one to forget it", name),
+		}
+	case c == nil:
+		err = unknownHost(name)
+	default:
+		if err = c.Forget(r.Context(), name); errors.Is(err, gossip.ErrUnknownHost) {
+			err = unknownHost(name)
+		}
 	}
-	if err := s.backend.Cluster().Forget(r.Context(), name); err != nil {
+	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
@@ -77,11 +77,7 @@ func (s *Server) deleteHost(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func isMember(format string, args ...any) error {
-	return &refusal{http.StatusConflict, "is-member", "the host is there", fmt.Sprintf(format, args...)}
-}
-
-// hosts are all hosts by name. What this one is, its own engine says; alone, it is the only one.
+// hosts are all hosts by name. What this one is, its own engine says, once there is one; alone, it is the only one.
 func (s *Server) hosts(ctx context.Context) ([]ledger.HostView, error) {
 	self, err := s.self(ctx)
 	if err != nil {
@@ -118,7 +114,7 @@ func (s *Server) self(ctx context.Context) (ledger.HostView, error) {
 			Labels: make(map[string]string), Facts: make(map[string]string),
 		},
 	}
-	err = s.backend.Query(ctx, func(e *correlate.Engine) {
+	err = s.ask(ctx, func(e *correlate.Engine) {
 		for _, a := range e.Alarms() {
 			v.Alarms[a.Severity]++
 		}
@@ -136,7 +132,7 @@ func (s *Server) self(ctx context.Context) (ledger.HostView, error) {
 			}
 		}
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errStarting) {
 		return ledger.HostView{}, fmt.Errorf("ask the engine for this host: %w", err)
 	}
 	return v, nil
@@ -149,7 +145,10 @@ func fromHost(v ledger.HostView) Host {
 		FirstSeen: stamp(v.First), LastSeen: stamp(v.Last), AsOf: stamp(v.AsOf), Domains: v.Domains,
 		Alarms: severities(func(s correlate.Severity) int { return v.Alarms[s] }),
 	}
-	if v.Member {
+	switch {
+	case v.Member && v.Term == 0:
+		out.State = "starting"
+	case v.Member:
 		out.State = "member"
 	}
 	return out
@@ -168,31 +167,42 @@ func severities(count func(correlate.Severity) int) map[string]int {
 type ages struct {
 	node   string
 	now    time.Time
-	others map[string]time.Time
+	others func(host string) time.Time // nil: there are none
 }
 
 // ages takes a look at the membership, which holds for one answer.
 func (s *Server) ages() ages {
 	a := ages{node: s.node, now: s.now()}
 	if c := s.backend.Cluster(); c != nil {
-		a.others = make(map[string]time.Time)
-		for _, v := range c.Hosts() {
-			a.others[v.Name] = v.AsOf
-		}
+		a.others = c.AsOf()
 	}
 	return a
 }
 
-// asOf is zero for a host that is not known any more.
+// asOf is zero for a host that is not known, or of which nothing was heard in this run.
 func (a ages) asOf(host string) time.Time {
-	if host == a.node {
+	switch {
+	case host == a.node:
 		return a.now
+	case a.others == nil:
+		return time.Time{}
 	}
-	return a.others[host]
+	return a.others(host)
 }
 
+// alarm converts an alarm. It was so when its home wrote this revision, too, which may be later than what is known of the home
+// as a whole: a revision comes at once.
 func (a ages) alarm(alarm *correlate.Alarm) Alarm {
 	out := fromAlarm(alarm)
-	out.AsOf = stamp(a.asOf(cmp.Or(alarm.Key.Home, a.node)))
+	asOf := a.asOf(cmp.Or(alarm.Key.Home, a.node))
+	for _, t := range []time.Time{alarm.Times.Raised, alarm.Times.Changed, alarm.Times.Cleared} {
+		if t.After(a.now) {
+			t = a.now // its home's clock is ahead of ours
+		}
+		if t.After(asOf) {
+			asOf = t
+		}
+	}
+	out.AsOf = stamp(asOf)
 	return out
 }

@@ -31,14 +31,30 @@ func notFound(format string, args ...any) error {
 	return &refusal{http.StatusNotFound, "not-found", "no such thing", fmt.Sprintf(format, args...)}
 }
 
+// errStarting is the answer where nothing can be said without the engine.
+var errStarting = &refusal{
+	http.StatusServiceUnavailable, "starting", "the agent is starting",
+	"this host asks its peers what it was before, which takes seconds: try again; /v1/hosts, /v1/alarms and /v1/resources tell of the others meanwhile",
+}
+
+// ask runs f on the goroutine of the engine. The error is errStarting while there is none.
+func (s *Server) ask(ctx context.Context, f func(*correlate.Engine)) error {
+	if s.backend.Starting() {
+		return errStarting
+	}
+	return s.backend.Query(ctx, f)
+}
+
 // asRefusal finds the answer to an error of the backend.
 func asRefusal(err error) *refusal {
 	var r *refusal
 	switch {
 	case errors.As(err, &r):
 		return r
-	case errors.Is(err, notify.ErrNotFound), errors.Is(err, correlate.ErrNoAlarm), errors.Is(err, gossip.ErrUnknownHost):
+	case errors.Is(err, notify.ErrNotFound), errors.Is(err, correlate.ErrNoAlarm):
 		return &refusal{http.StatusNotFound, "not-found", "no such thing", err.Error()}
+	case errors.Is(err, gossip.ErrMember):
+		return &refusal{http.StatusConflict, "is-member", "the host is there", err.Error()}
 	case errors.Is(err, gossip.ErrKeysNotLevel):
 		return &refusal{http.StatusConflict, "keys", "the keys don't allow it now", err.Error()}
 	case errors.Is(err, notify.ErrFromFile):

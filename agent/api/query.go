@@ -40,6 +40,11 @@ func (q *query) fail(format string, args ...any) {
 	}
 }
 
+// failPlace says that the after of a page is not one that was given out.
+func (q *query) failPlace(given string) {
+	q.fail("parameter after=%q: want the \"next\" of an earlier page, unchanged", given)
+}
+
 func (q *query) text(name string) string { return q.values.Get(name) }
 
 // choice is one of the options; the first one when absent.

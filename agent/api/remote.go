@@ -9,55 +9,6 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
-// remote lists what the other hosts tell of themselves: the host, its domains with their vnics, and whatever an alarm
-// stands on. With a name: of that host alone.
-func (s *Server) remote(host string) ([]located, error) {
-	var hosts []ledger.HostView
-	var domains []ledger.DomainView
-	var alarms []*correlate.Alarm
-	if c := s.backend.Cluster(); c != nil {
-		hosts, domains, alarms = c.Hosts(), c.Domains(), standing(c)
-	}
-	var all []located
-	known := false
-	for _, h := range hosts {
-		if h.Name == s.node || host != "" && h.Name != host {
-			continue
-		}
-		known = true
-		t := telling{host: h.Name, views: make(map[correlate.ID]*correlate.View)}
-		t.self(h)
-		for _, d := range domains {
-			if d.Home == h.Name {
-				t.domain(d)
-			}
-		}
-		for _, a := range alarms {
-			if a.Key.Home == h.Name {
-				t.alarm(a)
-			}
-		}
-		for _, v := range t.finish() {
-			all = append(all, located{*v, h.Name, h.AsOf})
-		}
-	}
-	if host != "" && !known {
-		return nil, unknownHost(host)
-	}
-	return all, nil
-}
-
-// standing are the alarms of other hosts that have not ended.
-func standing(c Cluster) []*correlate.Alarm {
-	var alarms []*correlate.Alarm
-	for _, v := range c.Alarms() {
-		if v.Alarm.Standing() {
-			alarms = append(alarms, v.Alarm)
-		}
-	}
-	return alarms
-}
-
 // telling puts together what is known of another host.
 type telling struct {
 	host  string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -39,6 +40,10 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Starting() {
+		s.answer(w, r, http.StatusOK, Health{Status: "starting"})
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.health)
 	defer cancel()
 	if err := s.backend.Query(ctx, func(*correlate.Engine) {}); err != nil {
@@ -72,6 +77,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, http.StatusOK, EventList{Events: each(s.backend.Events(limit), fromEvent)})
 }
 
+// fromCluster puts the troubles of all kinds into one list, what was seen last first.
 func fromCluster(c ClusterStatus) *ClusterPart {
 	out := &ClusterPart{
 		Address: c.Address, Term: c.Term, Members: c.Peer.Members, Hosts: c.Peer.Hosts, Away: texts(c.Keys.Away),
@@ -98,11 +104,19 @@ func fromCluster(c ClusterStatus) *ClusterPart {
 			way = "behind"
 		}
 		out.Troubles = append(out.Troubles, Trouble{
-			Kind: "clock", Peer: o.Host, Count: 1,
+			Kind: "clock", Peer: o.Host, Count: 1, Last: stamp(o.Last),
 			Text: fmt.Sprintf("its clock is %s %s ours: let NTP set both", o.Offset.Abs().Round(time.Second), way),
 		})
 	}
+	slices.SortStableFunc(out.Troubles, func(a, b Trouble) int { return seen(b).Compare(seen(a)) })
 	return out
+}
+
+func seen(t Trouble) time.Time {
+	if t.Last == nil {
+		return time.Time{}
+	}
+	return *t.Last
 }
 
 func fromTrouble(t gossip.Trouble) Trouble {

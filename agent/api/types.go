@@ -14,6 +14,7 @@ type Status struct {
 	Label         string         `json:"label"`
 	Version       string         `json:"version"`
 	Started       time.Time      `json:"started"`
+	Starting      bool           `json:"starting"` // term, alarms and resources are not known yet
 	Term          uint64         `json:"term"`
 	Sources       []SourceStatus `json:"sources"`
 	Alarms        map[string]int `json:"alarms"` // severity → standing ones
@@ -77,7 +78,7 @@ type Alarm struct {
 	ClearReason   string            `json:"clear_reason"`
 	Ack           *Ack              `json:"ack"`
 	Evidence      map[string]string `json:"evidence"`
-	AsOf          *time.Time        `json:"as_of"` // it was so at this time for certain; nil: its host is not known any more
+	AsOf          *time.Time        `json:"as_of"` // it was so at this time for certain; nil: not known
 }
 
 // Times are the five times of an alarm.
@@ -113,8 +114,9 @@ type Ack struct {
 
 // AlarmPage is GET /v1/alarms.
 type AlarmPage struct {
-	Alarms []Alarm `json:"alarms"`
-	Next   string  `json:"next"` // the after= of the next page; empty on the last
+	Alarms   []Alarm `json:"alarms"`
+	Next     string  `json:"next"`     // the after= of the next page; empty on the last
+	Starting bool    `json:"starting"` // the answering host does not know its own yet
 }
 
 // Event is one observation.
@@ -162,7 +164,14 @@ type Need struct {
 	Of   []string `json:"of"`
 }
 
-// ResourceList is GET /v1/resources and /v1/topology, sorted by id and host.
+// ResourcePage is GET /v1/resources, sorted by host and id.
+type ResourcePage struct {
+	Resources []Resource `json:"resources"`
+	Next      string     `json:"next"`     // the after= of the next page; empty on the last
+	Starting  bool       `json:"starting"` // the answering host does not know its own yet
+}
+
+// ResourceList is GET /v1/topology, sorted by id.
 type ResourceList struct {
 	Resources []Resource `json:"resources"`
 }
@@ -184,6 +193,7 @@ type Subscription struct {
 	Origin    string     `json:"origin"`
 	Filter    Filter     `json:"filter"`
 	Paused    string     `json:"paused"`
+	Locked    string     `json:"locked"` // why its secret can't be opened at the answering host: its peers deliver
 	Created   *time.Time `json:"created"`
 	// Unreachable is since when the answering host can't connect to any endpoint; its peers may deliver all the same.
 	Unreachable *time.Time `json:"unreachable"`

@@ -8,7 +8,7 @@ import "time"
 type Host struct {
 	Name      string            `json:"name"`
 	Self      bool              `json:"self"`  // the one that answers
-	State     string            `json:"state"` // member or away
+	State     string            `json:"state"` // member, starting or away
 	Zone      string            `json:"zone"`
 	Labels    map[string]string `json:"labels"`
 	Facts     map[string]string `json:"facts"`

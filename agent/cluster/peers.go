@@ -118,12 +118,12 @@ func (c *Cluster) Acknowledge(ctx context.Context, id, by, comment string) (*cor
 		return nil, fmt.Errorf("acknowledge alarm %q: %w", id, err)
 	}
 	c.mu.Lock()
-	v, ok := c.ledger.Alarm(id)
+	seen := c.ledger.Alarm(id)
 	c.mu.Unlock()
-	if !ok {
+	if seen == nil {
 		return nil, fmt.Errorf("acknowledge alarm %q: %w", id, correlate.ErrNoAlarm)
 	}
-	a := *v.Alarm
+	a := *seen
 	a.Ack = &correlate.Acknowledgement{By: by, Comment: comment, At: now}
 	return &a, nil
 }

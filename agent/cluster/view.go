@@ -6,6 +6,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/api"
 	"github.com/paramedic-ha/paramedic/agent/ledger"
+	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 )
 
@@ -32,7 +33,7 @@ func (c *Cluster) ages() ages {
 	return a
 }
 
-func (a *ages) asOf(host string) time.Time {
+func (a ages) asOf(host string) time.Time {
 	if _, member := a.members[host]; member {
 		return a.level
 	}
@@ -66,29 +67,30 @@ func (c *Cluster) Hosts() []ledger.HostView {
 	return views
 }
 
+// AsOf implements api.Cluster.
+func (c *Cluster) AsOf() func(host string) time.Time { return c.ages().asOf }
+
 // Alarms implements api.Cluster.
-func (c *Cluster) Alarms() []ledger.AlarmView {
-	ages := c.ages()
+func (c *Cluster) Alarms() []*correlate.Alarm {
 	c.mu.Lock()
-	views := c.ledger.Alarms()
-	c.mu.Unlock()
-	for i := range views {
-		views[i].AsOf = ages.asOf(views[i].Alarm.Key.Home)
-	}
-	return views
+	defer c.mu.Unlock()
+	return c.ledger.Standing()
 }
 
 // Domains implements api.Cluster.
-func (c *Cluster) Domains() []ledger.DomainView {
-	ages := c.ages()
+func (c *Cluster) Domains(home string) []ledger.DomainView {
 	c.mu.Lock()
-	views := c.ledger.Domains()
+	views := c.ledger.Domains(home)
 	c.mu.Unlock()
 	ledger.ReadDomains(views)
-	for i := range views {
-		views[i].AsOf = ages.asOf(views[i].Home)
-	}
 	return views
+}
+
+// DomainHome implements api.Cluster.
+func (c *Cluster) DomainHome(uuid string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.Home(uuid)
 }
 
 // Forget implements api.Cluster.

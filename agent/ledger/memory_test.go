@@ -97,7 +97,10 @@ func TestARemoteDomainTakesLessThanAKilobyte(t *testing.T) {
 // look asks for all domains; held is how long the ledger is needed for that, of what it took.
 func look(t *testing.T, l *Ledger) (held, took time.Duration) {
 	began := time.Now()
-	views := l.Domains()
+	var views []DomainView
+	for _, name := range l.Hosts() {
+		views = append(views, l.Domains(name)...)
+	}
 	held = time.Since(began)
 	ReadDomains(views)
 	if n := len(views); n != fleetHosts*fleetDomains || len(views[0].Ports) != 2 || views[0].Project == "" {

@@ -255,8 +255,8 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		s.check(err)
 		s.take(h, res)
 	case "alarms":
-		for _, v := range l.Alarms() {
-			s.say("%s: %s", v.Alarm.Key.Home, s.describe(v.Alarm))
+		for _, a := range l.Standing() {
+			s.say("%s: %s", a.Key.Home, s.describe(a))
 		}
 	case "domains":
 		for _, v := range domains(l) {

@@ -26,19 +26,12 @@ type HostView struct {
 	Alarms  map[correlate.Severity]int
 }
 
-// AlarmView is an alarm of another host.
-type AlarmView struct {
-	Alarm *correlate.Alarm
-	AsOf  time.Time // it stood so at this time for certain
-}
-
 // DomainView is a domain of another host. State follows from the standing alarms of that host.
 type DomainView struct {
 	Home string
 	UUID string
 	Domain
 	State correlate.State
-	AsOf  time.Time
 
 	payload []byte
 }
@@ -89,23 +82,13 @@ func (l *Ledger) Standing() []*correlate.Alarm {
 	return out
 }
 
-// Alarms are the same for the API. AsOf is the shell's to fill in, by Key.Home: it knows the membership.
-func (l *Ledger) Alarms() []AlarmView {
-	standing := l.Standing()
-	out := make([]AlarmView, len(standing))
-	for i, a := range standing {
-		out[i].Alarm = a
-	}
-	return out
-}
-
-// Alarm is one of another host, cleared ones included for as long as their home keeps them.
-func (l *Ledger) Alarm(id string) (AlarmView, bool) {
+// Alarm is one of another host, cleared ones included for as long as their home keeps them; nil when there is none.
+func (l *Ledger) Alarm(id string) *correlate.Alarm {
 	a := l.foreign(id)
 	if a == nil {
-		return AlarmView{}, false
+		return nil
 	}
-	return AlarmView{Alarm: l.shownAlarm(a.Alarm)}, true
+	return l.shownAlarm(a.Alarm)
 }
 
 // Own is the newest revision of an alarm of this host; cleared ones for a minute at least, so that it can be told to a
@@ -144,17 +127,18 @@ func (l *Ledger) allHomes() map[string]string {
 	return l.homes
 }
 
-// Domains are those whose home is another host. AsOf is the shell's to fill in, by Home; Domain is empty, and nothing in order,
-// before ReadDomains, which may take its time.
-func (l *Ledger) Domains() []DomainView {
-	homes := l.allHomes()
+// Domains are those whose home is one other host. Domain is empty, and nothing in order, before ReadDomains, which may take
+// its time.
+func (l *Ledger) Domains(home string) []DomainView {
+	h := l.hosts[home]
+	if h == nil {
+		return nil
+	}
+	homes, states := l.allHomes(), h.states()
 	var out []DomainView
-	for name, h := range l.hosts {
-		states := h.states()
-		for uuid, c := range h.domains {
-			if homes[uuid] == name {
-				out = append(out, DomainView{Home: name, UUID: uuid, payload: c.payload, State: states[correlate.NewID(correlate.KindDomain, uuid)]})
-			}
+	for uuid, c := range h.domains {
+		if homes[uuid] == home {
+			out = append(out, DomainView{Home: home, UUID: uuid, payload: c.payload, State: states[correlate.NewID(correlate.KindDomain, uuid)]})
 		}
 	}
 	return out

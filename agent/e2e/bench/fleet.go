@@ -277,12 +277,20 @@ func fleetOnce(ctx context.Context, self string, hosts, domains int, period time
 		return one, err
 	}
 	for range 3 {
-		body, err := s.agent.Get("/v1/resources")
-		if err != nil {
-			return one, err
+		size, next := 0, ""
+		for more := true; more; more = next != "" {
+			body, err := s.agent.Get("/v1/resources?limit=1000&after=" + next)
+			if err != nil {
+				return one, err
+			}
+			var page struct{ Next string }
+			if err := json.Unmarshal(body, &page); err != nil {
+				return one, fmt.Errorf("read a page of the resources: %w", err)
+			}
+			size, next = size+len(body), page.Next
 		}
-		if len(body) < 100*domains*(hosts-1) {
-			return one, fmt.Errorf("the list of domains is only %d bytes", len(body))
+		if size < 100*domains*(hosts-1) {
+			return one, fmt.Errorf("the list of domains is only %d bytes", size)
 		}
 	}
 	if u, err = usageOf(s.agent.Process().PID()); err != nil {
