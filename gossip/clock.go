@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -29,6 +30,39 @@ func (r *Replica) aheadOfPeers() time.Duration {
 		return 0
 	}
 	return -all[len(all)/2]
+}
+
+// ClockError is ErrClock with the figure.
+type ClockError struct {
+	Ahead time.Duration // of the peers' median
+}
+
+func (e *ClockError) Error() string {
+	return fmt.Sprintf("%v by %v (median), they would refuse it: set the clock", ErrClock, e.Ahead.Round(time.Second))
+}
+
+// Unwrap makes it ErrClock.
+func (e *ClockError) Unwrap() error { return ErrClock }
+
+// PeersClock is what the clocks of the peers say about ours, as far as they are known.
+type PeersClock struct {
+	Peers int           // whose clocks are known; 0: nothing can be said
+	Ahead time.Duration // how far ours is ahead of the median of all, ours included; negative: behind
+	// Disputed says that as many clocks are on the one side as on the other, as of two hosts: ours may be the right one. Ahead
+	// is the difference then.
+	Disputed bool
+}
+
+// PeersClock compares our clock with those of the peers that were heard since it was set last.
+func (r *Replica) PeersClock() PeersClock {
+	all := append(r.offsets(), 0)
+	slices.Sort(all)
+	low, high := all[(len(all)-1)/2], all[len(all)/2]
+	c := PeersClock{Peers: len(all) - 1, Ahead: -low, Disputed: high-low > MaxAhead}
+	if high.Abs() > low.Abs() {
+		c.Ahead = -high
+	}
+	return c
 }
 
 // measure takes a peer's clock. A host whose own clock is behind that of most, as one that boots without a battery is,
@@ -121,15 +155,20 @@ func (r *Replica) heal(now time.Time, res *Result) {
 }
 
 // Restore takes what this host has kept on disk, as Merge does, but for shared records that were saved more than TombstoneLife
-// ago: what was deleted meanwhile would come back.
+// ago: what was deleted meanwhile would come back. A clock that was set back since, or not set yet after the power was off, is no
+// reason to refuse what could be written when it was saved.
 func (r *Replica) Restore(now, saved time.Time, records []Record) Result {
 	var res Result
+	at := now
+	if saved.After(at) {
+		at = saved
+	}
 	for _, rec := range records {
 		if rec.Space == Shared && now.Sub(saved) > TombstoneLife {
 			r.stats.stale++
 			continue
 		}
-		r.merge(now, rec, &res)
+		r.merge(at, rec, &res)
 	}
 	return res
 }

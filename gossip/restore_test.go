@@ -1,0 +1,29 @@
+package gossip
+
+import (
+	"testing"
+	"time"
+)
+
+// After a power cut the clock of a host may be minutes behind until it is set. What it has on its disk is not of the future for
+// that: if all hosts of a cluster did so, every subscription would be gone.
+func TestAClockBehindDoesNotLoseWhatIsOnDisk(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	before := newReplica(t, "a", 2)
+	rec, _, err := before.SetShared(now, KindSubscription, "s", []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := newReplica(t, "a", 4)
+	behind := now.Add(-10 * time.Minute)
+	after.Restore(behind, now.Add(time.Second), []Record{rec})
+	after.Tick(behind.Add(time.Second))
+	if _, ok := after.Get(rec.Key); !ok {
+		t.Error("it is refused")
+	}
+	far := newReplica(t, "a", 4)
+	rec.Version.A += uint64(time.Hour)
+	if res := far.Restore(behind, now, []Record{rec}); len(res.Rejected) != 1 {
+		t.Error("what could not be written when it was saved is taken")
+	}
+}
