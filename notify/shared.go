@@ -85,6 +85,10 @@ func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
 		if p.Removed || !ok {
 			continue
 		}
+		if ended(known, p.Told) {
+			n.tellRemoved(p.Subscription, p.AlarmID)
+			continue
+		}
 		r := delivery.Record{
 			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: now,
 		}
@@ -137,6 +141,11 @@ func (n *Notifier) doubt(w *worker, now time.Time) {
 	}
 }
 
+// ended reports whether somebody who was told r knows that the alarm is over: such a pair is at its end.
+func ended(known alarmRecord, r correlate.Revision) bool {
+	return !known.Alarm.Standing() && r.Compare(known.Alarm.Revision) >= 0
+}
+
 // leave keeps a pair for a subscription that is not known yet. Under mu.
 func (n *Notifier) leave(subscription string, r delivery.Record) {
 	left := n.left[subscription]
@@ -148,6 +157,13 @@ func (n *Notifier) leave(subscription string, r delivery.Record) {
 			}
 		}
 		r = delivery.Record(left[i])
+		if k, ok := n.alarms[r.AlarmID]; ok && ended(k, r.Told) {
+			n.left[subscription] = slices.Delete(left, i, i+1)
+			n.box.stage(write{pairPlace(subscription, r.AlarmID), nil})
+			n.tellRemoved(subscription, r.AlarmID)
+			n.release([]string{r.AlarmID})
+			return
+		}
 	} else {
 		n.left[subscription] = append(left, pairRecord(r))
 		n.pairs[r.AlarmID]++
