@@ -213,6 +213,8 @@ func (l *Ledger) hold(id string, r receipt) {
 		l.waiting.add(l.now.Add(receiptFor), id)
 	}
 	l.receipts[id] = r
+	subscription, _ := splitPair(id)
+	l.dirty[subscription] = struct{}{}
 	_ = l.set(gossip.KindReceipt, id, Receipt{Home: r.home, Told: r.told.String()}) // small
 }
 

@@ -419,6 +419,13 @@ func (l *Ledger) prune(id string, t *target) {
 			l.remove(gossip.KindRefusal, id)
 		}
 	}
+	if gone {
+		for _, pair := range slices.Sorted(maps.Keys(l.receipts)) {
+			if subscription, _ := splitPair(pair); subscription == id {
+				l.dropReceipt(pair)
+			}
+		}
+	}
 	if gone && has(l.taken, id) {
 		delete(l.taken, id)
 		l.remove(gossip.KindDelivery, pairID(id, ""))

@@ -65,7 +65,11 @@ func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 	m.Forget(r.AlarmID)
 	e := &entry{Record: r, index: -1}
 	m.pairs[r.AlarmID] = e
-	if newest.Alarm == nil || r.Owed == (correlate.Revision{}) {
+	if newest.Alarm != nil && newest.Alarm.Revision.Compare(r.Owed) < 0 { // that which was owed is lost
+		r.Owed = newest.Alarm.Revision
+		e.Owed = r.Owed
+	}
+	if newest.Alarm == nil || r.Owed == (correlate.Revision{}) || r.Owed.Compare(r.Told) <= 0 {
 		e.Owed, e.Parked = correlate.Revision{}, false
 		return
 	}

@@ -92,3 +92,21 @@ func TestARevisionThatWasCommittedWithoutItsPairIsOwedAnew(t *testing.T) {
 		t.Error("parked at once by the age of the older revision")
 	}
 }
+
+// A crash, or what peers knew of a former life, may leave a pair that speaks of a revision which nobody has any more.
+func TestWhatIsOwedIsWhatIsThere(t *testing.T) {
+	a := newAlarm("a", 3, correlate.Raised)
+	lost := a.Revision
+	lost.Counter++
+	m := machine()
+	m.Restore(Record{AlarmID: "a", Owed: lost, Told: a.Revision}, change(a), t0)
+	if start := m.Tick(t0).Start; len(start) > 0 {
+		t.Errorf("%v is sent again", start[0].Alarm.Revision)
+	}
+	m.Restore(Record{AlarmID: "a", Owed: lost}, change(a), t0)
+	starts(t, m, t0, "a@2.3")
+	m.Result("a", Outcome{}, t0)
+	if r, owed, _ := m.Pair("a"); owed || r.Told != a.Revision {
+		t.Errorf("told %v, owed %v", r.Told, owed)
+	}
+}

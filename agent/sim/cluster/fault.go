@@ -146,7 +146,7 @@ var faults = []fault{
 	{"heal", 6, func(s *simulation) bool {
 		s.net.Heal()
 		s.trace("heal")
-		s.check.parted = false
+		s.check.parted, s.check.healed = false, s.now()
 		return true
 	}},
 	{"network bad", 4, func(s *simulation) bool {
@@ -380,7 +380,7 @@ func (s *simulation) powerCycle() {
 func (s *simulation) calmDown() {
 	s.calm = true
 	s.net.Heal()
-	s.check.parted = false
+	s.check.parted, s.check.healed = false, s.now()
 	s.net.Link = simnet.LAN
 	for _, c := range s.consumers {
 		c.mood = well

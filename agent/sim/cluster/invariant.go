@@ -18,6 +18,7 @@ import (
 type checker struct {
 	s         *simulation
 	parted    bool
+	healed    time.Duration     // when the last partition ended
 	ofSources int               // revisions that were published, but for those about the cluster itself: what it knows of peers comes bit by bit
 	terms     map[string]uint64 // the highest that each host has taken
 	blind     map[string]bool   // hosts that could not learn their term from anybody, and took one that they had before
@@ -49,7 +50,7 @@ func (c *checker) term(a *agent, term uint64) {
 		delete(c.blind, h.name)
 		return
 	}
-	if !c.parted && c.s.net.Link == simnet.LAN && (a.heard || a.level.inSync) && len(c.s.begun()) > 0 &&
+	if !c.parted && c.s.net.Link == simnet.LAN && c.s.now()-c.healed > 5*time.Second && (a.heard || a.level.inSync) && len(c.s.begun()) > 0 &&
 		!slices.ContainsFunc(c.s.begun(), func(b *agent) bool { return b.level.knows(h.name) < c.terms[h.name] }) {
 		c.s.fail("%s takes term %d, and has had %d", h.name, term, c.terms[h.name])
 	}

@@ -335,6 +335,10 @@ func (n *notifier) adopt(alarms []correlate.Change, pairs []notify.Pair) {
 		if p.Removed || !ok {
 			continue
 		}
+		if ended(c, p.Told) {
+			n.tell(notify.Pair{Subscription: p.Subscription, AlarmID: p.AlarmID, Removed: true})
+			continue
+		}
 		r := delivery.Record{
 			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: n.a.even(),
 		}
@@ -361,6 +365,10 @@ func (n *notifier) adopt(alarms []correlate.Change, pairs []notify.Pair) {
 	}
 }
 
+func ended(c correlate.Change, r correlate.Revision) bool {
+	return !c.Alarm.Standing() && r.Compare(c.Alarm.Revision) >= 0
+}
+
 func (n *notifier) leave(subscription string, r delivery.Record) {
 	left := n.left[subscription]
 	if i := slices.IndexFunc(left, func(p delivery.Record) bool { return p.AlarmID == r.AlarmID }); i >= 0 {
@@ -370,6 +378,13 @@ func (n *notifier) leave(subscription string, r delivery.Record) {
 			}
 		}
 		r = left[i]
+		if c, ok := n.alarms[r.AlarmID]; ok && ended(c, r.Told) {
+			n.left[subscription] = slices.Delete(left, i, i+1)
+			n.box.put(place{subscription, r.AlarmID}, nil)
+			n.tell(notify.Pair{Subscription: subscription, AlarmID: r.AlarmID, Removed: true})
+			n.release([]string{r.AlarmID})
+			return
+		}
 	} else {
 		n.left[subscription] = append(left, r)
 		n.pairs[r.AlarmID]++
