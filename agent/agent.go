@@ -55,6 +55,7 @@ type Agent struct {
 	server   *api.Server
 	loop     *loop
 	self     *queue
+	told     *queue // what the ledger has said: a source of its own, which takes back itself what it said in an earlier run
 
 	reloading   sync.Mutex // held by whoever changes what runs: it waits for sources, so nobody who asks needs it
 	mu          sync.Mutex // of the fields below; never held while waiting
@@ -98,6 +99,7 @@ func New(opts Options) (*Agent, error) {
 		a.loop.queue(spec.name)
 	}
 	a.self = a.loop.queue(selfSource)
+	a.told = a.loop.queue(ledger.Source)
 	// The full truth about ourselves is that nothing is wrong; what is wrong nevertheless is reported after it.
 	a.stateSelf(c, true)
 	notifying := notify.Config{
@@ -123,6 +125,7 @@ func New(opts Options) (*Agent, error) {
 		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Sources: append(enabled(a.pending), selfSource),
 	}
 	if a.cluster == nil {
+		a.told.offer(correlate.Delta{Full: true}) // this host is alone now
 		a.loop.engine, a.loop.publish = correlate.New(engine, restored.Alarms), a.notifier.Publish
 	} else {
 		a.loop.peers = &peers{words: heard, cluster: a.cluster, notifier: a.notifier, log: a.log, engine: engine}
@@ -307,9 +310,13 @@ func (a *Agent) stateSelf(c *config.Config, full bool) {
 	a.self.offer(correlate.Delta{Full: full, Set: set})
 }
 
-// report takes the notifier's events about itself.
+// report takes the notifier's and the cluster's events about themselves.
 func (a *Agent) report(e correlate.Event) {
-	a.self.offer(correlate.Delta{
+	q := a.self
+	if e.Source == ledger.Source {
+		q = a.told
+	}
+	q.offer(correlate.Delta{
 		Set:    []correlate.Resource{{ID: e.Resource, Name: e.Resource.Name()}},
 		Events: []correlate.Event{e},
 	})

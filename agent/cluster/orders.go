@@ -111,10 +111,11 @@ func (c *Cluster) judgeUnsaid() {
 	}
 }
 
-// unshared says what keeps the peers from knowing what this host knows; with no text, that nothing does.
+// unshared says what keeps the peers from knowing what this host knows; with no text, that nothing does. It is no word of the
+// ledger, which would take it back: it ends with this run.
 func (c *Cluster) unshared(text string) {
 	e := correlate.Event{
-		Source: ledger.Source, Resource: correlate.NewID(correlate.KindService, "paramedic/cluster"), Condition: correlate.CondUnshared,
+		Resource: correlate.NewID(correlate.KindService, "paramedic/cluster"), Condition: correlate.CondUnshared,
 		Status: correlate.StatusFailed, Observed: time.Now(), Text: text,
 	}
 	if text == "" {
