@@ -98,6 +98,9 @@ type kept struct {
 // is older than tombstones live is set aside, too: it might bring back what was deleted meanwhile.
 func loadStore(dir string, now time.Time, log *slog.Logger) (kept, error) {
 	path := filepath.Join(dir, storeName)
+	if err := os.Remove(path + unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return kept{}, fmt.Errorf("remove what a crash has left of the shared records: %w", err)
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return kept{}, nil
@@ -245,9 +248,12 @@ func (s *store) write(ctx context.Context) error {
 	return nil
 }
 
-// replaceFile leaves the old contents or the new ones, whatever happens.
+// unfinished is what a file is called while it is written. There is one of it at most, whatever was killed how often.
+const unfinished = ".new"
+
+// replaceFile leaves the old contents or the new ones, whatever happens. One at a time may write a file.
 func replaceFile(path string, contents []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
+	f, err := os.OpenFile(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,30 @@ func TestSharedRecordsComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
+// Killed while it wrote, it leaves a file behind, which is nobody's any more.
+func TestWhatACrashHasLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{storeName, storeName + unfinished, storeName + ".damaged", "paramedic.db"} {
+		if err := os.WriteFile(filepath.Join(dir, name), encodeStore(nil, time.Now()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := loadStore(dir, time.Now(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		names = append(names, f.Name())
+	}
+	if diff := cmp.Diff([]string{storeName, storeName + ".damaged", "paramedic.db"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestADamagedFileIsSetAsideLoudly(t *testing.T) {
 	good := encodeStore([]gossip.Record{sharedRecord(1)}, time.Now())
 	foreign := gossip.Record{Key: gossip.Key{Space: "cmp-9", Kind: gossip.KindAlarm, ID: "x"}, Version: gossip.Version{A: 2, B: 1, Node: "cmp-9"}}
