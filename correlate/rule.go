@@ -73,6 +73,7 @@ const (
 	CondUnusable              Condition = "subscription-unusable" // what another host knows of it can't be used here
 	CondPeer                  Condition = "peer-unreadable"       // what another host writes can't be read here
 	CondUnshared              Condition = "unshared"              // what this host has to say does not reach the others
+	CondClock                 Condition = "clock"                 // this host's clock and that of most others differ
 )
 
 // What tenants are told of a cause.
@@ -234,6 +235,12 @@ var table = [...]Rule{
 		EventType: TypeProcessingError, ProbableCause: "communications-subsystem-failure", AbstractCause: CauseHypervisor,
 		Text:   "what this host has to say does not reach the other hosts",
 		Remedy: "The text names the reason. This host still notifies consumers itself; its peers could not speak for it.",
+	},
+	{
+		Condition: CondClock, State: StateDegraded, Severity: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "timing-problem", AbstractCause: CauseHypervisor,
+		Text:   "the clock of this host is wrong",
+		Remedy: "Let NTP (chrony, systemd-timesyncd) set it. From five minutes on it is major: consumers that check the time of a signature refuse what this host sends, this alarm included (any host's `paramedic alarms` shows it). While it is ahead subscriptions can't be made here.",
 	},
 }
 

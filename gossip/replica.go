@@ -213,7 +213,7 @@ func (r *Replica) writeShared(now time.Time, key Key, payload []byte, deleted bo
 // stamp gives a shared record the next version and keeps it.
 func (r *Replica) stamp(now time.Time, rec Record, cur *entry) (Record, bool, error) {
 	if ahead := r.aheadOfPeers(); ahead > MaxAhead {
-		return Record{}, false, fmt.Errorf("%w by %v (median), they would refuse it: set the clock", ErrClock, ahead.Round(time.Second))
+		return Record{}, false, &ClockError{ahead}
 	}
 	rec.Version = Version{A: max(nanos(now.Add(r.behind)), r.clock+1), Node: r.self}
 	if err := checkSize(&rec); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -426,9 +427,10 @@ func TestReadyAndHealthySayWhyNot(t *testing.T) {
 
 func TestAnErrorOfTheBackendHasItsStatus(t *testing.T) {
 	for err, want := range map[error]int{
-		notify.ErrNotFound:       404,
-		correlate.ErrNoAlarm:     404,
-		notify.ErrFromFile:       409,
+		notify.ErrNotFound:   404,
+		correlate.ErrNoAlarm: 404,
+		notify.ErrFromFile:   409,
+		fmt.Errorf("make it known: %w", errors.Join(&gossip.ClockError{Ahead: time.Hour})): 409,
 		notify.ErrInvalid:        422,
 		notify.ErrVerification:   422,
 		context.DeadlineExceeded: 503,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
@@ -48,6 +49,7 @@ func (s *Server) ask(ctx context.Context, f func(*correlate.Engine)) error {
 // asRefusal finds the answer to an error of the backend.
 func asRefusal(err error) *refusal {
 	var r *refusal
+	var clock *gossip.ClockError
 	switch {
 	case errors.As(err, &r):
 		return r
@@ -57,6 +59,10 @@ func asRefusal(err error) *refusal {
 		return &refusal{http.StatusConflict, "is-member", "the host is there", err.Error()}
 	case errors.Is(err, gossip.ErrKeysNotLevel):
 		return &refusal{http.StatusConflict, "keys", "the keys don't allow it now", err.Error()}
+	case errors.As(err, &clock):
+		return &refusal{http.StatusConflict, "clock", "the clock of this host is ahead of the others'", fmt.Sprintf(
+			"it is %v ahead of the median of its peers', which would refuse the change: let NTP set the clock of this host, or make the change at another one",
+			clock.Ahead.Round(time.Second))}
 	case errors.Is(err, notify.ErrFromFile):
 		return &refusal{http.StatusConflict, "from-file", "the configuration file owns it", err.Error()}
 	case errors.Is(err, notify.ErrVerification):

@@ -64,6 +64,8 @@ type Cluster struct {
 
 	doubtful []string // API subscriptions of a host that was away for too long; until Restated
 
+	clock clock // of the pump
+
 	pumping sync.Mutex // one at a time takes mail and changes to the ledger, so that they stay in order
 
 	mu     sync.Mutex // of the ledger and what it has ordered; held for moments, never while calling anybody
@@ -306,14 +308,19 @@ func (c *Cluster) pump(ctx context.Context) {
 	}
 }
 
-// look keeps the figures of the replica for those who must not wait.
+// look keeps the figures of the replica for those who must not wait, and judges our clock.
 func (c *Cluster) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
+	var p gossip.PeersClock
 	_ = c.repl.View(ctx, func(r *gossip.Replica) { // on its end the last figures stay
 		st := r.Status()
 		c.replica.Store(&st)
+		p = r.PeersClock()
 	})
+	if e, ok := c.clock.judge(time.Now(), p); ok {
+		c.cfg.Home.Report(e)
+	}
 }
 
 // drain gives the ledger what waits.

@@ -349,10 +349,7 @@ func (a *agent) subscriptions() (subs []subscription, err error) {
 type status struct {
 	Term    uint64 `json:"term"`
 	Cluster struct {
-		Members int `json:"members"`
-		Replica struct {
-			Records int `json:"records"`
-		} `json:"replica"`
+		Members  int       `json:"members"`
 		Troubles []trouble `json:"troubles"`
 	} `json:"cluster"`
 }
@@ -365,14 +362,6 @@ type trouble struct {
 }
 
 func (a *agent) status() (s status, err error) { return s, a.read("/v1/status", &s) }
-
-// records is how much the agent holds of all hosts.
-func (a *agent) records() int {
-	a.t.Helper()
-	s, err := a.status()
-	must(a.t, err)
-	return s.Cluster.Replica.Records
-}
 
 // complains waits until the agent names a trouble of one of these kinds in its status, with that word in its text.
 func (a *agent) complains(word string, kinds ...string) (found trouble) {

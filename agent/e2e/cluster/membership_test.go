@@ -186,20 +186,11 @@ func TestAReimagedHostGoesOnWithItsFormerAlarms(t *testing.T) {
 	c.subscribe(all[0])
 	all.level(patience)
 	stays, ends := all[2], all[3]
-	empty := all[0].records()
 	for _, a := range []*agent{stays, ends} {
 		must(t, a.uplink.Pull())
 		c.hears(t, "raised", "carrier", a.machine)
 	}
-	// Of each the alarm, and that it was told: it is said some 50 ms later, and who loses disk and power before that can't
-	// know that a clear is owed.
-	within(t, patience, "a peer to know what was told", func() error {
-		if now := all[0].records(); now < empty+4 {
-			return fmt.Errorf("from %d records it came to %d", empty, now)
-		}
-		return nil
-	})
-	all.level(patience)
+	// That they were told is said some 50 ms later; who loses disk and power before that owes the clears all the same.
 	before := map[*agent]alarm{stays: all[0].carrier(stays.machine), ends: all[0].carrier(ends.machine)}
 	terms := map[*agent]uint64{}
 	for a := range before {
