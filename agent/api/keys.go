@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -58,7 +59,7 @@ func (s *Server) postKey(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, badRequest("key: it is %v", err))
 		return
 	}
-	s.changeKeys(w, r, "gossip key added", key.String(), func(keys Keys, have []string) error {
+	s.changeKeys(w, r, "gossip key added", key.String(), func(_ context.Context, keys Keys, have []string) error {
 		if !slices.Contains(have, key.String()) && len(have) >= maxKeys {
 			return noKeys("there are %d keys already: remove old ones first", len(have))
 		}
@@ -103,22 +104,31 @@ func (s *Server) forceable(w http.ResponseWriter, r *http.Request, what string, 
 		s.refuse(w, r, q.err)
 		return
 	}
-	s.changeKeys(w, r, what, r.PathValue("id"), func(keys Keys, have []string) error { return change(keys, have, force) })
+	s.changeKeys(w, r, what, r.PathValue("id"), func(ctx context.Context, keys Keys, have []string) error {
+		err := change(keys, have, force)
+		if errors.Is(err, gossip.ErrKeysNotLevel) {
+			// A member may have taken the last step at another host's word, and not have told us yet.
+			if _, behind := keys.AwaitKeys(ctx); behind == nil {
+				err = change(keys, have, force)
+			}
+		}
+		return err
+	})
 }
 
 // changeKeys takes one step, and answers when all members have taken it, or after a while who has not.
-func (s *Server) changeKeys(w http.ResponseWriter, r *http.Request, what, id string, change func(keys Keys, have []string) error) {
+func (s *Server) changeKeys(w http.ResponseWriter, r *http.Request, what, id string, change func(ctx context.Context, keys Keys, have []string) error) {
+	ctx, cancel := context.WithTimeout(r.Context(), keysWithin)
+	defer cancel()
 	keys, err := s.keys()
 	if err == nil {
-		err = change(keys, keys.KeyStatus().Keys)
+		err = change(ctx, keys, keys.KeyStatus().Keys)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	s.log.Info("gossip keys changed", "change", what, "key", id, "by", caller(r))
-	ctx, cancel := context.WithTimeout(r.Context(), keysWithin)
-	defer cancel()
 	status, _ := keys.AwaitKeys(ctx) // the error says who is behind, and so does the status
 	s.answer(w, r, http.StatusOK, fromKeys(status))
 }

@@ -46,7 +46,10 @@ func (c *hostsListCommand) Run(s *session) error {
 }
 
 func hostState(h api.Host) string {
-	if h.Self {
+	switch {
+	case h.Self && h.State == "starting":
+		return "this host, starting"
+	case h.Self:
 		return "this host"
 	}
 	return word(h.State)
@@ -138,18 +141,33 @@ func (p *printer) cluster(c *api.ClusterPart) {
 		{"dropped", dropped},
 		{"can't join", strings.ReplaceAll(escape(c.JoinError), "\n", `\n`)},
 	}
-	for _, t := range c.Troubles {
+	// The agent gives those first that were seen last, and keeps what may long be over: that is counted only.
+	earlier := 0
+	for i, t := range c.Troubles {
+		if i >= maxTroubles || t.Last != nil && p.now().Sub(*t.Last) >= overAfter {
+			earlier++
+			continue
+		}
 		times := "once"
 		if t.Count > 1 {
 			times = fmt.Sprintf("%d times", t.Count)
 		}
 		if t.Last != nil {
-			times += ", last at " + p.clock(t.Last)
+			times += fmt.Sprintf(", last %s ago", p.since(t.Last))
 		}
 		pairs = append(pairs, [2]string{"trouble", fmt.Sprintf("%s with %s (%s): %s", word(t.Kind), word(t.Peer), times, word(t.Text))})
 	}
+	if earlier > 0 {
+		pairs = append(pairs, [2]string{"earlier", fmt.Sprintf("%d more, last seen before these or over an hour ago: -o json shows them", earlier)})
+	}
 	p.pairs(pairs)
 }
+
+// What `status` shows of the troubles: the agent tells of up to a few hundred.
+const (
+	maxTroubles = 20
+	overAfter   = time.Hour
+)
 
 // oldAfter is how old what is known of another host must be to be said: a member is compared every second or so.
 const oldAfter = 10 * time.Second

@@ -30,9 +30,9 @@ func (statusCommand) Run(s *session) error {
 			{"cluster", escape(st.Label)},
 			{"version", escape(st.Version)},
 			{"started", s.out.exact(&st.Started)},
-			{"term", strconv.FormatUint(st.Term, 10)},
-			{"alarms", countSeverities(st.Alarms)},
-			{"resources", strconv.Itoa(st.Resources)},
+			{"term", unlessStarting(st, strconv.FormatUint(st.Term, 10))},
+			{"alarms", unlessStarting(st, countSeverities(st.Alarms))},
+			{"resources", unlessStarting(st, strconv.Itoa(st.Resources))},
 			{"subscriptions", strconv.Itoa(st.Subscriptions)},
 			{"deliveries", fmt.Sprintf("%d pending, %d parked", st.Deliveries.Pending, st.Deliveries.Parked)},
 			{"outbox", outbox},
@@ -51,6 +51,14 @@ func (statusCommand) Run(s *session) error {
 			s.out.cluster(st.Cluster)
 		}
 	})
+}
+
+// unlessStarting is text, which a host that is starting does not know of itself yet.
+func unlessStarting(st api.Status, text string) string {
+	if st.Starting {
+		return "not known yet: this host is starting"
+	}
+	return text
 }
 
 // countSeverities is "2 critical, 1 warning", the worst first.
@@ -106,59 +114,91 @@ func (c *alarmsCommand) Run(s *session) error {
 	if c.Limit < 1 {
 		return &exitError{exitUsage, fmt.Errorf("--limit %d: want a number from 1", c.Limit)}
 	}
-	alarms, err := s.alarms(query, c.Limit)
+	page, err := s.alarms(query, c.Limit)
 	if err != nil {
 		return err
 	}
-	return s.out.show(api.AlarmPage{Alarms: alarms}, func() {
-		if len(alarms) == 0 {
-			s.out.line("no alarms")
-			return
-		}
-		var rows [][]string
-		for _, a := range alarms {
-			state := a.Severity
-			if a.State == "cleared" {
-				state = "cleared"
-			}
-			note := s.out.alarmAge(a)
-			if note != "" {
-				note = "(" + note + ") "
-			}
-			switch {
-			case a.Under != "":
-				note += "(under " + short(a.Under) + ") "
-			case a.Ack != nil:
-				note += "(known) "
-			}
-			rows = append(rows, []string{
-				word(short(a.ID)), word(state), s.out.clock(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
-				strconv.Itoa(len(a.Affected)), note + word(a.Text),
-			})
-		}
-		s.out.table([]string{"ALARM", "SEVERITY", "RAISED", "HOST", "RESOURCE", "CONDITION", "HIT", "TEXT"}, rows)
-	})
+	return s.out.show(page, func() { s.out.alarms(page) })
 }
 
-// pageMost is the most alarms that the agent gives at once.
-const pageMost = 1000
-
-// alarms reads page after page.
-func (s *session) alarms(query url.Values, limit int) ([]api.Alarm, error) {
-	all := []api.Alarm{}
-	for {
-		query.Set("limit", strconv.Itoa(min(limit-len(all), pageMost)))
-		var page api.AlarmPage
-		if err := s.client.get(s.ctx, "/v1/alarms", query, &page); err != nil {
-			return nil, err
+// alarms prints a list of them.
+func (p *printer) alarms(page api.AlarmPage) {
+	var rows [][]string
+	for _, a := range page.Alarms {
+		state := a.Severity
+		if a.State == "cleared" {
+			state = "cleared"
 		}
-		all = append(all, page.Alarms...)
-		if page.Next == "" || len(page.Alarms) == 0 || len(all) >= limit {
-			return all, nil
+		note := p.alarmAge(a)
+		if note != "" {
+			note = "(" + note + ") "
 		}
-		query.Set("after", page.Next)
+		switch {
+		case a.Under != "":
+			note += "(under " + short(a.Under) + ") "
+		case a.Ack != nil:
+			note += "(known) "
+		}
+		rows = append(rows, []string{
+			word(short(a.ID)), word(state), p.clock(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
+			strconv.Itoa(len(a.Affected)), note + word(a.Text),
+		})
+	}
+	if len(rows) == 0 {
+		p.line("no alarms")
+	} else {
+		p.table([]string{"ALARM", "SEVERITY", "RAISED", "HOST", "RESOURCE", "CONDITION", "HIT", "TEXT"}, rows)
+	}
+	if page.Next != "" {
+		p.line("these are not all: a higher --limit shows more")
+	}
+	if page.Starting {
+		p.line("the host that was asked is starting, and does not know its own alarms yet")
 	}
 }
+
+// pageMost is the most that the agent puts on a page.
+const pageMost = 1000
+
+// follow reads page after page of a list and hands each to add, which returns how much is still wanted, and what comes next.
+func follow[P any](s *session, path string, query url.Values, limit int, add func(P) (wanted int, next string)) error {
+	for {
+		query.Set("limit", strconv.Itoa(min(limit, pageMost)))
+		var page P
+		if err := s.client.get(s.ctx, path, query, &page); err != nil {
+			return err
+		}
+		wanted, next := add(page)
+		if next == "" || wanted <= 0 || wanted == limit {
+			return nil
+		}
+		limit = wanted
+		query.Set("after", next)
+	}
+}
+
+// alarms are the first ones, as one page.
+func (s *session) alarms(query url.Values, limit int) (api.AlarmPage, error) {
+	all := api.AlarmPage{Alarms: []api.Alarm{}}
+	err := follow(s, "/v1/alarms", query, limit, func(p api.AlarmPage) (int, string) {
+		all.Alarms, all.Next, all.Starting = append(all.Alarms, p.Alarms...), p.Next, all.Starting || p.Starting
+		return limit - len(all.Alarms), p.Next
+	})
+	return all, err
+}
+
+// resources are those of all hosts, or of one.
+func (s *session) resources(query url.Values) ([]api.Resource, error) {
+	var all []api.Resource
+	err := follow(s, "/v1/resources", query, allResources, func(p api.ResourcePage) (int, string) {
+		all = append(all, p.Resources...)
+		return allResources - len(all), p.Next
+	})
+	return all, err
+}
+
+// allResources is more than there are: it ends what a broken agent does not.
+const allResources = 10_000_000
 
 // parseTime reads an RFC 3339 time or a duration before now, and writes it for the API.
 func parseTime(s string, now time.Time) (string, error) {
@@ -173,11 +213,11 @@ func parseTime(s string, now time.Time) (string, error) {
 
 // findAlarm finds the one alarm whose id begins so.
 func (s *session) findAlarm(id string) (api.Alarm, error) {
-	alarms, err := s.alarms(url.Values{"state": {"all"}}, 100*pageMost)
+	page, err := s.alarms(url.Values{"state": {"all"}}, 100*pageMost)
 	if err != nil {
 		return api.Alarm{}, err
 	}
-	return findOne(alarms, "alarm", "paramedic alarms --state all", id, func(a api.Alarm) (string, string) { return a.ID, "" })
+	return findOne(page.Alarms, "alarm", "paramedic alarms --state all", id, func(a api.Alarm) (string, string) { return a.ID, "" })
 }
 
 // findOne finds the one thing with this id, or else with this name, or else whose id begins so.

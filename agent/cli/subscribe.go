@@ -29,6 +29,8 @@ func (subscriptionsCommand) Run(s *session) error {
 			switch {
 			case sub.Paused != "":
 				state = "paused: " + word(sub.Paused)
+			case sub.Locked != "":
+				state = "locked: its secret can't be opened here (" + word(sub.Locked) + ")"
 			case sub.Unreachable != nil:
 				state = "unreachable since " + s.out.clock(sub.Unreachable)
 			}

@@ -52,28 +52,27 @@ const elsewhere = ledger.Source
 // named finds the one resource of this name or id: on the host that is given, else on the agent's own, else on any. Its
 // Host is empty when the agent finds it by its id alone.
 func (s *session) named(name, host string) (api.Resource, error) {
-	lists := []string{"/v1/topology", "/v1/resources"}
+	pick := func(all []api.Resource) (api.Resource, error) {
+		return findOne(all, "resource", "paramedic topology", name, func(r api.Resource) (string, string) { return r.ID, r.Name })
+	}
 	query := url.Values{}
 	if host != "" {
-		lists = lists[1:]
 		query.Set("host", host)
-	}
-	var err error
-	for _, path := range lists {
-		var list api.ResourceList
-		if err := s.client.get(s.ctx, path, query, &list); err != nil {
+	} else {
+		var own api.ResourceList
+		if err := s.client.get(s.ctx, "/v1/topology", nil, &own); err != nil {
 			return api.Resource{}, err
 		}
-		var r api.Resource
-		r, err = findOne(list.Resources, "resource", "paramedic topology", name, func(r api.Resource) (string, string) { return r.ID, r.Name })
-		if err == nil {
-			if path == "/v1/topology" {
-				r.Host = ""
-			}
+		if r, err := pick(own.Resources); err == nil {
+			r.Host = ""
 			return r, nil
 		}
 	}
-	return api.Resource{}, err
+	all, err := s.resources(query)
+	if err != nil {
+		return api.Resource{}, err
+	}
+	return pick(all)
 }
 
 // drawTopology draws what needs what, from those that nobody needs (domains) down to what all stands on. A resource
