@@ -262,7 +262,7 @@ func TestWhatFormerLivesHaveLeftDoesNotStopTheNewOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 50 {
-		mustSet(t, old, noon, KindDelivery, fmt.Sprint("old-", i), "x")
+		mustSet(t, old, noon, KindDomain, fmt.Sprint("old-", i), "x")
 	}
 	a, err := New(Config{Self: "a", Term: 4, Limits: limits})
 	if err != nil {
@@ -275,12 +275,12 @@ func TestWhatFormerLivesHaveLeftDoesNotStopTheNewOne(t *testing.T) {
 	a.Merge(noon, slices.Collect(old.Records()))
 	peer.Merge(noon, slices.Collect(old.Records()))
 	for i := range 50 {
-		rec := mustSet(t, a, noon, KindDelivery, fmt.Sprint("new-", i), "x")
+		rec := mustSet(t, a, noon, KindDomain, fmt.Sprint("new-", i), "x")
 		if res := peer.Merge(noon, []Record{rec}); len(res.Rejected) != 0 {
 			t.Fatal("a peer refuses it")
 		}
 	}
-	if _, _, err := a.Set(noon, KindDelivery, "one more", nil); !errors.Is(err, ErrFull) {
+	if _, _, err := a.Set(noon, KindDomain, "one more", nil); !errors.Is(err, ErrFull) {
 		t.Fatalf("not bounded: %v", err)
 	}
 }

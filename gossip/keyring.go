@@ -160,6 +160,9 @@ func LoadKeyring(file, dir string) (Keyring, error) {
 		return Keyring{Keys: keys}, nil
 	}
 	path := filepath.Join(dir, keyringFile)
+	if err := sweep(path); err != nil { // there are keys in it
+		return Keyring{}, fmt.Errorf("read the gossip keyring: %w", err)
+	}
 	ring, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return Keyring{Keys: keys}, nil

@@ -36,6 +36,16 @@ func (l Limits) records(space string) int {
 	return l.Records
 }
 
+// own is how many records this host may have in its own space when it adds one of a kind. There is one delivery for each
+// pair of an alarm and a subscription: a quarter is kept for all else, so that old news never takes the place of a new alarm.
+func (l Limits) own(kind Kind) int {
+	most := l.Records / 2
+	if kind == KindDelivery || kind == KindReceipt {
+		return most - most/4
+	}
+	return most
+}
+
 // share is what one writer has in a space.
 type share struct{ records, bytes int }
 

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -134,5 +135,34 @@ func TestAPeerThatAsksForTooMuchIsNotAnsweredForAWhile(t *testing.T) {
 	}
 	if n := told(noon.Add(-time.Hour), "mad"); n == 0 {
 		t.Fatal("our clock was set back, and it is never told again")
+	}
+}
+
+// One delivery for each alarm and subscription is many: they never take the place of the next alarm.
+func TestDeliveriesLeaveRoomForAlarms(t *testing.T) {
+	r, err := New(Config{Self: "me", Term: 2, Limits: Limits{Records: 200}}) // of its own 100
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for ; ; n++ {
+		if _, _, err := r.Set(noon, KindDelivery, fmt.Sprint(n), []byte("told")); errors.Is(err, ErrFull) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 75 {
+		t.Errorf("%d deliveries, want 75", n)
+	}
+	if _, _, err := r.Set(noon, KindReceipt, "0", []byte("told")); !errors.Is(err, ErrFull) {
+		t.Errorf("a receipt behind them: %v", err)
+	}
+	mustSet(t, r, noon, KindDelivery, "0", "told more") // of one that is there no room is wanted
+	for i := range 25 {
+		mustSet(t, r, noon, KindAlarm, fmt.Sprint(i), "x")
+	}
+	if _, _, err := r.Set(noon, KindAlarm, "one more", nil); !errors.Is(err, ErrFull) {
+		t.Errorf("own records are not bounded: %v", err)
 	}
 }

@@ -175,19 +175,21 @@ func (r *Replica) write(now time.Time, key Key, payload []byte, deleted bool) (R
 	if err := checkSize(&rec); err != nil {
 		return Record{}, false, err
 	}
-	if n := r.written(); (cur == nil || cur.Version.A != r.term) && n >= r.limits.Records/2 {
-		return Record{}, false, fmt.Errorf("%d records of this host: %w", n, ErrFull)
+	if cur == nil || cur.Version.A != r.term {
+		if most := r.limits.own(key.Kind); r.written(most) >= most {
+			return Record{}, false, fmt.Errorf("%d records of this host: %w", most, ErrFull)
+		}
 	}
 	r.counter++
 	r.put(now, rec, cur)
 	return rec, true, nil
 }
 
-// written is how many records of our space are of this term, when they may be too many: what former lives have left is
-// still there until the floor, and does not count.
-func (r *Replica) written() int {
+// written is how many records of our space are of this term, when they may be as many as most: what former lives have left
+// is still there until the floor, and does not count.
+func (r *Replica) written(most int) int {
 	s := r.spaces[r.self]
-	if s == nil || len(s.records) < r.limits.Records/2 {
+	if s == nil || len(s.records) < most {
 		return 0
 	}
 	n := 0

@@ -41,6 +41,8 @@ type rosterDocument struct {
 type roster struct {
 	path string // empty: not kept
 
+	writing sync.Mutex // one at a time writes the file, the newest last; taken before mu
+
 	mu    sync.Mutex
 	hosts map[string]Host
 	dirty bool
@@ -55,6 +57,9 @@ func loadRoster(dir string) (*roster, error) {
 		return r, nil
 	}
 	r.path = filepath.Join(dir, rosterFile)
+	if err := sweep(r.path); err != nil {
+		return nil, fmt.Errorf("read the roster: %w", err)
+	}
 	text, err := os.ReadFile(r.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return r, nil
@@ -151,6 +156,8 @@ func (r *roster) forget(node string) bool {
 
 // save writes the file if something worth it changed, or always when told to.
 func (r *roster) save(always bool) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
 	r.mu.Lock()
 	if r.path == "" || !r.dirty && !always {
 		r.mu.Unlock()
@@ -171,9 +178,20 @@ func (r *roster) save(always bool) error {
 	return nil
 }
 
-// writeFile replaces a file: after a crash there is the old one or the new one.
+// unfinished is what a file is called while it is written. There is one of it at most, whatever was killed how often.
+const unfinished = ".new"
+
+// sweep removes what a crash in writeFile has left.
+func sweep(path string) error {
+	if err := os.Remove(path + unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove what a crash has left: %w", err)
+	}
+	return nil
+}
+
+// writeFile replaces a file: after a crash there is the old one or the new one. One at a time may write a file.
 func writeFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // 0600
+	f, err := os.OpenFile(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,29 @@ func TestDamagedRosterIsSetAside(t *testing.T) {
 	}
 }
 
+// Killed while it wrote, it leaves a file behind, which may hold keys.
+func TestWhatACrashHasLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	left := []string{filepath.Join(dir, rosterFile+unfinished), filepath.Join(dir, keyringFile+unfinished)}
+	file := filepath.Join(dir, "gossip.key")
+	for _, path := range append(left, file) {
+		if err := os.WriteFile(path, []byte(GenerateKey()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := loadRoster(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadKeyring(file, dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range left {
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", path, err)
+		}
+	}
+}
+
 func FuzzRoster(f *testing.F) {
 	f.Add([]byte(`{"version":1,"hosts":[{"node":"x","addr":"192.0.2.1:1"}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = parseRoster(b) })
