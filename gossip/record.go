@@ -8,9 +8,9 @@ type Kind uint8
 
 // The kinds. Numbers are on the wire and on disk: never reuse one.
 const (
-	KindHost     Kind = 1 // the host itself: zone, labels, versions, address of its API, high-water revision
+	KindHost     Kind = 1 // the host itself: zone, labels, version, start
 	KindDomain   Kind = 2 // inventory: one domain with owner and ports
-	KindAlarm    Kind = 3 // a standing alarm
+	KindAlarm    Kind = 3 // the newest revision of an alarm: a standing one, or one that has cleared lately
 	KindDelivery Kind = 4 // what a subscription is owed and was told of an alarm of this host
 	KindReceipt  Kind = 5 // a revision that a subscription was told by this host for another
 	KindFileWish Kind = 6 // a subscription of this host's configuration file

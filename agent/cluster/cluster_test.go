@@ -339,6 +339,35 @@ func TestWhatTheReplicaHasNoRoomForIsSaidLater(t *testing.T) {
 	}
 }
 
+// However much was told of the alarms there are, the peers learn of the next one.
+func TestWhatWasToldLeavesRoomForTheNextAlarm(t *testing.T) {
+	net := network()
+	a := start(t, net, t.TempDir(), 1, func(c *Config) { c.Peer.Join, c.limits.Records = nil, 80 }) // of its own 40, of them 30 deliveries
+	pairs := make([]notify.Pair, 2*unsaidAtOnce)
+	for i := range pairs {
+		pairs[i] = notify.Pair{Subscription: fmt.Sprint("sub-", i), AlarmID: "a-0", Told: correlate.Revision{Term: 2, Counter: 1}}
+	}
+	a.Pairs(pairs)
+	eventually(t, "there is no room for all of it", func() bool {
+		a.engine.mu.Lock()
+		defer a.engine.mu.Unlock()
+		return len(a.engine.reports) > 0
+	})
+	change := handOver().Change
+	one := *change.Alarm
+	one.Key.Home = "cmp-1"
+	a.Effects(correlate.Effects{Save: []*correlate.Alarm{&one}})
+	eventually(t, "the alarm is there", func() bool {
+		found := false
+		if err := a.repl.View(t.Context(), func(r *gossip.Replica) {
+			_, found = r.Get(gossip.Key{Space: "cmp-1", Kind: gossip.KindAlarm, ID: one.ID})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	})
+}
+
 // Another agent has its name and proves to be the elder one, long after the start.
 func TestAHostThatLosesItsPeersSaysSoAndGoesOn(t *testing.T) {
 	net := network()

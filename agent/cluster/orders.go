@@ -52,7 +52,10 @@ func (c *Cluster) flush() {
 	c.write(writes)
 }
 
-// sayAgain writes what the replica had no room for. Kinds are in the order of their worth: alarms before what was told of them.
+// unsaidAtOnce bounds what is tried again at once: as long as there is no room each attempt is for nothing.
+const unsaidAtOnce = 256
+
+// sayAgain writes what the replica had no room for. What was told of alarms comes last: there is less room for it.
 func (c *Cluster) sayAgain() {
 	c.flushing.Lock()
 	defer c.flushing.Unlock()
@@ -60,13 +63,21 @@ func (c *Cluster) sayAgain() {
 		return
 	}
 	again := slices.SortedFunc(maps.Values(c.unsaid), func(a, b ledger.Write) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(lastly(a.Kind), lastly(b.Kind)), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
 	})
+	again = again[:min(len(again), unsaidAtOnce)]
 	writes := make([]queued, len(again))
 	for i := range again {
 		writes[i].Write = again[i]
 	}
 	c.write(writes)
+}
+
+func lastly(k gossip.Kind) int {
+	if k == gossip.KindDelivery || k == gossip.KindReceipt {
+		return 1
+	}
+	return 0
 }
 
 // write needs flushing.
