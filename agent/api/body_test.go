@@ -73,13 +73,16 @@ func FuzzAlarmQuery(f *testing.F) {
 }
 
 func FuzzEventID(f *testing.F) {
-	for _, seed := range []string{"", "2.17", "0.1", "2.", "-1.2", "2.17.3"} {
+	for _, seed := range []string{"", "2.17", "2.17@cmp-1", "2.17@", "0.1", "2.", "-1.2", "2.17.3"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, id string) {
-		term, seq, err := parseEventID(id)
-		if err == nil && (term == 0) != (id == "") || err != nil && (term != 0 || seq != 0) {
-			t.Errorf("%q: %d, %d, %v", id, term, seq, err)
+		got, err := parseEventID(id)
+		if err == nil && (got.term == 0) != (id == "") || err != nil && got != (eventID{}) {
+			t.Errorf("%q: %+v, %v", id, got, err)
+		}
+		if again, err := parseEventID(got.String()); got.node != "" && (err != nil || again != got) {
+			t.Errorf("%q: %+v is read again as %+v, %v", id, got, again, err)
 		}
 	})
 }

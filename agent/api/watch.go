@@ -21,7 +21,7 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 	if since == "" {
 		since = q.text("since")
 	}
-	term, after, err := parseEventID(since)
+	from, err := parseEventID(since)
 	if err = errors.Join(q.err, err); err != nil {
 		s.refuse(w, r, err)
 		return
@@ -37,7 +37,7 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	stream := &eventStream{control: http.NewResponseController(w), w: w, within: s.streamWrite}
+	stream := &eventStream{control: http.NewResponseController(w), w: w, within: s.streamWrite, node: s.node}
 	if stream.term, err = s.term(r.Context()); err != nil {
 		s.refuse(w, r, err)
 		return
@@ -49,7 +49,7 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.WriteHeader(http.StatusOK)
-	if err := s.follow(r, stream, term, after); err != nil {
+	if err := s.follow(r, stream, from); err != nil {
 		s.log.Debug("watch ended", "err", err)
 	}
 }
@@ -64,21 +64,22 @@ func (s *Server) term(ctx context.Context) (term uint64, err error) {
 	return term, nil
 }
 
-// follow writes what comes after the event named by term and after; zero both is "from now on".
-func (s *Server) follow(r *http.Request, stream *eventStream, term, after uint64) error {
+// follow writes what comes after an event; the zero id is "from now on".
+func (s *Server) follow(r *http.Request, stream *eventStream, from eventID) error {
+	after := from.seq
 	var changes []SeqChange
 	var next <-chan struct{}
 	var lost bool
-	switch term {
-	case 0: // from now on
+	switch {
+	case from == eventID{}: // from now on
 		changes, next, _ = s.backend.Changes(0)
 		if n := len(changes); n > 0 {
 			after = changes[n-1].Seq
 		}
 		changes = nil
-	case stream.term:
+	case from == stream.id(after), from == eventID{term: stream.term, seq: after}:
 		changes, next, lost = s.backend.Changes(after)
-	default: // a number of another run: all that this one holds is new
+	default: // a number of another run, or of another agent, which counts by itself: all that this one holds is new
 		changes, next, _ = s.backend.Changes(0)
 		lost, after = true, 0
 	}
@@ -127,6 +128,7 @@ func (s *Server) follow(r *http.Request, stream *eventStream, term, after uint64
 type eventStream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	node    string
 	term    uint64
 	within  time.Duration // for the client to take an event
 }
@@ -136,7 +138,7 @@ func (e *eventStream) alarm(c SeqChange, ages ages) error {
 	if err != nil {
 		return fmt.Errorf("encode change %d: %w", c.Seq, err)
 	}
-	return e.write(fmt.Sprintf("event: alarm\nid: %d.%d\ndata: %s\n\n", e.term, c.Seq, data))
+	return e.write(fmt.Sprintf("event: alarm\nid: %s\ndata: %s\n\n", e.id(c.Seq), data))
 }
 
 func (e *eventStream) lost() error {
@@ -145,8 +147,10 @@ func (e *eventStream) lost() error {
 
 // place gives an id and no event (HTML standard, 9.2.6): a client that saw nothing yet can come back to here.
 func (e *eventStream) place(seq uint64) error {
-	return e.write(fmt.Sprintf(": watching\nid: %d.%d\n\n", e.term, seq))
+	return e.write(fmt.Sprintf(": watching\nid: %s\n\n", e.id(seq)))
 }
+
+func (e *eventStream) id(seq uint64) eventID { return eventID{e.term, seq, e.node} }
 
 func (e *eventStream) comment(text string) error { return e.write(": " + text + "\n\n") }
 
@@ -163,16 +167,26 @@ func (e *eventStream) write(text string) error {
 	return nil
 }
 
-// parseEventID reads "term.number"; empty is zero both.
-func parseEventID(id string) (term, seq uint64, err error) {
-	if id == "" {
-		return 0, 0, nil
+// eventID names an event of a stream: the term of the run, its number there, and the agent. A client that comes back to
+// another agent is told that it may have missed something; without the agent it is taken for one of this agent.
+type eventID struct {
+	term, seq uint64
+	node      string // may be empty
+}
+
+func (id eventID) String() string { return fmt.Sprintf("%d.%d@%s", id.term, id.seq, id.node) }
+
+// parseEventID reads what String writes, with or without the agent; empty is the zero id.
+func parseEventID(text string) (eventID, error) {
+	if text == "" {
+		return eventID{}, nil
 	}
-	t, n, ok := strings.Cut(id, ".")
+	number, node, named := strings.Cut(text, "@")
+	t, n, ok := strings.Cut(number, ".")
 	term, errTerm := strconv.ParseUint(t, 10, 64)
 	seq, errSeq := strconv.ParseUint(n, 10, 64)
-	if !ok || errTerm != nil || errSeq != nil || term == 0 {
-		return 0, 0, badRequest("since or Last-Event-ID %q: want the id of an event of this stream, for instance 2.17", id)
+	if !ok || errTerm != nil || errSeq != nil || term == 0 || named && node == "" {
+		return eventID{}, badRequest("since or Last-Event-ID %q: want the id of an event of this stream, for instance 2.17@cmp-1", text)
 	}
-	return term, seq, nil
+	return eventID{term, seq, node}, nil
 }

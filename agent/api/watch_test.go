@@ -110,7 +110,7 @@ func TestAWatchTellsWhatHappensFromNowOn(t *testing.T) {
 	s := c.watch("", "")
 	h.carrier("nic/eth0", correlate.StatusOK)
 	e := s.expect("cleared nic/eth0")
-	if want := fmt.Sprintf("%d.2", h.notifier.Restored().Term); e.id != want {
+	if want := fmt.Sprintf("%d.2@cmp-1", h.notifier.Restored().Term); e.id != want {
 		t.Errorf("id %s, want %s", e.id, want)
 	}
 	h.carrier("nic/mgmt0", correlate.StatusFailed)
@@ -157,9 +157,10 @@ func TestAWatchThatMissedSomethingIsToldSo(t *testing.T) {
 	h.carrier("nic/mgmt0", correlate.StatusFailed)
 	term := h.notifier.Restored().Term
 	for _, since := range []string{
-		fmt.Sprintf("%d.1", term),   // no longer held
-		fmt.Sprintf("%d.9", term),   // never given out
-		fmt.Sprintf("%d.3", term+2), // of another run of the agent
+		fmt.Sprintf("%d.1", term),       // no longer held
+		fmt.Sprintf("%d.9", term),       // never given out
+		fmt.Sprintf("%d.3", term+2),     // of another run of the agent
+		fmt.Sprintf("%d.3@cmp-2", term), // of another agent, which counts by itself
 	} {
 		s := c.watch(since, "")
 		s.expect("lost")
