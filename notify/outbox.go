@@ -3,6 +3,7 @@ package notify
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -88,8 +89,12 @@ type outbox struct {
 	seq    uint64 // of the batch being gathered
 	broken string // why nothing can be written; empty when well
 	busy   bool   // a commit is under way
-	slow   string // that it has not come back; empty when well
-	wake   chan struct{}
+	// committing is what it commits; nil: none is. runID is random: whose batches seq counts.
+	committing map[place]any
+	runID      uint64
+	slowly     chan struct{} // capacity 1: something waits for a commit
+	slow       string        // that it has not come back; empty when well
+	wake       chan struct{}
 
 	running bool
 	durable uint64        // the last batch committed
@@ -147,6 +152,10 @@ func (o *outbox) raise(term uint64) error {
 func (o *outbox) flush() {
 	select {
 	case o.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case o.slowly <- struct{}{}:
 	default:
 	}
 }
@@ -214,6 +223,10 @@ func (o *outbox) run(ctx context.Context) {
 	defer repair.Stop()
 	o.setRunning(true)
 	defer o.setRunning(false)
+	scribing, stop := context.WithCancel(context.Background())
+	scribed := make(chan struct{})
+	go func() { defer close(scribed); o.scribe(scribing) }()
+	defer func() { stop(); <-scribed }()
 	if p := o.problem(); p != "" {
 		o.log.Error("the outbox can't be written: notifications go out but won't survive a restart", "error", p)
 		o.report(p)
@@ -226,6 +239,8 @@ func (o *outbox) run(ctx context.Context) {
 			o.repair()
 		case <-ctx.Done():
 			o.commit()
+			stop()
+			<-scribed
 			o.finish()
 			return
 		}
@@ -251,16 +266,17 @@ func (o *outbox) commit() {
 	batch, seq := o.batch, o.seq
 	o.batch = make(map[place]any, min(len(batch), 1024))
 	o.seq++
-	o.busy = true
+	o.busy, o.committing = true, batch
 	o.mu.Unlock()
 
 	start := o.now()
 	alert := time.AfterFunc(o.patience, o.stuck)
-	err := guarded(func() error { return o.db.Update(func(tx *bbolt.Tx) error { return apply(tx, batch) }) })
+	err := guarded(func() error { return o.db.Update(func(tx *bbolt.Tx) error { return o.applyBatch(tx, batch, seq) }) })
 	alert.Stop()
 	at := o.now()
 	o.mu.Lock()
 	o.returned()
+	o.committing = nil
 	if err != nil {
 		o.mu.Unlock()
 		o.fail(err)
@@ -271,6 +287,15 @@ func (o *outbox) commit() {
 	o.mu.Unlock()
 	o.observe(len(batch), at.Sub(start))
 	o.committed(seq, at)
+}
+
+// applyBatch notes which batch it was, with the batch.
+func (o *outbox) applyBatch(tx *bbolt.Tx, batch map[place]any, seq uint64) error {
+	meta := tx.Bucket(shelfNames[shelfMeta])
+	if err := errors.Join(meta.Put(keyRun, binary.BigEndian.AppendUint64(nil, o.runID)), meta.Put(keySeq, binary.BigEndian.AppendUint64(nil, seq))); err != nil {
+		return err
+	}
+	return apply(tx, batch)
 }
 
 // apply writes in key order, which keeps bbolt's cursor on the same pages.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -30,7 +31,7 @@ type loaded struct {
 // merely can't be written, it works from memory and says so in broken. The term is durable unless broken.
 func openOutbox(dir string, now func() time.Time, log *slog.Logger, sealer Sealer) (*outbox, loaded, error) {
 	o := &outbox{
-		sealer: sealer, path: filepath.Join(dir, dbName), log: log, now: now, seq: 1, batch: map[place]any{}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		sealer: sealer, path: filepath.Join(dir, dbName), log: log, now: now, seq: 1, batch: map[place]any{}, wake: make(chan struct{}, 1), slowly: make(chan struct{}, 1), runID: rand.Uint64(), changed: make(chan struct{}),
 		committed: func(uint64, time.Time) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {}, patience: slowCommit,
 	}
 	l, err := o.open(true)
@@ -72,6 +73,15 @@ func (o *outbox) open(first bool) (l loaded, err error) {
 	}
 	if !first {
 		return l, nil
+	}
+	if err := guarded(func() error {
+		did, err := o.recover()
+		if err == nil && did {
+			l, err = o.load()
+		}
+		return err
+	}); err != nil {
+		return l, fmt.Errorf("recover what was to be written to outbox %s: %w", o.path, err)
 	}
 	term := l.term + 2
 	if aside {
@@ -174,8 +184,11 @@ func (l *loaded) read(tx *bbolt.Tx, log *slog.Logger, sealer Sealer) error {
 	)
 }
 
-// begin makes the term durable and takes the mark of a clean stop away.
+// begin makes the term durable and takes the mark of a clean stop away. What an earlier file beside it holds counts no more.
 func (o *outbox) begin(term uint64) error {
+	o.mu.Lock()
+	before := o.seq - 1
+	o.mu.Unlock()
 	return o.db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range shelfNames {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -186,7 +199,8 @@ func (o *outbox) begin(term uint64) error {
 		if err := meta.Delete(keyClean); err != nil {
 			return err
 		}
-		return meta.Put(keyTerm, binary.BigEndian.AppendUint64(nil, term))
+		return errors.Join(meta.Put(keyTerm, binary.BigEndian.AppendUint64(nil, term)),
+			meta.Put(keyRun, binary.BigEndian.AppendUint64(nil, o.runID)), meta.Put(keySeq, binary.BigEndian.AppendUint64(nil, before)))
 	})
 }
 
@@ -257,6 +271,7 @@ func (o *outbox) finish() {
 		}); err != nil {
 			o.log.Error("the outbox's clean stop can't be marked: the next start checks it", "error", err)
 		}
+		dropTail(o.path, o.log)
 	}
 	o.closeQuietly()
 }

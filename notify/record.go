@@ -38,6 +38,9 @@ func encodeRecord(v any) ([]byte, error) {
 	if term, ok := v.(termRecord); ok {
 		return binary.BigEndian.AppendUint64(nil, uint64(term)), nil
 	}
+	if raw, ok := v.(rawRecord); ok {
+		return raw, nil
+	}
 	b := bytes.NewBuffer(make([]byte, 0, 512))
 	b.WriteByte(recordVersion)
 	if err := json.NewEncoder(b).Encode(v); err != nil {

@@ -486,9 +486,7 @@ func TestAnAdoptedAlarmThatMayHaveBeenToldIsCleared(t *testing.T) {
 				n.mu.Lock()
 				n.purge()
 				n.mu.Unlock()
-				if alarms, pairs := n.Kept(); len(alarms)+len(pairs) != 0 {
-					t.Errorf("%v and %v are left", alarms, pairs)
-				}
+				eventually(t, "nothing is left", func() bool { alarms, pairs := n.Kept(); return len(alarms)+len(pairs) == 0 })
 			})
 		}
 	}
