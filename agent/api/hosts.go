@@ -132,7 +132,10 @@ func (s *Server) self(ctx context.Context) (ledger.HostView, error) {
 			}
 		}
 	})
-	if err != nil && !errors.Is(err, errStarting) {
+	switch {
+	case errors.Is(err, errStarting): // and so nothing is known of its alarms and domains
+		v.AsOf = time.Time{}
+	case err != nil:
 		return ledger.HostView{}, fmt.Errorf("ask the engine for this host: %w", err)
 	}
 	return v, nil

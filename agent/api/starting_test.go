@@ -17,7 +17,7 @@ func TestAHostThatStartsTellsOfTheOthers(t *testing.T) {
 	h.set(func() { h.starting = true }) // who waits for the engine now waits until the test ends
 
 	hosts := get[HostList](c, "GET", "/v1/hosts", nil, 200).Hosts
-	if len(hosts) != 3 || !hosts[0].Self || hosts[0].State != "starting" || hosts[1].State != "member" || hosts[2].State != "away" {
+	if len(hosts) != 3 || !hosts[0].Self || hosts[0].State != "starting" || hosts[0].AsOf != nil || hosts[1].State != "member" || hosts[2].State != "away" {
 		t.Errorf("hosts: %+v", hosts)
 	}
 	if one := get[Host](c, "GET", "/v1/hosts/cmp-2", nil, 200); one.Domains != 1 {

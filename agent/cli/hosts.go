@@ -38,11 +38,19 @@ func (c *hostsListCommand) Run(s *session) error {
 		var rows [][]string
 		for _, h := range list.Hosts {
 			rows = append(rows, []string{
-				word(h.Name), word(h.Zone), hostState(h), countSeverities(h.Alarms), strconv.Itoa(h.Domains), word(h.Version), s.out.since(h.AsOf),
+				word(h.Name), word(h.Zone), hostState(h), word(known(h, countSeverities(h.Alarms))), word(known(h, strconv.Itoa(h.Domains))), word(h.Version), s.out.since(h.AsOf),
 			})
 		}
 		s.out.table([]string{"HOST", "ZONE", "STATE", "ALARMS", "DOMAINS", "VERSION", "AGE"}, rows)
 	})
+}
+
+// known is text, or nothing while a host does not know it of itself.
+func known(h api.Host, text string) string {
+	if h.Self && h.State == "starting" {
+		return ""
+	}
+	return text
 }
 
 func hostState(h api.Host) string {
@@ -65,8 +73,8 @@ func (p *printer) host(h api.Host) {
 		{"host", escape(h.Name)},
 		{"state", hostState(h)},
 		{"zone", escape(h.Zone)},
-		{"alarms", countSeverities(h.Alarms)},
-		{"domains", strconv.Itoa(h.Domains)},
+		{"alarms", known(h, countSeverities(h.Alarms))},
+		{"domains", known(h, strconv.Itoa(h.Domains))},
 		{"address", escape(h.Address)},
 		{"api", escape(h.API)},
 		{"version", escape(h.Version)},
