@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,18 @@ func TestWhatIsSealedOpensUnderItsContextOnly(t *testing.T) {
 				t.Errorf("cut to %d bytes: %v", n, err)
 			}
 		}
+	}
+}
+
+// What the first version sealed can be opened for ever: it rests on disks, and hosts are replaced one by one.
+func TestWhatTheFirstVersionSealedOpens(t *testing.T) {
+	sealed, err := hex.DecodeString("01b6661c06dfb503bd73a3bce928397596b2583d19c78a8741414156d1e18bd956bb8e425638446e292dd9122401c46d1f7e6a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := ring(t, prefix+base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))).Open(sealed, []byte("sub-1"))
+	if err != nil || string(plain) != "a signing secret" {
+		t.Errorf("%q, %v", plain, err)
 	}
 }
 
