@@ -45,6 +45,9 @@ func (c *checker) term(a *agent, term uint64) {
 	if term%2 != 0 {
 		c.s.fail("%s takes term %d, which is its speakers'", h.name, term)
 	}
+	if seen := a.level.replica.SeenTerm(); term <= seen {
+		c.s.fail("%s takes term %d, although it was shown %d", h.name, term, seen)
+	}
 	if term > c.terms[h.name] {
 		c.terms[h.name] = term
 		delete(c.blind, h.name)
@@ -160,9 +163,9 @@ func (c *checker) reimaged(h *host) {
 // lost notes the alarms that consumers hold and nobody else any more.
 func (c *checker) lost(*host) {
 	live := c.s.live()
-	for _, to := range c.s.consumers {
-		for id, h := range to.holds {
-			if c.residue[id] || c.held(live, id, h) {
+	for _, w := range c.s.wishes {
+		for id, h := range w.to.holds {
+			if c.residue[id] || c.held(live, id, h) && (!h.standing || c.toldHeld(live, w, id, h)) {
 				continue
 			}
 			if !h.standing { // the clear came before its commit: the home may believe that it stands
@@ -194,6 +197,28 @@ func (c *checker) held(live []*agent, id string, h held) bool {
 	})
 }
 
+// toldHeld: somebody knows that the consumer was told, or was to be. A filter that was changed since does not tell.
+func (c *checker) toldHeld(live []*agent, w *wish, id string, h held) bool {
+	if c.s.now()-w.made < 10*time.Second { // it was in the snapshot, perhaps
+		return true
+	}
+	home := c.host(h.home)
+	if _, ok := home.disk.pairs[pair{w.id, id}]; ok {
+		return true
+	}
+	if home.agent != nil {
+		if one := home.agent.notifier.workers[w.id]; one != nil {
+			if _, _, ok := one.machine.Pair(id); ok {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(live, func(a *agent) bool {
+		_, ok := a.level.replica.Get(gossip.Key{Space: h.home, Kind: gossip.KindDelivery, ID: w.id + "/" + id})
+		return ok
+	})
+}
+
 func (c *checker) host(name string) *host {
 	if i := slices.IndexFunc(c.s.hosts, func(h *host) bool { return h.name == name }); i >= 0 {
 		return c.s.hosts[i]
@@ -204,7 +229,7 @@ func (c *checker) host(name string) *host {
 // purged: what a host gives up it has restated before, or it has told all who believe in it.
 func (c *checker) purged(at *agent, r gossip.Record) {
 	h := c.host(r.Space)
-	if r.Space == gossip.Shared || c.forgotten[r.Space] || h == nil || h.agent == nil {
+	if r.Space == gossip.Shared || c.forgotten[r.Space] || h == nil || h.agent == nil || at == h.agent {
 		return
 	}
 	a := h.agent

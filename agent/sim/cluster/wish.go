@@ -25,6 +25,7 @@ type wish struct {
 	holders  map[*host]bool
 	latest   gossip.Version // of the last word that was written about it
 	removing bool
+	made     time.Duration
 }
 
 var filters = []struct {
@@ -88,7 +89,7 @@ func (a *agent) subscribe() *wish {
 	sub := s.contents(c)
 	sub.ID = s.id("00000000-0000-4000-9000-0000")
 	sub.Version, sub.Origin, sub.Created = nextVersion(0, a.h.clock()), notify.OriginAPI, a.h.clock()
-	w := &wish{id: sub.ID, name: sub.Name, to: c, holders: map[*host]bool{}}
+	w := &wish{id: sub.ID, name: sub.Name, to: c, holders: map[*host]bool{}, made: s.now()}
 	w.unsure = a.h.wrong()
 	s.wishes = append(s.wishes, w)
 
