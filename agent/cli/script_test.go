@@ -48,6 +48,7 @@ func TestCommandLine(t *testing.T) {
 			env.Setenv("NO_COLOR", "1")
 			env.Setenv("PARAMEDIC_SERVER", "unix://"+env.WorkDir+"/api.sock")
 			env.Setenv("CREDENTIALS_DIRECTORY", "")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command of a binary with the race detector takes a second to end
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
