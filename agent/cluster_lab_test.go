@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/seal"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/loopback"
 	"github.com/paramedic-ha/paramedic/hw"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -69,7 +69,7 @@ func newHosts(t *testing.T, n int) *hosts {
 	}
 	h := &hosts{
 		t: t, gossip: key, secrets: seal.GenerateKey(),
-		net: fmt.Sprintf("127.%d.%d", 1+rand.N(250), 1+rand.N(250)),
+		net: loopback.Network(t),
 	}
 	for i := range n {
 		h.all = append(h.all, h.make(fmt.Sprint("cmp-", i+1), i+1))

@@ -96,6 +96,7 @@ func (r *Replica) stepped(now time.Time) {
 		return
 	}
 	r.behind = 0
+	r.floor.due = now.Add(FloorDelay) // set ahead, the clock would have it due at once
 	for _, p := range r.peers {
 		p.clock = false
 		p.heard = earlier(p.heard, now)

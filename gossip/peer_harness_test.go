@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,20 +14,26 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 	"go.uber.org/goleak"
+
+	"github.com/paramedic-ha/paramedic/gossip/loopback"
 )
 
 // These tests run real peers on loopback addresses of their own, all on the default port.
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// By default as many tests run at once as there are processors, but these wait more than they work.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if code == 0 { // memberlist's probe ends up to eight of its intervals after the shutdown
-		deadline := time.Now().Add(15 * time.Second)
+		deadline := time.Now().Add(patience)
 		err := goleak.Find()
 		for ; err != nil && time.Now().Before(deadline); err = goleak.Find() {
 		}
@@ -38,25 +45,26 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// patience is how long a test waits for what must come; in practice it takes far less.
+const patience = time.Minute
+
 // eventually polls until ok holds.
-func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(within)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-deadline.C:
-			t.Fatalf("not within %v: %s", within, what)
+			t.Fatalf("not within %v: %s", patience, what)
 		case <-tick.C:
 		}
 	}
 }
 
-var nextNet = atomic.Uint32{}
-
-// testNet is a set of loopback addresses that nobody else uses, and a wire between them that can be cut.
+// testNet is a network of loopback addresses, and a wire between them that can be cut.
 type testNet struct {
 	prefix string
 	mu     sync.Mutex
@@ -64,9 +72,8 @@ type testNet struct {
 	loss   float64
 }
 
-func newTestNet() *testNet {
-	n := nextNet.Add(1)
-	return &testNet{prefix: fmt.Sprintf("127.%d.%d.", 20+os.Getpid()%200, n%250+1), side: map[netip.Addr]int{}}
+func newTestNet(t testing.TB) *testNet {
+	return &testNet{prefix: loopback.Network(t) + ".", side: map[netip.Addr]int{}}
 }
 
 func (n *testNet) addr(i int) string { return fmt.Sprintf("%s%d", n.prefix, i) }
@@ -237,14 +244,14 @@ func (n *testNet) start(t testing.TB, count int) []*running {
 	for i := 1; i <= count; i++ {
 		all = append(all, start(t, n.config(i)))
 	}
-	together(t, 15*time.Second, all...)
+	together(t, all...)
 	return all
 }
 
 // together waits until all see exactly each other.
-func together(t testing.TB, within time.Duration, all ...*running) {
+func together(t testing.TB, all ...*running) {
 	t.Helper()
-	eventually(t, within, fmt.Sprintf("%d peers see each other", len(all)), func() bool {
+	eventually(t, fmt.Sprintf("%d peers see each other", len(all)), func() bool {
 		for _, r := range all {
 			if len(r.Members()) != len(all) || r.members.hash() != all[0].members.hash() {
 				return false

@@ -9,7 +9,7 @@ import (
 )
 
 func TestGossipCoversLostDatagrams(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 10)
 	n.lose(0.2)
 	const count = 50
@@ -18,7 +18,7 @@ func TestGossipCoversLostDatagrams(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 10*time.Second, "19 of 20 messages arrive, where without gossip it were 16", func() bool {
+	eventually(t, "19 of 20 messages arrive, where without gossip it were 16", func() bool {
 		got := 0
 		for _, r := range all[1:] {
 			for i := range count {
@@ -30,7 +30,7 @@ func TestGossipCoversLostDatagrams(t *testing.T) {
 }
 
 func TestLongMessagesGoReliably(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 3)
 	n.lose(1) // no datagram gets through, yet:
 	for _, size := range []int{all[0].Datagram() + 1, 60 << 10, 900 << 10} {
@@ -41,7 +41,7 @@ func TestLongMessagesGoReliably(t *testing.T) {
 		if err := all[1].Send("cmp-3", msg); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 5*time.Second, "it is there", func() bool {
+		eventually(t, "it is there", func() bool {
 			return all[1].received("cmp-1", string(msg)) == 1 && all[2].received("cmp-1", string(msg)) == 1 && all[2].received("cmp-2", string(msg)) == 1
 		})
 	}
@@ -49,16 +49,19 @@ func TestLongMessagesGoReliably(t *testing.T) {
 		t.Error("a message of more than the bound is taken")
 	}
 	n.lose(0)
-	edge := bytes.Repeat([]byte{'e'}, all[0].Datagram())
-	streams := all[0].Stats().StreamsOut
-	if err := all[0].Broadcast(edge); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, 5*time.Second, "the longest datagram is there", func() bool { return all[2].received("cmp-1", string(edge)) == 1 })
-	if all[0].Stats().StreamsOut != streams {
-		t.Error("it took a connection")
-	}
-	eventually(t, 5*time.Second, "and it is gossiped, not stuck", func() bool { return all[0].Stats().Queued == 0 })
+	// The longest datagram takes no connection. The library takes one now and then, for its own, so that several are tried.
+	letter := byte('a')
+	eventually(t, "the longest datagram is there, without a connection", func() bool {
+		edge := bytes.Repeat([]byte{letter}, all[0].Datagram())
+		letter++
+		streams := all[0].Stats().StreamsOut
+		if err := all[0].Broadcast(edge); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the longest datagram is there", func() bool { return all[2].received("cmp-1", string(edge)) == 1 })
+		return all[0].Stats().StreamsOut == streams
+	})
+	eventually(t, "and it is gossiped, not stuck", func() bool { return all[0].Stats().Queued == 0 })
 }
 
 func TestFullInboxDropsAndCounts(t *testing.T) {

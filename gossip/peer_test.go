@@ -16,7 +16,7 @@ import (
 )
 
 func TestTenPeersConverge(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 10)
 	m := all[3].Members()
 	if m[0].Node != "cmp-1" || m[0].Zone != "rack-a" || m[0].API != "192.0.2.1:443" || m[0].WireMax != wireMax || m[0].Addr.String() != n.addr(1)+":7946" {
@@ -27,7 +27,7 @@ func TestTenPeersConverge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 5*time.Second, "each has the word of each, once", func() bool {
+	eventually(t, "each has the word of each, once", func() bool {
 		for i, from := range all {
 			for _, r := range all {
 				if r != from && r.received(from.cfg.Node, fmt.Sprint("hello ", i)) != 1 {
@@ -38,7 +38,7 @@ func TestTenPeersConverge(t *testing.T) {
 		return true
 	})
 	all[0].SetTerm(8)
-	eventually(t, 5*time.Second, "a term is known everywhere", func() bool {
+	eventually(t, "a term is known everywhere", func() bool {
 		for _, r := range all {
 			if r.Members()[0].Term != 8 {
 				return false
@@ -57,7 +57,7 @@ func TestTenPeersConverge(t *testing.T) {
 
 func TestKilledHostIsMissedAndComesBackElsewhere(t *testing.T) {
 	t.Parallel()
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 4)
 	if err := all[3].kill(); err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestKilledHostIsMissedAndComesBackElsewhere(t *testing.T) {
 	again := n.config(14)
 	again.Node = "cmp-4" // the same host, another address, at once: while the others believe that it lives
 	back := start(t, again)
-	together(t, 40*time.Second, append(all[:3:3], back)...)
+	together(t, append(all[:3:3], back)...)
 	for _, m := range all[1].Members() {
 		if m.Node == "cmp-4" && m.Addr != back.Addr() {
 			t.Errorf("it is still believed at %s", m.Addr)
@@ -74,26 +74,26 @@ func TestKilledHostIsMissedAndComesBackElsewhere(t *testing.T) {
 	if err := all[0].Send("cmp-4", []byte("hello there")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "it is reached at its new address", func() bool { return back.received("cmp-1", "hello there") == 1 })
+	eventually(t, "it is reached at its new address", func() bool { return back.received("cmp-1", "hello there") == 1 })
 }
 
 func TestStoppedHostIsGoneAtOnceAndRestarts(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 3)
 	if err := all[2].stop(); err != nil {
 		t.Fatal(err)
 	}
-	together(t, 3*time.Second, all[:2]...)
-	eventually(t, 5*time.Second, "its coming and going is in the log", func() bool {
+	together(t, all[:2]...)
+	eventually(t, "its coming and going is in the log", func() bool {
 		return all[0].logged.has("a host is there") && all[0].logged.has("a host is away")
 	})
 	back := start(t, n.config(3))
-	together(t, 10*time.Second, all[0], all[1], back)
+	together(t, all[0], all[1], back)
 }
 
 func TestPartitionHeals(t *testing.T) {
 	t.Parallel()
-	n := newTestNet()
+	n := newTestNet(t)
 	var all []*running
 	for i := 1; i <= 8; i++ {
 		cfg := n.config(i)
@@ -101,23 +101,23 @@ func TestPartitionHeals(t *testing.T) {
 		cfg.Join = []string{n.addr(1)} // after the split the far side has no seed, only its roster
 		all = append(all, start(t, cfg))
 	}
-	together(t, 15*time.Second, all...)
+	together(t, all...)
 	for i := 5; i <= 8; i++ {
 		n.put(i, 1)
 	}
-	together(t, 60*time.Second, all[:4]...)
-	together(t, 60*time.Second, all[4:]...)
+	together(t, all[:4]...)
+	together(t, all[4:]...)
 	for i := 5; i <= 8; i++ {
 		n.put(i, 0)
 	}
 	healed := time.Now()
-	together(t, 15*time.Second, all...)
+	together(t, all...)
 	t.Logf("healed %v after the cut ended", time.Since(healed).Round(time.Millisecond))
 }
 
 func TestFullClusterRestartsInAnyOrder(t *testing.T) {
 	t.Parallel()
-	n := newTestNet()
+	n := newTestNet(t)
 	configs := make([]PeerConfig, 6)
 	var all []*running
 	for i := range configs {
@@ -125,7 +125,7 @@ func TestFullClusterRestartsInAnyOrder(t *testing.T) {
 		configs[i].Dir = t.TempDir()
 		all = append(all, start(t, configs[i]))
 	}
-	together(t, 15*time.Second, all...)
+	together(t, all...)
 	for _, r := range all {
 		if err := r.kill(); err != nil {
 			t.Fatal(err)
@@ -139,7 +139,7 @@ func TestFullClusterRestartsInAnyOrder(t *testing.T) {
 		}
 		all = append(all, start(t, configs[i]))
 	}
-	together(t, 20*time.Second, all...)
+	together(t, all...)
 	for _, h := range all[0].Hosts() {
 		if h.Alive == (h.Node == "cmp-1") || h.First.IsZero() || h.Zone != "rack-a" {
 			t.Errorf("on the roster: %+v", h)
@@ -155,12 +155,12 @@ func TestFullClusterRestartsInAnyOrder(t *testing.T) {
 		t.Errorf("forgotten twice: %v", err)
 	}
 	all = append(all, start(t, configs[0]))
-	together(t, 20*time.Second, all...)
+	together(t, all...)
 }
 
 func TestDifferenceOfMembersIsFoundByTheProbes(t *testing.T) {
 	t.Parallel()
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 3)
 	streams := func() (sum uint64) {
 		for _, r := range all {
@@ -172,7 +172,7 @@ func TestDifferenceOfMembersIsFoundByTheProbes(t *testing.T) {
 	third, _ := all[0].members.get("cmp-3")
 	third.Meta = []byte{1} // as if the first had lost the newest word of the third
 	all[0].members.put(&third)
-	eventually(t, 20*time.Second, "somebody asks for the states of another", func() bool { return streams() > before })
+	eventually(t, "somebody asks for the states of another", func() bool { return streams() > before })
 }
 
 func TestPeerConfigurationIsJudged(t *testing.T) {
@@ -203,14 +203,14 @@ func TestPeerConfigurationIsJudged(t *testing.T) {
 }
 
 func TestNothingOfAPeerRunsOnAfterRun(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	names := &nameServer{addrs: map[string][]string{}, asked: map[string]int{}}
 	cfg := n.config(1)
 	cfg.Dir, cfg.resolver = t.TempDir(), names.run(t)
 	before := goleak.IgnoreCurrent() // other tests may have left peers of memberlist that are still probing
 	cfg.Join = []string{"hang.test.", "missing.test.", n.addr(9), n.addr(2)}
 	one, other := start(t, cfg), start(t, n.config(2))
-	together(t, 10*time.Second, one, other)
+	together(t, one, other)
 	for range 10 {
 		if err := one.Broadcast(make([]byte, 100_000)); err != nil {
 			t.Fatal(err)
@@ -225,7 +225,7 @@ func TestNothingOfAPeerRunsOnAfterRun(t *testing.T) {
 			t.Errorf("it runs on:\n%s", stack)
 		}
 	}
-	eventually(t, 15*time.Second, "the library has ended its own", func() bool {
+	eventually(t, "the library has ended its own", func() bool {
 		return goleak.Find(before, goleak.IgnoreAnyFunction("github.com/miekg/dns.(*Server).serveUDP")) == nil
 	})
 }

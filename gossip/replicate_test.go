@@ -63,13 +63,13 @@ func (n *testNet) replicate(t testing.TB, count int) []*replicating {
 	for i := 1; i <= count; i++ {
 		all = append(all, replicate(t, n.config(i), 2))
 	}
-	allMembers(t, 30*time.Second, all...)
+	allMembers(t, all...)
 	return all
 }
 
-func allMembers(t testing.TB, within time.Duration, all ...*replicating) {
+func allMembers(t testing.TB, all ...*replicating) {
 	t.Helper()
-	eventually(t, within, fmt.Sprintf("%d see each other", len(all)), func() bool {
+	eventually(t, fmt.Sprintf("%d see each other", len(all)), func() bool {
 		for _, r := range all {
 			if r.peer.members.count() != len(all) || r.peer.members.hash() != all[0].peer.members.hash() {
 				return false
@@ -86,9 +86,9 @@ func (r *replicating) root() (root [2]uint64) {
 	return root
 }
 
-func level(t testing.TB, within time.Duration, all ...*replicating) {
+func level(t testing.TB, all ...*replicating) {
 	t.Helper()
-	eventually(t, within, "all replicas are equal", func() bool {
+	eventually(t, "all replicas are equal", func() bool {
 		root := all[0].root()
 		for _, r := range all[1:] {
 			if r.root() != root {
@@ -115,7 +115,7 @@ func (r *replicating) write(kind Kind, count, size int) {
 }
 
 func TestReplicasBecomeEqual(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.replicate(t, 5)
 	for i, r := range all {
 		r.write(KindDomain, 50, 300)
@@ -123,16 +123,16 @@ func TestReplicasBecomeEqual(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	level(t, 10*time.Second, all...)
+	level(t, all...)
 	if err := all[0].Set(context.Background(), KindAlarm, "big", make([]byte, 40<<10)); err != nil {
 		t.Fatal(err)
 	}
 	if err := all[1].DeleteShared(context.Background(), KindSubscription, "sub-3"); err != nil {
 		t.Fatal(err)
 	}
-	level(t, 10*time.Second, all...)
+	level(t, all...)
 	newcomer := replicate(t, n.config(6), 2)
-	level(t, 10*time.Second, append(all, newcomer)...)
+	level(t, append(all, newcomer)...)
 	var found int
 	err := newcomer.View(context.Background(), func(v *Replica) {
 		for range v.All(KindDomain) {
@@ -145,10 +145,10 @@ func TestReplicasBecomeEqual(t *testing.T) {
 }
 
 func TestWatcherSeesEachChangeAndTheStateBefore(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.replicate(t, 2)
 	all[0].write(KindDomain, 3, 10)
-	level(t, 5*time.Second, all...)
+	level(t, all...)
 	w, err := all[1].Watch(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -163,9 +163,9 @@ func TestWatcherSeesEachChangeAndTheStateBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	level(t, 5*time.Second, all...)
+	level(t, all...)
 	last := ""
-	eventually(t, 5*time.Second, "the newest is seen", func() bool {
+	eventually(t, "the newest is seen", func() bool {
 		for _, rec := range w.Take().Changed {
 			last = string(rec.Payload)
 		}
@@ -175,20 +175,20 @@ func TestWatcherSeesEachChangeAndTheStateBefore(t *testing.T) {
 
 func TestChangesPassALossyNetworkAndAPartition(t *testing.T) {
 	t.Parallel()
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.replicate(t, 6)
 	n.lose(0.2)
 	for i := range 20 {
 		all[i%6].write(Kind(1+i%5), 5+i, 200)
 	}
-	level(t, 20*time.Second, all...)
+	level(t, all...)
 	for i := 4; i <= 6; i++ {
 		n.put(i, 1)
 	}
 	for i, r := range all {
 		r.write(KindAlarm, 30+i, 500)
 	}
-	eventually(t, 60*time.Second, "both sides have given each other up", func() bool {
+	eventually(t, "both sides have given each other up", func() bool {
 		return all[0].peer.members.count() == 3 && all[5].peer.members.count() == 3
 	})
 	n.lose(0)
@@ -196,23 +196,23 @@ func TestChangesPassALossyNetworkAndAPartition(t *testing.T) {
 		n.put(i, 0)
 	}
 	healed := time.Now()
-	level(t, 15*time.Second, all...)
+	level(t, all...)
 	t.Logf("level again %v after the cut ended", time.Since(healed).Round(time.Millisecond))
-	allMembers(t, 15*time.Second, all...)
+	allMembers(t, all...)
 }
 
 func TestReimagedHostLearnsItsTermAndForgottenHostIsGone(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.replicate(t, 3)
 	all[2].write(KindAlarm, 2, 10)
-	level(t, 5*time.Second, all...)
+	level(t, all...)
 	all[2].finish(errAbandon)
 	again := replicate(t, n.config(3), 0)
 	if err := again.Set(context.Background(), KindAlarm, "x", nil); !errors.Is(err, ErrNoTerm) {
 		t.Fatalf("it writes without a term: %v", err)
 	}
 	var seen uint64
-	eventually(t, 10*time.Second, "it sees its own term", func() bool {
+	eventually(t, "it sees its own term", func() bool {
 		_ = again.View(context.Background(), func(v *Replica) { seen = v.SeenTerm() })
 		return seen == 2
 	})
@@ -220,7 +220,7 @@ func TestReimagedHostLearnsItsTermAndForgottenHostIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.write(KindAlarm, 1, 20)
-	eventually(t, 10*time.Second, "the others hear the new term", func() bool {
+	eventually(t, "the others hear the new term", func() bool {
 		for _, m := range all[0].peer.Members() {
 			if m.Node == "cmp-3" {
 				return m.Term == 4
@@ -232,11 +232,11 @@ func TestReimagedHostLearnsItsTermAndForgottenHostIsGone(t *testing.T) {
 		t.Error("a member was forgotten")
 	}
 	again.finish(nil)
-	eventually(t, 10*time.Second, "it left", func() bool { return all[0].peer.members.count() == 2 && all[1].peer.members.count() == 2 })
+	eventually(t, "it left", func() bool { return all[0].peer.members.count() == 2 && all[1].peer.members.count() == 2 })
 	if err := all[0].Forget(context.Background(), "cmp-3"); err != nil {
 		t.Fatal(err)
 	}
-	level(t, 5*time.Second, all[:2]...)
+	level(t, all[:2]...)
 	left := 0
 	_ = all[1].View(context.Background(), func(v *Replica) {
 		for range v.Space("cmp-3", KindAlarm) {
@@ -251,27 +251,27 @@ func TestReimagedHostLearnsItsTermAndForgottenHostIsGone(t *testing.T) {
 // The word that a host is forgotten travels for thirty days: one that came back since stays on the rosters of those who
 // hear it again, and one of which no replica holds anything leaves all of them.
 func TestForgettingReachesEveryRosterAndNotTheHostThatReturned(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.replicate(t, 3)
 	onRoster := func(r *replicating) bool {
 		return slices.ContainsFunc(r.peer.roster.list(), func(h Host) bool { return h.Node == "cmp-3" })
 	}
-	eventually(t, 20*time.Second, "it is on both rosters", func() bool { return onRoster(all[0]) && onRoster(all[1]) })
+	eventually(t, "it is on both rosters", func() bool { return onRoster(all[0]) && onRoster(all[1]) })
 	all[2].finish(nil)
-	eventually(t, 10*time.Second, "it left", func() bool { return all[0].peer.members.count() == 2 && all[1].peer.members.count() == 2 })
+	eventually(t, "it left", func() bool { return all[0].peer.members.count() == 2 && all[1].peer.members.count() == 2 })
 	if err := all[0].Forget(context.Background(), "cmp-33"); !errors.Is(err, ErrUnknownHost) {
 		t.Fatalf("a host that never was: %v", err)
 	}
 	if err := all[0].Forget(context.Background(), "cmp-3"); err != nil { // it wrote nothing
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "it is off both rosters", func() bool { return !onRoster(all[0]) && !onRoster(all[1]) })
+	eventually(t, "it is off both rosters", func() bool { return !onRoster(all[0]) && !onRoster(all[1]) })
 
 	back := replicate(t, n.config(3), 2)
-	allMembers(t, 10*time.Second, all[0], all[1], back)
-	eventually(t, 20*time.Second, "it is on both rosters again", func() bool { return onRoster(all[0]) && onRoster(all[1]) })
+	allMembers(t, all[0], all[1], back)
+	eventually(t, "it is on both rosters again", func() bool { return onRoster(all[0]) && onRoster(all[1]) })
 	back.finish(nil)
-	eventually(t, 10*time.Second, "it left again", func() bool { return all[0].peer.members.count() == 2 })
+	eventually(t, "it left again", func() bool { return all[0].peer.members.count() == 2 })
 	var word []Record
 	err := all[1].View(context.Background(), func(v *Replica) {
 		for rec := range v.Records() {
@@ -290,7 +290,7 @@ func TestForgettingReachesEveryRosterAndNotTheHostThatReturned(t *testing.T) {
 }
 
 func TestWatchersHearWhatComesFromTheDisk(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	r := replicate(t, n.config(1), 4)
 	w, err := r.Watch(context.Background())
 	if err != nil {
@@ -312,7 +312,7 @@ func TestWatchersHearWhatComesFromTheDisk(t *testing.T) {
 }
 
 func TestStoppedReplicatorRefuses(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	r := replicate(t, n.config(1), 2)
 	if err := r.Set(context.Background(), KindHost, "", nil); err != nil {
 		t.Fatal(err)
@@ -328,18 +328,18 @@ func TestStoppedReplicatorRefuses(t *testing.T) {
 func BenchmarkChange(b *testing.B) {
 	for _, count := range []int{10, 30, 50} {
 		b.Run(fmt.Sprint(count, "_peers"), func(b *testing.B) {
-			n := newTestNet()
+			n := newTestNet(b)
 			var all []*replicating
 			for i := 1; i <= count; i++ {
 				cfg := n.config(i)
 				cfg.wrap = func(t memberlist.NodeAwareTransport) memberlist.NodeAwareTransport { return t }
 				all = append(all, replicate(b, cfg, 2))
 			}
-			allMembers(b, 60*time.Second, all...)
+			allMembers(b, all...)
 			for _, r := range all {
 				r.write(KindDomain, 50, 300)
 			}
-			level(b, 60*time.Second, all...)
+			level(b, all...)
 			arrived := make(chan time.Time, count*4)
 			for _, r := range all {
 				w, err := r.Watch(context.Background())

@@ -5,6 +5,21 @@ import (
 	"time"
 )
 
+// A floor waits for what was restated to be everywhere, by time that passes and not by a clock that is set.
+func TestAClockThatIsSetAheadHurriesNoFloor(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	a := newReplica(t, "a", 4)
+	a.Tick(now)
+	a.Restated(now)
+	now = now.Add(time.Hour)
+	if a.Tick(now); a.lookup(Key{"a", KindFloor, ""}) != nil {
+		t.Error("it comes at once")
+	}
+	if a.Tick(now.Add(FloorDelay)); a.lookup(Key{"a", KindFloor, ""}) == nil {
+		t.Error("it does not come")
+	}
+}
+
 // After a power cut the clock of a host may be minutes behind until it is set. What it has on its disk is not of the future for
 // that: if all hosts of a cluster did so, every subscription would be gone.
 func TestAClockBehindDoesNotLoseWhatIsOnDisk(t *testing.T) {

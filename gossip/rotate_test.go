@@ -15,18 +15,18 @@ import (
 
 func TestWrongKeyIsNamedOnBothSides(t *testing.T) {
 	t.Parallel()
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 2)
 	for i, ring := range []Keyring{{Keys: []CipherKey{bytes.Repeat([]byte{9}, 16)}}, {}} {
 		cfg := n.config(3 + i)
 		cfg.Keys, cfg.Insecure = ring, len(ring.Keys) == 0
 		stranger := start(t, cfg)
-		eventually(t, 10*time.Second, "both sides name the key", func() bool {
+		eventually(t, "both sides name the key", func() bool {
 			a, here := all[0].trouble(TroubleKey)
 			b, there := stranger.trouble(TroubleKey)
 			return here && there && strings.Contains(a.Text, "cluster.key_file") && a.Count > 0 && b.Peer == n.addr(1)
 		})
-		eventually(t, 5*time.Second, "and log it", func() bool {
+		eventually(t, "and log it", func() bool {
 			return all[0].logged.has("wrong-key") && stranger.logged.has("wrong-key")
 		})
 		if len(stranger.Members()) != 1 || len(all[0].Members()) != 2 {
@@ -42,7 +42,7 @@ func TestWrongKeyIsNamedOnBothSides(t *testing.T) {
 }
 
 func TestKeysRotateWithoutGap(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "key")
 	if err := os.WriteFile(file, []byte("# the first\n"+base64.StdEncoding.EncodeToString(testKey)+"\n"), 0o600); err != nil {
@@ -60,7 +60,7 @@ func TestKeysRotateWithoutGap(t *testing.T) {
 		}
 		all = append(all, start(t, cfg))
 	}
-	together(t, 15*time.Second, all...)
+	together(t, all...)
 
 	stop := make(chan struct{})
 	sent := make(chan int, 1)
@@ -96,7 +96,7 @@ func TestKeysRotateWithoutGap(t *testing.T) {
 	}
 	close(stop)
 	count := <-sent
-	eventually(t, 10*time.Second, "nothing was lost", func() bool {
+	eventually(t, "nothing was lost", func() bool {
 		for i := range count {
 			for _, r := range all {
 				if from := all[i%4]; r != from && r.received(from.cfg.Node, fmt.Sprint("rotate ", i)) != 1 {
@@ -177,7 +177,7 @@ func newKey(t testing.TB) CipherKey {
 
 func TestRotationWaitsForHostsThatAreAway(t *testing.T) {
 	t.Parallel()
-	n := newTestNet()
+	n := newTestNet(t)
 	var all []*running
 	configs := make([]PeerConfig, 3)
 	for i := range configs {
@@ -185,7 +185,7 @@ func TestRotationWaitsForHostsThatAreAway(t *testing.T) {
 		configs[i].Dir = t.TempDir()
 		all = append(all, start(t, configs[i]))
 	}
-	together(t, 15*time.Second, all...)
+	together(t, all...)
 	fresh := newKey(t)
 	if err := all[0].UseKey(fresh.String(), true); err == nil {
 		t.Error("a key that nobody has is used")
@@ -193,7 +193,7 @@ func TestRotationWaitsForHostsThatAreAway(t *testing.T) {
 	if err := all[1].stop(); err != nil {
 		t.Fatal(err)
 	}
-	together(t, 10*time.Second, all[0], all[2])
+	together(t, all[0], all[2])
 	if err := all[0].AddKey(fresh); err != nil {
 		t.Fatal(err)
 	}
@@ -203,8 +203,8 @@ func TestRotationWaitsForHostsThatAreAway(t *testing.T) {
 		t.Fatalf("while one is away: %v", err)
 	}
 	all[1] = start(t, configs[1]) // it comes back, and is told without anybody's doing
-	together(t, 15*time.Second, all...)
-	eventually(t, 10*time.Second, "it has the new key", func() bool { return len(all[1].Keys()) == 2 })
+	together(t, all...)
+	eventually(t, "it has the new key", func() bool { return len(all[1].Keys()) == 2 })
 	keysLevel(t, all...)
 	if err := all[2].UseKey(fresh.String(), false); err != nil {
 		t.Fatal(err)
@@ -221,16 +221,16 @@ func TestRotationWaitsForHostsThatAreAway(t *testing.T) {
 	if err := all[0].RemoveKey(testKey.String(), true); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "both have dropped the old key", func() bool { return len(all[0].Keys()) == 1 && len(all[2].Keys()) == 1 })
+	eventually(t, "both have dropped the old key", func() bool { return len(all[0].Keys()) == 1 && len(all[2].Keys()) == 1 })
 	back := start(t, old)
-	together(t, 40*time.Second, all[0], all[2], back)
-	eventually(t, 10*time.Second, "it has dropped the old key as well", func() bool { return len(back.Keys()) == 1 && back.KeyStatus().Changes == 3 })
+	together(t, all[0], all[2], back)
+	eventually(t, "it has dropped the old key as well", func() bool { return len(back.Keys()) == 1 && back.KeyStatus().Changes == 3 })
 	keysLevel(t, all[0], all[2], back)
 }
 
 func TestHostThatMissedARotationIsToldAndLetInByItsKeyFile(t *testing.T) {
 	t.Parallel()
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 2)
 	late := n.config(3)
 	late.Dir = t.TempDir()
@@ -262,7 +262,7 @@ func TestHostThatMissedARotationIsToldAndLetInByItsKeyFile(t *testing.T) {
 	}
 	write(testKey)
 	missed := start(t, late)
-	eventually(t, 15*time.Second, "both sides name the key and what to do", func() bool {
+	eventually(t, "both sides name the key and what to do", func() bool {
 		a, here := all[0].trouble(TroubleKey)
 		b, there := missed.trouble(TroubleKey)
 		return here && there && strings.Contains(a.Text, "as the first line") && strings.Contains(b.Text, "as the first line")
@@ -270,9 +270,9 @@ func TestHostThatMissedARotationIsToldAndLetInByItsKeyFile(t *testing.T) {
 	missed.stop()
 	write(fresh, testKey)
 	back := start(t, late)
-	together(t, 20*time.Second, all[0], all[1], back)
+	together(t, all[0], all[1], back)
 	keysLevel(t, all[0], all[1], back)
-	eventually(t, 5*time.Second, "the key that was removed is gone there too", func() bool { return len(back.Keys()) == 1 })
+	eventually(t, "the key that was removed is gone there too", func() bool { return len(back.Keys()) == 1 })
 	other := []CipherKey{newKey(t)}
 	if err := back.SetKeys(other); err == nil || !strings.Contains(err.Error(), "paramedic keys") {
 		t.Errorf("a key file that contradicts the cluster is taken: %v", err)
@@ -288,7 +288,7 @@ func TestHostThatMissedARotationIsToldAndLetInByItsKeyFile(t *testing.T) {
 }
 
 func TestChangesOfKeysAtTwoHostsAtOnceEndEqual(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 3)
 	if err := errors.Join(all[1].AddKey(newKey(t)), all[2].AddKey(newKey(t))); err != nil {
 		t.Fatal(err)
@@ -304,7 +304,7 @@ func TestChangesOfKeysAtTwoHostsAtOnceEndEqual(t *testing.T) {
 }
 
 func TestKeyFilesAreFollowedWhileNobodyChangedKeysAtRunTime(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	all := n.start(t, 2)
 	fresh := newKey(t)
 	for _, file := range [][]CipherKey{{testKey, fresh}, {fresh, testKey}, {fresh}} {
@@ -322,7 +322,7 @@ func TestKeyFilesAreFollowedWhileNobodyChangedKeysAtRunTime(t *testing.T) {
 	if err := all[0].Broadcast([]byte("still there")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "they talk", func() bool { return all[1].received("cmp-1", "still there") == 1 })
+	eventually(t, "they talk", func() bool { return all[1].received("cmp-1", "still there") == 1 })
 	if err := all[0].UseKey(fresh.String(), false); !errors.Is(err, ErrKeysNotLevel) {
 		t.Errorf("nobody knows whether all have it: %v", err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func TestApplicationMessagesPassTheReplicaBy(t *testing.T) {
-	n := newTestNet()
+	n := newTestNet(t)
 	type heard struct {
 		from string
 		msg  []byte
@@ -34,7 +34,7 @@ func TestApplicationMessagesPassTheReplicaBy(t *testing.T) {
 		return nil
 	})
 	b := start(2, nil)
-	allMembers(t, 30*time.Second, a, b)
+	allMembers(t, a, b)
 
 	short := []byte{FormatVersion, byte(TypeReserved), 'h', 'i'}
 	long := append([]byte{FormatVersion, 200}, bytes.Repeat([]byte{'x'}, 100_000)...) // over a connection
@@ -72,7 +72,7 @@ func TestApplicationMessagesPassTheReplicaBy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for r, from := range map[*replicating]*replicating{a: b, b: a} {
-		eventually(t, 20*time.Second, "the trouble is shown", func() bool {
+		eventually(t, "the trouble is shown", func() bool {
 			return slices.ContainsFunc(r.peer.Stats().Troubles, func(x Trouble) bool {
 				return x.Kind == TroubleMalformed && x.Peer == from.peer.cfg.Node && strings.Contains(x.Text, "dropped")
 			})

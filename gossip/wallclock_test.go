@@ -8,7 +8,7 @@ import (
 
 // A time with a monotonic reading runs evenly whatever is done to the clock, and the replica would never learn that it was set.
 func TestTheReplicaIsGivenTheClockAsItIsSet(t *testing.T) {
-	cfg := newTestNet().config(1)
+	cfg := newTestNet(t).config(1)
 	cfg.Log = slog.New(slog.DiscardHandler)
 	r, err := NewReplicator(ReplicatorConfig{Peer: cfg, Term: 2, Log: cfg.Log})
 	if err != nil {
@@ -24,7 +24,7 @@ func TestTheReplicaIsGivenTheClockAsItIsSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "it looks at the clock", func() bool {
+	eventually(t, "it looks at the clock", func() bool {
 		var looked time.Time
 		if err := a.View(t.Context(), func(r *Replica) { looked = r.looked }); err != nil {
 			t.Fatal(err)

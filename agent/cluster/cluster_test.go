@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/loopback"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -79,9 +79,6 @@ type one struct {
 	stop     func()
 }
 
-// network gives addresses that nobody else uses.
-func network() string { return fmt.Sprintf("127.%d.%d", 1+rand.N(250), 1+rand.N(250)) }
-
 func start(t *testing.T, net, dir string, i int, options ...func(*Config)) *one {
 	t.Helper()
 	o := &one{t: t, dir: dir}
@@ -137,7 +134,7 @@ func start(t *testing.T, net, dir string, i int, options ...func(*Config)) *one 
 
 func startBoth(t *testing.T, dirs [2]string) (a, b *one) {
 	t.Helper()
-	net := network()
+	net := loopback.Network(t)
 	var wait sync.WaitGroup
 	wait.Go(func() { a = start(t, net, dirs[0], 1) })
 	wait.Go(func() { b = start(t, net, dirs[1], 2) })
@@ -296,7 +293,7 @@ func TestATermThatIsTooLowIsClaimed(t *testing.T) {
 
 // The replica's own space is full: what found no room is said when there is some, alarms first, and that is an alarm.
 func TestWhatTheReplicaHasNoRoomForIsSaidLater(t *testing.T) {
-	net := network()
+	net := loopback.Network(t)
 	a := start(t, net, t.TempDir(), 1, func(c *Config) { c.Peer.Join, c.limits.Records = nil, 20 }) // of which the own may be half
 	reported := func(s correlate.Status) func() bool {
 		return func() bool {
@@ -341,7 +338,7 @@ func TestWhatTheReplicaHasNoRoomForIsSaidLater(t *testing.T) {
 
 // However much was told of the alarms there are, the peers learn of the next one.
 func TestWhatWasToldLeavesRoomForTheNextAlarm(t *testing.T) {
-	net := network()
+	net := loopback.Network(t)
 	a := start(t, net, t.TempDir(), 1, func(c *Config) { c.Peer.Join, c.limits.Records = nil, 80 }) // of its own 40, of them 30 deliveries
 	pairs := make([]notify.Pair, 2*unsaidAtOnce)
 	for i := range pairs {
@@ -370,7 +367,7 @@ func TestWhatWasToldLeavesRoomForTheNextAlarm(t *testing.T) {
 
 // Another agent has its name and proves to be the elder one, long after the start.
 func TestAHostThatLosesItsPeersSaysSoAndGoesOn(t *testing.T) {
-	net := network()
+	net := loopback.Network(t)
 	rival, err := gossip.NewReplicator(gossip.ReplicatorConfig{Term: 2, Log: slog.New(slog.DiscardHandler), Peer: gossip.PeerConfig{
 		Node: "cmp-1", Bind: net + ".7", Join: []string{net + ".1"}, Label: "test", Insecure: true, Log: slog.New(slog.DiscardHandler),
 	}})
