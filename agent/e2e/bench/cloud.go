@@ -80,11 +80,6 @@ func buildCloud(size int) (c *cloud, err error) {
 	if c.consumers, err = l.Host("consumers"); err != nil {
 		return c, err
 	}
-	// A carrier's loss is told at once when the two ends of a veth pair differ in their index, and else once a second
-	// (linkwatch_urgent_event in net/core/link_watch.c). Indices are counted in each namespace.
-	if err = c.consumers.Bridge("spare0"); err != nil {
-		return c, err
-	}
 	if _, err = c.lan.Attach(c.consumers, cloudLink, cloudConsumer+"/16"); err != nil {
 		return c, err
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long a test waits for what must come and has no promise of its own; in practice it takes far less.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func must(t *testing.T, err error) {
 	t.Helper()

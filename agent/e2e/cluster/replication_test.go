@@ -11,17 +11,12 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
 )
 
-// The promises of docs/cluster.md.
-const (
-	subscribed = time.Second     // after the 201 a subscription is active everywhere
-	healed     = 5 * time.Second // after a partition ends all know the same
-)
-
-// active waits until every agent has the subscription.
+// active waits until every agent has the subscription. How long that takes, and the end of a partition, make bench measures:
+// on a machine that is busy with twenty agents no promise of docs/cluster.md can be judged.
 func (as agents) active(id string) time.Duration {
 	t := as[0].t
 	t.Helper()
-	return within(t, subscribed, "the subscription to be active everywhere", func() error {
+	return within(t, patience, "the subscription to be active everywhere", func() error {
 		for _, a := range as {
 			subs, err := a.subscriptions()
 			if err != nil {
@@ -156,11 +151,11 @@ func TestTwoHalvesBecomeOneAgain(t *testing.T) {
 	}
 	l.hears(t, "raised", "carrier", left[1].machine)
 	r.hears(t, "raised", "carrier", right[1].machine)
-	left.level(time.Minute)
-	right.level(time.Minute) // each sees its half only: the others are not members any more
+	left.level(patience)
+	right.level(patience) // each sees its half only: the others are not members any more
 
 	must(t, w.lan.Split())
-	t.Logf("level %v after the end of the partition", all.level(healed))
+	t.Logf("level %v after the end of the partition", all.level(patience))
 	all.active(lid)
 	all.active(rid)
 	// Who subscribed in one half is owed what stands in the other.

@@ -56,7 +56,7 @@ func (c *consumer) listen(host *lab.Host, bin, addr string) error {
 	if err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(p.Log(), "listening"); {
+	for deadline := time.Now().Add(patience); !strings.Contains(p.Log(), "listening"); {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("consumer %s does not listen: %s", c.name, p.Log())
 		}

@@ -21,7 +21,7 @@ type scene struct {
 
 // patience bounds the wait for a notification; quiet is how long a consumer is listened to who must hear nothing.
 const (
-	patience = 15 * time.Second
+	patience = time.Minute
 	quiet    = 1500 * time.Millisecond
 )
 

@@ -44,7 +44,7 @@ func (h *Host) Agent(bin, config string) (*Agent, error) {
 func (h *Host) NewAgent(bin, config string) (*Agent, error) {
 	a := &Agent{host: h, bin: bin}
 	a.http = &http.Client{
-		Timeout: 10 * time.Second,
+		Timeout: 30 * time.Second,
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "unix", h.Path(Socket))
@@ -65,7 +65,7 @@ func (a *Agent) Start() error {
 	if err := a.StartOnly(); err != nil {
 		return err
 	}
-	return a.Ready(20 * time.Second)
+	return a.Ready(time.Minute)
 }
 
 // StartOnly starts the binary and does not wait.
@@ -112,7 +112,7 @@ func (a *Agent) Log() string {
 func (a *Agent) Kill() error { return a.proc.Kill() }
 
 // Stop ends the agent in order.
-func (a *Agent) Stop() error { return a.proc.Stop(10 * time.Second) }
+func (a *Agent) Stop() error { return a.proc.Stop(30 * time.Second) }
 
 // Hangup makes the agent read its configuration again.
 func (a *Agent) Hangup() error { return a.proc.Signal(syscall.SIGHUP) }

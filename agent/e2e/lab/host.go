@@ -171,7 +171,7 @@ func (h *Host) ListenPacket(addr string) (net.PacketConn, error) {
 func (h *Host) Dial(addr string) (net.Conn, error) {
 	var c net.Conn
 	err := h.inside(func() (err error) {
-		c, err = (&net.Dialer{Timeout: 2 * time.Second}).Dial("tcp", addr)
+		c, err = (&net.Dialer{Timeout: 20 * time.Second}).Dial("tcp", addr)
 		return err
 	})
 	return c, err

@@ -132,10 +132,16 @@ func TestFaultsAreReal(t *testing.T) {
 	far, err := l.Host("far")
 	must(err)
 	must(h.Bridge("br0"))
+	must(far.Bridge("br0")) // as many links as there, so that the ends of the cable would have one index
 	cable, err := l.Connect(End{Host: h, Link: "uplink0", Master: "br0"}, End{Host: far, Link: "far0"})
 	must(err)
-	// The flags, not the operational state: that of a veth whose peer has the same index in another namespace reads
-	// "down" instead of "lowerlayerdown" (net/core/link_watch.c, default_operstate).
+	indices, err := h.Run("cat", "/sys/class/net/uplink0/ifindex", "/sys/class/net/uplink0/iflink")
+	must(err)
+	if both := strings.Fields(indices); len(both) != 2 || both[0] == both[1] {
+		t.Errorf("the ends of the cable have the indices %v: the loss of its carrier is told late", both)
+	}
+	// The flags, not the operational state: that of a veth depends on the kernel and the indices (net/core/link_watch.c,
+	// default_operstate).
 	flag := func(name string) bool {
 		out, err := h.Run("ip", "-br", "link", "show", "uplink0")
 		must(err)

@@ -73,11 +73,7 @@ func (l *Lab) Connect(a, b End) (*Cable, error) {
 		return nil, fmt.Errorf("connect %s to %s: %w", a.Link, b.Link, err)
 	}
 	defer nsB.Close()
-	err = a.Host.netlinkInside(func(nl *netlink.Handle) error {
-		return nl.LinkAdd(&netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: a.Link}, PeerName: b.Link, PeerNamespace: netlink.NsFd(nsB.Fd()),
-		})
-	})
+	err = a.Host.netlinkInside(func(nl *netlink.Handle) error { return addVeth(nl, a.Link, b.Link, netlink.NsFd(nsB.Fd())) })
 	if err != nil {
 		return nil, fmt.Errorf("connect %s to %s: %w", a.Link, b.Link, err)
 	}
@@ -87,6 +83,35 @@ func (l *Lab) Connect(a, b End) (*Cable, error) {
 		}
 	}
 	return c, nil
+}
+
+// addVeth makes a pair whose ends differ in their index. Indices are counted in each namespace, and a pair with equal ones is
+// told of its carrier's loss only once a second (linkwatch_urgent_event in net/core/link_watch.c), where others are at once.
+func addVeth(nl *netlink.Handle, name, peer string, there netlink.NsFd) error {
+	for {
+		err := nl.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: peer, PeerNamespace: there})
+		if err != nil {
+			return err
+		}
+		link, err := nl.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		if link.Attrs().Index != link.Attrs().ParentIndex {
+			return nil
+		}
+		if err := nl.LinkDel(link); err != nil {
+			return err
+		}
+		// No index is given twice: this uses one up on our side alone.
+		spare := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
+		if err := nl.LinkAdd(spare); err != nil {
+			return err
+		}
+		if err := nl.LinkDel(spare); err != nil {
+			return err
+		}
+	}
 }
 
 func (e End) setUp() error {
