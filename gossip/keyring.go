@@ -77,8 +77,8 @@ func (a agreement) encode() []byte {
 	}
 	b = append(b, byte(len(a.removed)))
 	for _, r := range a.removed {
-		print, _ := hex.DecodeString(r) // checked when it came in
-		b = append(b, print...)
+		fingerprint, _ := hex.DecodeString(r) // checked when it came in
+		b = append(b, fingerprint...)
 	}
 	return b
 }

@@ -281,7 +281,7 @@ func (r *Replica) merge(now time.Time, rec Record, res *Result) {
 			if order < 0 {
 				return
 			}
-		case order < 0 && !(rec.Space == Shared && r.ahead(now, cur.Version)): // one that can't be is worth nothing, see heal
+		case order < 0 && (rec.Space != Shared || !r.ahead(now, cur.Version)): // one that can't be is worth nothing, see heal
 			r.stats.stale++
 			return
 		}

@@ -85,7 +85,7 @@ func (p *Peer) AddKey(key CipherKey) error {
 			return false, fmt.Errorf("there are %d already: remove old ones first", maxKeys)
 		}
 		a.keys = append(a.keys, bytes.Clone(key))
-		a.removed = slices.DeleteFunc(a.removed, func(print string) bool { return print == key.String() })
+		a.removed = slices.DeleteFunc(a.removed, func(removed string) bool { return removed == key.String() })
 		return true, nil
 	})
 }

@@ -424,7 +424,7 @@ func TestAReimagedHostGoesOnWhereItsFormerLifeEnded(t *testing.T) {
 // TestAnAdoptedAlarmThatMayHaveBeenToldIsCleared: the disk was lost before the peers heard what became of it. The subscription
 // comes when the alarm has ended, or before, with restarts in between.
 func TestAnAdoptedAlarmThatMayHaveBeenToldIsCleared(t *testing.T) {
-	clear := func(id string) correlate.Effects {
+	cleared := func(id string) correlate.Effects {
 		a := alarm(id, 1, correlate.Cleared)
 		a.Revision.Term, a.Severity = 4, correlate.SeverityCleared
 		return effects(a)
@@ -455,7 +455,7 @@ func TestAnAdoptedAlarmThatMayHaveBeenToldIsCleared(t *testing.T) {
 				if before {
 					both()
 				}
-				n.Publish(clear("a1"))
+				n.Publish(cleared("a1"))
 				eventually(t, "the clear is known", func() bool {
 					alarms, _ := n.Kept()
 					return len(alarms) == 0 || len(alarms) == 1 && !alarms[0].Alarm.Standing()

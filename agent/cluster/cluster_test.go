@@ -425,8 +425,17 @@ func TestWhoIsAskedWhatIsKnownOfAHost(t *testing.T) {
 }
 
 func TestAboveIsEvenAndHigher(t *testing.T) {
-	for _, c := range []struct{ own, seen, want uint64 }{{2, 0, 2}, {10, 8, 10}, {10, 9, 10}, {10, 10, 12}, {2, 7, 8}, {2, 8, 10},
-		{2, gossip.MaxTerm - 1, gossip.MaxTerm}, {2, gossip.MaxTerm, 2}, {2, gossip.MaxTerm + 1, 2}, {2, 1<<64 - 1, 2},
+	for _, c := range []struct{ own, seen, want uint64 }{
+		{2, 0, 2},
+		{10, 8, 10},
+		{10, 9, 10},
+		{10, 10, 12},
+		{2, 7, 8},
+		{2, 8, 10},
+		{2, gossip.MaxTerm - 1, gossip.MaxTerm},
+		{2, gossip.MaxTerm, 2},
+		{2, gossip.MaxTerm + 1, 2},
+		{2, 1<<64 - 1, 2},
 	} {
 		if got := Above(c.own, c.seen); got != c.want {
 			t.Errorf("above %d, of which %d was seen: %d, want %d", c.own, c.seen, got, c.want)

@@ -267,7 +267,7 @@ func TestAPeerThatIsAtItIsWaitedFor(t *testing.T) {
 		if _, err := home.handOver(t.Context(), handOver()); err == nil || time.Since(began) > askPeers*askLimit {
 			t.Errorf("silent peers were waited for %v: %v", time.Since(began), err)
 		}
-		time.Sleep(time.Hour) // those that were silent are asked like the others again
+		<-time.After(time.Hour) // of the bubble: those that were silent are asked like the others again
 		slow.Store(int64(time.Hour))
 		began = time.Now()
 		deaf.Store(false)

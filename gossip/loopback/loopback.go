@@ -16,7 +16,7 @@ func Network(t testing.TB) string {
 	for {
 		prefix := fmt.Sprintf("127.%d.%d", 1+rand.N(254), 1+rand.N(254))
 		// Whoever holds this has the network.
-		claim, err := net.Listen("tcp", prefix+".254:7945")
+		claim, err := new(net.ListenConfig).Listen(t.Context(), "tcp", prefix+".254:7945")
 		if err == nil {
 			t.Cleanup(func() { _ = claim.Close() })
 			return prefix
