@@ -70,7 +70,7 @@ func start(t *testing.T, c *config.Config, specs []sourceSpec) *Agent {
 
 func stop(t *testing.T, a *Agent) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := a.Stop(ctx); err != nil {
 		t.Error(err)
@@ -80,7 +80,7 @@ func stop(t *testing.T, a *Agent) {
 // awaitAlarm follows the feed until an alarm on the resource and condition has done what is wanted.
 func awaitAlarm(t *testing.T, a *Agent, id correlate.ID, c correlate.Condition, want correlate.Transition) *correlate.Alarm {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for seq := uint64(0); ; {
 		changes, next, _ := a.Changes(seq)
 		for _, ch := range changes {
@@ -92,7 +92,7 @@ func awaitAlarm(t *testing.T, a *Agent, id correlate.ID, c correlate.Condition, 
 		select {
 		case <-next:
 		case <-deadline:
-			t.Fatalf("no alarm %s %s %s in 20 s", id, c, want)
+			t.Fatalf("no alarm %s %s %s in %v", id, c, want, patience)
 		}
 	}
 }
@@ -202,7 +202,7 @@ func TestNobodyWhoHangsHoldsUpTheStop(t *testing.T) {
 		Events: []correlate.Event{{Resource: "nic/eth0", Condition: correlate.CondCarrier, Status: correlate.StatusFailed}},
 	})
 	<-called
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // a consumer has ten for its answer
 	defer cancel()
 	if err := a.Stop(ctx); err != nil {
 		t.Error(err)

@@ -24,7 +24,7 @@ import (
 )
 
 // patience is for what takes milliseconds on a quiet machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()

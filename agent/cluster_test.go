@@ -479,7 +479,7 @@ func TestAStopWaitsForNoConsumer(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the consumer is not asked")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // what the command gives it
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // a consumer has ten for its answer
 	defer cancel()
 	h.all[0].runs = false
 	if err := h.all[0].Stop(ctx); err != nil {

@@ -64,7 +64,7 @@ func TestCommandLine(t *testing.T) {
 	})
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // until polls a condition: a process in the background offers nothing to wait for.
 func until(ts *testscript.TestScript, what string, done func() bool) {
