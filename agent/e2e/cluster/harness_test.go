@@ -416,10 +416,14 @@ func (c *consumer) secret() string { return "whsec_" + base64.StdEncoding.Encode
 // alarms the snapshot had.
 func (c *consumer) subscribe(at *agent) (id string, snapshot []alarm) {
 	at.t.Helper()
-	out, err := at.Call(http.MethodPost, "/v1/subscriptions", map[string]any{
-		"name": c.name, "endpoints": []string{c.URL}, "secret": c.secret(),
-	}, http.StatusCreated)
-	must(at.t, err)
+	var out []byte
+	// Where datagrams are lost the challenge may take too long, and the operator tries again.
+	within(at.t, patience, "the subscription", func() (err error) {
+		out, err = at.Call(http.MethodPost, "/v1/subscriptions", map[string]any{
+			"name": c.name, "endpoints": []string{c.URL}, "secret": c.secret(),
+		}, http.StatusCreated)
+		return err
+	})
 	var answer struct {
 		Subscription subscription `json:"subscription"`
 		Snapshot     []alarm      `json:"snapshot"`
