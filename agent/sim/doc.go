@@ -20,7 +20,7 @@
 // within a run of the process and follows the jumps between runs, as time.Time does with its monotonic reading.
 //
 // Not simulated: an outbox that can't be written at all, subscriptions that come and go, a reload of policies, the inbox
-// and queues that coalesce (their own tests do that), sources other than these two. Peers come with gossip.
+// and queues that coalesce (their own tests do that), sources other than these two. Many hosts are in package cluster beneath this one.
 //
 // # Finding and replaying a failure
 //

@@ -103,9 +103,6 @@ var faults = []fault{
 		return true
 	}},
 	{"power cycle", 1, func(s *simulation) bool {
-		if s.chance(0.7) {
-			return false
-		}
 		s.powerCycle()
 		return true
 	}},
