@@ -4,6 +4,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 GOLANGCI  := v2.15.0
 TOOLS     := $(CURDIR)/.tools/bin
 FUZZTIME  ?= 10s
+SIMTIME   ?= 1m
 
 export CGO_ENABLED := 0
 # git describes the version above; go's own stamping fails in a checkout that belongs to somebody else (sudo, containers).
@@ -63,8 +64,8 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 		done; done
 
 .PHONY: sim
-sim: ## the simulation, many seeds
-	go test -count=1 -v -run . ./agent/sim/...
+sim: ## the simulations, new seeds for SIMTIME (1m) each
+	go test -count=1 -v -timeout 0 ./agent/sim/... -sim.for=$(SIMTIME)
 
 .PHONY: bench
 bench: deps build ## engine and outbox, then fault to callback on real parts beside the floor (root)
