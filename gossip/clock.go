@@ -156,18 +156,18 @@ func (r *Replica) heal(now time.Time, res *Result) {
 }
 
 // Restore takes what this host has kept on disk, as Merge does, but for shared records that were saved more than TombstoneLife
-// ago: what was deleted meanwhile would come back. A clock that was set back since, or not set yet after the power was off, is no
-// reason to refuse what could be written when it was saved.
+// ago: what was deleted meanwhile would come back. It was taken once: a clock that is behind now, as one may be that was not set
+// yet after the power was off, is no reason to refuse it. What can't be yet indeed is healed when the peers' clocks are known.
 func (r *Replica) Restore(now, saved time.Time, records []Record) Result {
 	var res Result
-	at := now
-	if saved.After(at) {
-		at = saved
-	}
 	for _, rec := range records {
 		if rec.Space == Shared && now.Sub(saved) > TombstoneLife {
 			r.stats.stale++
 			continue
+		}
+		at := now
+		if written := time.Unix(0, int64(min(rec.Version.A, MaxTerm))); rec.Space == Shared && written.After(now) {
+			at = written
 		}
 		r.merge(at, rec, &res)
 	}
