@@ -225,7 +225,7 @@ func (a *agent) restatedSoon(since time.Duration) {
 	}
 	a.said = true
 	a.drain()
-	a.flush()
+	_ = a.flush() // what was refused is insisted on
 	a.level.replica.Restated(a.h.clock())
 }
 
@@ -371,7 +371,7 @@ func (a *agent) kick() {
 	a.after(a.s.between(0, time.Millisecond), func() {
 		a.pumping = false
 		a.drain()
-		a.flush()
+		_ = a.flush()
 		a.carryOut()
 		a.sleep()
 	})
@@ -406,7 +406,7 @@ func (a *agent) order(o ledger.Orders) {
 }
 
 func (a *agent) drain() {
-	if ch, any := a.level.watched(); any {
+	if ch, news := a.level.watched(); news {
 		a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Take(now, ch) })
 	}
 	m := a.mail

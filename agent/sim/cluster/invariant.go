@@ -233,7 +233,7 @@ func (c *checker) purged(at *agent, r gossip.Record) {
 		return
 	}
 	a := h.agent
-	switch r.Kind {
+	switch r.Kind { //nolint:exhaustive // the rest nobody misses
 	case gossip.KindDomain:
 		for _, d := range c.s.domains {
 			if d.uuid == r.ID && d.at == h && !a.stated["virt"] && c.s.now()-a.born < restatedWithin+gossip.FloorDelay {
@@ -279,14 +279,6 @@ func (c *checker) settled() {
 	for _, w := range s.wishes {
 		c.wish(w, all)
 	}
-}
-
-// homeOf is the host of an alarm that stands elsewhere, or else an agent's own.
-func (c *checker) homeOf(a *agent, alarm string) string {
-	if seen := a.ledger.Alarm(alarm); seen != nil {
-		return seen.Key.Home
-	}
-	return a.h.name
 }
 
 func (c *checker) present(name string) bool { h := c.host(name); return h != nil && h.agent != nil }
@@ -386,7 +378,7 @@ func (c *checker) wish(w *wish, all []*agent) {
 	switch {
 	case w.lost:
 		return
-	case w.ended && !w.unsure && len(has) > 0 && !(w.file && c.namedByTheAbsent(w)):
+	case w.ended && !w.unsure && len(has) > 0 && (!w.file || !c.namedByTheAbsent(w)):
 		s.fail("%s has ended, and %s still has it", w.name, has[0].h.name)
 	case len(has) > 0 && len(has) < len(all):
 		s.fail("%s is known at %d of %d hosts, for instance at %s", w.name, len(has), len(all), has[0].h.name)

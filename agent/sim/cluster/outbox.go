@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"maps"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -82,11 +81,4 @@ func (d *disk) apply(batch map[place]any) {
 			}
 		}
 	}
-}
-
-// copied is a disk that no later write touches.
-func (d *disk) copied() disk {
-	c := *d
-	c.alarms, c.pairs, c.subs = maps.Clone(d.alarms), maps.Clone(d.pairs), maps.Clone(d.subs)
-	return c
 }

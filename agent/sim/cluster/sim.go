@@ -59,7 +59,6 @@ type simulation struct {
 	check     *checker
 	sealed    uint64
 	ids       int
-	slow      bool // links between hosts are not local
 
 	report Report
 	digest hash.Hash
