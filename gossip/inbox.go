@@ -131,11 +131,24 @@ func (m *membership) put(n *memberlist.Node) Member {
 		WireMin: own.DMin, WireMax: own.DMax, keys: id.Keys,
 	}}
 	m.mu.Lock()
+	if was := m.nodes[own.Name]; was.Boot == one.Boot && was.keys.newer(one.keys) {
+		one.keys = was.keys // its own word came first
+	}
 	m.sum ^= m.nodes[own.Name].hash ^ one.hash
 	m.nodes[own.Name] = one
 	m.signal()
 	m.mu.Unlock()
 	return one.Member
+}
+
+// took notes a member's own word of what it took of the cluster's keys.
+func (m *membership) took(name string, keys mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if one, ok := m.nodes[name]; ok && keys.newer(one.keys) {
+		one.keys = keys
+		m.nodes[name] = one
+	}
 }
 
 func (m *membership) remove(name string) {

@@ -306,8 +306,10 @@ func (p *Peer) tellKeys(node string) {
 	p.links.send(to, envelope{keys: true, from: p.cfg.Node, id: p.counter.Add(1), payload: p.agreed.encode()}.encode())
 }
 
-// heardKeys takes what a peer agreed on, when it is newer.
+// heardKeys takes what a peer agreed on, when it is newer, and tells it so: the announcement that all others learn it by
+// may take its time on a busy host, and an operator waits.
 func (p *Peer) heardKeys(from string, a agreement) {
+	p.members.took(from, a.mark())
 	p.keyLock.Lock()
 	defer p.keyLock.Unlock()
 	if p.ring == nil || !a.mark().newer(p.agreed.mark()) {
@@ -321,6 +323,7 @@ func (p *Peer) heardKeys(from string, a agreement) {
 		p.cfg.Log.Error("the gossip keys could not be changed as the peers did", "peer", from, "err", err)
 		return
 	}
+	p.tellKeys(from)
 	p.cfg.Log.Info("the gossip keys were changed at a peer", "peer", from, "changes", a.changes, "keys", p.Keys())
 }
 
