@@ -15,6 +15,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/paramedic-ha/paramedic/gossip/durable"
 )
 
 // Keyring is what a peer starts with.
@@ -160,7 +162,7 @@ func LoadKeyring(file, dir string) (Keyring, error) {
 		return Keyring{Keys: keys}, nil
 	}
 	path := filepath.Join(dir, keyringFile)
-	if err := sweep(path); err != nil { // there are keys in it
+	if err := durable.Sweep(path); err != nil { // there are keys in it
 		return Keyring{}, fmt.Errorf("read the gossip keyring: %w", err)
 	}
 	ring, err := os.ReadFile(path)
@@ -213,7 +215,7 @@ func (a agreement) save(dir string, file []CipherKey) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, keyringFile), append(text, '\n'))
+	return durable.Replace(filepath.Join(dir, keyringFile), append(text, '\n'))
 }
 
 // sameKeys: the same one in use, and the same others in any order.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/paramedic-ha/paramedic/gossip/durable"
 )
 
 // Host is one line of the roster: a host that was ever seen here. It is the denominator of every majority, so only
@@ -57,7 +59,7 @@ func loadRoster(dir string) (*roster, error) {
 		return r, nil
 	}
 	r.path = filepath.Join(dir, rosterFile)
-	if err := sweep(r.path); err != nil {
+	if err := durable.Sweep(r.path); err != nil {
 		return nil, fmt.Errorf("read the roster: %w", err)
 	}
 	text, err := os.ReadFile(r.path)
@@ -167,7 +169,7 @@ func (r *roster) save(always bool) error {
 	r.mu.Unlock()
 	text, err := json.MarshalIndent(rosterDocument{rosterVersion, r.list()}, "", " ")
 	if err == nil {
-		err = writeFile(r.path, append(text, '\n'))
+		err = durable.Replace(r.path, append(text, '\n'))
 	}
 	if err != nil {
 		r.mu.Lock()
@@ -176,37 +178,6 @@ func (r *roster) save(always bool) error {
 		return fmt.Errorf("write the roster: %w", err)
 	}
 	return nil
-}
-
-// unfinished is what a file is called while it is written. There is one of it at most, whatever was killed how often.
-const unfinished = ".new"
-
-// sweep removes what a crash in writeFile has left.
-func sweep(path string) error {
-	if err := os.Remove(path + unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove what a crash has left: %w", err)
-	}
-	return nil
-}
-
-// writeFile replaces a file: after a crash there is the old one or the new one. One at a time may write a file.
-func writeFile(path string, content []byte) error {
-	f, err := os.OpenFile(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // checkName judges the name of a node: it stands in paths, logs and on the wire.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/paramedic-ha/paramedic/gossip/durable"
 )
 
 func TestDamagedRosterIsSetAside(t *testing.T) {
@@ -35,7 +37,7 @@ func TestDamagedRosterIsSetAside(t *testing.T) {
 // Killed while it wrote, it leaves a file behind, which may hold keys.
 func TestWhatACrashHasLeftIsRemoved(t *testing.T) {
 	dir := t.TempDir()
-	left := []string{filepath.Join(dir, rosterFile+unfinished), filepath.Join(dir, keyringFile+unfinished)}
+	left := []string{filepath.Join(dir, rosterFile+durable.Unfinished), filepath.Join(dir, keyringFile+durable.Unfinished)}
 	file := filepath.Join(dir, "gossip.key")
 	for _, path := range append(left, file) {
 		if err := os.WriteFile(path, []byte(GenerateKey()), 0o600); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/durable"
 	"github.com/paramedic-ha/paramedic/gossip/loopback"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -193,7 +194,7 @@ func TestAHostThatWasAloneBringsItsSubscriptions(t *testing.T) {
 func TestAHostThatWasAwayForTooLongBringsNothingBack(t *testing.T) {
 	dir, sub := alone(t)
 	long := time.Now().Add(-gossip.TombstoneLife - time.Hour)
-	if err := replaceFile(filepath.Join(dir, storeName), encodeStore([]gossip.Record{sharedRecord(1)}, long)); err != nil {
+	if err := durable.Replace(filepath.Join(dir, storeName), encodeStore([]gossip.Record{sharedRecord(1)}, long)); err != nil {
 		t.Fatal(err)
 	}
 	a, b := startBoth(t, [2]string{dir, t.TempDir()})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/durable"
 )
 
 // The file of the records that belong to no host: subscriptions, acknowledgements, who was forgotten, and the tombstones of
@@ -98,8 +99,8 @@ type kept struct {
 // is older than tombstones live is set aside, too: it might bring back what was deleted meanwhile.
 func loadStore(dir string, now time.Time, log *slog.Logger) (kept, error) {
 	path := filepath.Join(dir, storeName)
-	if err := os.Remove(path + unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return kept{}, fmt.Errorf("remove what a crash has left of the shared records: %w", err)
+	if err := durable.Sweep(path); err != nil {
+		return kept{}, fmt.Errorf("read the shared records: %w", err)
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -242,31 +243,8 @@ func (s *store) write(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("keep the shared records: %w", err)
 	}
-	if err := replaceFile(s.path, encodeStore(records, time.Now())); err != nil {
+	if err := durable.Replace(s.path, encodeStore(records, time.Now())); err != nil {
 		return fmt.Errorf("keep the shared records: %w", err)
 	}
 	return nil
-}
-
-// unfinished is what a file is called while it is written. There is one of it at most, whatever was killed how often.
-const unfinished = ".new"
-
-// replaceFile leaves the old contents or the new ones, whatever happens. One at a time may write a file.
-func replaceFile(path string, contents []byte) error {
-	f, err := os.OpenFile(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(contents)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

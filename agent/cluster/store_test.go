@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/durable"
 )
 
 func sharedRecord(i int) gossip.Record {
@@ -36,7 +37,7 @@ func TestSharedRecordsComeBackAsTheyWere(t *testing.T) {
 		{Key: gossip.Key{Kind: gossip.KindAck, ID: "a"}, Version: gossip.Version{A: 9, Node: "cmp-2"}, Deleted: true},
 	}
 	dir := t.TempDir()
-	if err := replaceFile(filepath.Join(dir, storeName), encodeStore(records, now)); err != nil {
+	if err := durable.Replace(filepath.Join(dir, storeName), encodeStore(records, now)); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(filepath.Join(dir, storeName)); err != nil || info.Mode().Perm() != 0o600 {
@@ -62,7 +63,7 @@ func TestSharedRecordsComeBackAsTheyWere(t *testing.T) {
 // Killed while it wrote, it leaves a file behind, which is nobody's any more.
 func TestWhatACrashHasLeftIsRemoved(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{storeName, storeName + unfinished, storeName + ".damaged", "paramedic.db"} {
+	for _, name := range []string{storeName, storeName + durable.Unfinished, storeName + ".damaged", "paramedic.db"} {
 		if err := os.WriteFile(filepath.Join(dir, name), encodeStore(nil, time.Now()), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +123,7 @@ func TestWhatWasWrittenBeforeTombstonesEndedIsDropped(t *testing.T) {
 	path := filepath.Join(dir, storeName)
 	write := func(age time.Duration) kept {
 		t.Helper()
-		if err := replaceFile(path, encodeStore([]gossip.Record{sharedRecord(1)}, now.Add(-age))); err != nil {
+		if err := durable.Replace(path, encodeStore([]gossip.Record{sharedRecord(1)}, now.Add(-age))); err != nil {
 			t.Fatal(err)
 		}
 		got, err := loadStore(dir, now, slog.New(slog.DiscardHandler))

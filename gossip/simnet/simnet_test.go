@@ -73,11 +73,7 @@ func contents(r *gossip.Replica) map[gossip.Key]gossip.Record {
 // Everything that can go wrong goes wrong for a minute. Then the network is whole: all that live hold the same, each host
 // is known by what is true of it, and whatever a survivor held at any crash is still there, or a newer word in its place.
 func TestChaosEndsInOneStateAndLosesNothingThatASurvivorHeld(t *testing.T) {
-	seeds := 30
-	if testing.Short() {
-		seeds = 5
-	}
-	for seed := range uint64(seeds) {
+	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			chaos(t, seed)
