@@ -1,0 +1,597 @@
+// Package lookout carries a watch.Machine through the network: it owns the sockets, the timers and the authentication.
+//
+// One goroutine does everything. Whenever it wakes up it first reads all that waits on its sockets and only then tells the machine
+// how late it is: a host whose process was held up must not accuse those whose heartbeats lie unread.
+//
+// Frames are sealed for everybody who holds a gossip key, and numbered, so that none counts twice. What was recorded of a host
+// that is dead now must not revive it, not even for a receiver that has itself just begun: an unknown session is believed only
+// after it has answered a fresh challenge. See docs/host-loss.md.
+package lookout
+
+import (
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/paramedic-ha/paramedic/gossip/watch"
+)
+
+// Host is one line of the roster and where its agent is watched.
+type Host struct {
+	watch.Host
+	// Addr is where it takes frames (UDP), and its address is that of the kernel that is asked for echoes. Zero: unknown.
+	Addr netip.AddrPort
+}
+
+// Config is what a Lookout is made of.
+type Config struct {
+	Self string
+	// Bind is where frames are taken. With a specified address the echoes are asked from it, too.
+	Bind    netip.AddrPort
+	Boot    [16]byte  // the kernel's boot id
+	Started time.Time // when the agent did, by the wall clock: of two sessions of one host the newer one counts
+	// Keys of the gossip: the first seals, all open. None: frames are neither secret nor authentic.
+	Keys                [][]byte
+	Probable, Confirmed time.Duration
+	// Witness is an outside address that answers echoes: an IP address or a host name. A port is ignored.
+	Witness string
+	Log     *slog.Logger
+	// News and Restarted are called by the owner of the machine and must not block. They may be nil.
+	News      func(watch.News)
+	Restarted func(Restarted)
+}
+
+// Restarted says that a host is heard under another boot id than before.
+type Restarted struct {
+	Host         string
+	Started      time.Time // its agent, by its own clock
+	Boot, Before [16]byte  // kernel boot ids
+}
+
+// machine is a watch.Machine.
+type machine interface {
+	Hosts(now time.Time, hosts []watch.Host) watch.Effects
+	Receive(now time.Time, from string, p watch.Packet) watch.Effects
+	Echoed(now time.Time, host string, asked time.Time) watch.Effects
+	Closed(now time.Time, host string) watch.Effects
+	WitnessEchoed(now, asked time.Time) watch.Effects
+	Tick(now time.Time) watch.Effects
+	Goodbye(now time.Time, why watch.Left) watch.Effects
+	Status(now time.Time) watch.Status
+}
+
+// Lookout is one host's part in the watch. Its methods are safe for concurrent use.
+type Lookout struct {
+	cfg  Config
+	addr netip.AddrPort
+
+	mu      sync.Mutex
+	began   bool // Run was called
+	closed  bool // the descriptors are
+	mailbox mailbox
+	calls   chan call     // to be done by the owner
+	ended   chan struct{} // Run has returned, or Close came before it
+
+	// The rest belongs to the owner: whoever made it, then Run.
+	machine   machine
+	start     time.Time
+	udp       socket
+	echoes    *echoes
+	wakeFD    int
+	fds       []unix.PollFd
+	wake      time.Time // when the machine wants to be told of the time
+	hosts     map[string]target
+	byAddr    map[netip.AddrPort]string
+	sessions  *sessions
+	seal      seal
+	witness   netip.Addr
+	counters  Counters
+	in, clear []byte
+	oob       []byte
+	out       []byte
+}
+
+// mailbox holds what the owner takes next. What is put in replaces what was there.
+type mailbox struct {
+	hosts   []Host
+	news    bool // hosts is
+	keys    [][]byte
+	witness netip.Addr
+}
+
+// call is something that the owner does for another goroutine; it closes done.
+type call struct {
+	do   func(now time.Time)
+	done chan struct{}
+}
+
+// target is where a host is.
+type target struct {
+	addr netip.AddrPort
+	to   unix.Sockaddr // nil: not known, or out of reach of our socket
+}
+
+// seal makes our frames.
+type seal struct {
+	session  sessionID
+	sequence uint64
+	key      []byte
+	seal     interface {
+		Seal(dst, nonce, plaintext, additionalData []byte) []byte
+	}
+}
+
+const (
+	// late is by how much a wake-up may miss its time before it is counted.
+	late = 30 * time.Millisecond
+	// maxCalls wait for the owner at once; further callers wait for those.
+	maxCalls = 64
+	// maxRefused entries of the error queue are read in a round. The kernel limits how many come (icmp(7), icmp_ratelimit).
+	maxRefused = 256
+)
+
+// New opens the sockets, so that a port that is taken is known at once. Close it when Run is never called.
+func New(cfg Config) (*Lookout, error) {
+	return open(cfg, []EchoKind{EchoRaw, EchoPing}, func(c watch.Config, rand func() uint64, now time.Time) machine {
+		return watch.New(c, rand, now)
+	})
+}
+
+func open(cfg Config, kinds []EchoKind, newMachine func(watch.Config, func() uint64, time.Time) machine) (*Lookout, error) {
+	switch {
+	case cfg.Self == "" || len(cfg.Self) > maxName:
+		return nil, fmt.Errorf("the name of this host must be 1 to %d bytes long, it has %d", maxName, len(cfg.Self))
+	case !cfg.Bind.Addr().IsValid():
+		return nil, errors.New("there is no address to bind to")
+	}
+	cfg.Bind = netip.AddrPortFrom(cfg.Bind.Addr().Unmap(), cfg.Bind.Port())
+	l := &Lookout{
+		cfg: cfg, start: time.Now(), calls: make(chan call, maxCalls), ended: make(chan struct{}),
+		in: make([]byte, maxFrame+1), clear: make([]byte, 0, maxFrame), oob: make([]byte, 512),
+	}
+	_, _ = crand.Read(l.seal.session[:]) // never fails, see crypto/rand
+	l.sessions = newSessions(l.seal.session, cloneKeys(cfg.Keys))
+	if err := l.useKey(); err != nil {
+		return nil, err
+	}
+	var err error
+	if l.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("open an eventfd: %w", err)
+	}
+	if l.udp, err = openUDP(cfg.Bind); err != nil {
+		_ = unix.Close(l.wakeFD)
+		return nil, fmt.Errorf("watch on %v: %w", cfg.Bind, err)
+	}
+	l.addr = l.udp.addr()
+	l.echoes = openEchoes(cfg.Bind, kinds)
+	l.fds = []unix.PollFd{{Fd: int32(l.wakeFD), Events: unix.POLLIN}, {Fd: int32(l.udp.fd), Events: unix.POLLIN}}
+	for _, s := range l.echoes.sockets {
+		l.fds = append(l.fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+	}
+	echo := l.echoes.kind != EchoNone
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails, see crypto/rand
+	l.machine = newMachine(watch.Config{
+		Self: cfg.Self, Probable: cfg.Probable, Confirmed: cfg.Confirmed, Witness: echo && cfg.Witness != "", Echo: echo,
+	}, rand.NewChaCha8(seed).Uint64, l.now())
+	l.setHosts(l.now(), nil)
+	return l, nil
+}
+
+// now never goes back, and jumps with no clock: it is the start and what the monotonic clock counted since.
+func (l *Lookout) now() time.Time { return l.start.Add(time.Since(l.start)) }
+
+// Addr is where frames are taken.
+func (l *Lookout) Addr() netip.AddrPort { return l.addr }
+
+// SetHosts replaces the roster. It does not wait.
+func (l *Lookout) SetHosts(hosts []Host) {
+	hosts = slices.Clone(hosts)
+	l.post(func(m *mailbox) { m.hosts, m.news = hosts, true })
+}
+
+// SetKeys replaces the keys of the gossip: the first seals, all open. Sealing cannot be turned on or off. It does not wait.
+func (l *Lookout) SetKeys(keys [][]byte) error {
+	if (len(keys) == 0) != (len(l.cfg.Keys) == 0) {
+		return errors.New("sealing cannot be turned on or off while the watch runs")
+	}
+	keys = cloneKeys(keys)
+	l.post(func(m *mailbox) { m.keys = keys })
+	return nil
+}
+
+// Goodbye tells everybody that this host leaves, and returns once that is sent.
+func (l *Lookout) Goodbye(why watch.Left) {
+	l.ask(func(now time.Time) { l.apply(now, l.machine.Goodbye(now, why)) })
+}
+
+func cloneKeys(keys [][]byte) [][]byte {
+	out := make([][]byte, len(keys))
+	for i, k := range keys {
+		out[i] = slices.Clone(k)
+	}
+	return out
+}
+
+// post puts something into the mailbox.
+func (l *Lookout) post(put func(*mailbox)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	put(&l.mailbox)
+	l.rouse()
+}
+
+// rouse wakes the owner. mu is held, so that the descriptor is ours.
+func (l *Lookout) rouse() {
+	if !l.closed {
+		_, _ = unix.Write(l.wakeFD, binary.NativeEndian.AppendUint64(nil, 1)) // full: it is awake already
+	}
+}
+
+// ask has the owner do something and waits for it. It returns false when there is no owner.
+func (l *Lookout) ask(do func(now time.Time)) bool {
+	l.mu.Lock()
+	began := l.began
+	l.mu.Unlock()
+	if !began {
+		return false
+	}
+	c := call{do, make(chan struct{})}
+	select {
+	case l.calls <- c:
+	case <-l.ended:
+		return false
+	}
+	l.post(func(*mailbox) {})
+	select {
+	case <-c.done:
+		return true
+	case <-l.ended:
+		select { // it was the last that was done
+		case <-c.done:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// Close ends a Lookout that was never run.
+func (l *Lookout) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.began {
+		l.began = true
+		l.shut()
+	}
+}
+
+// shut closes everything. mu is held.
+func (l *Lookout) shut() {
+	l.closed = true
+	l.udp.close()
+	l.echoes.close()
+	_ = unix.Close(l.wakeFD)
+	close(l.ended)
+}
+
+// Run watches until the context ends, then closes the sockets. It can be called once.
+func (l *Lookout) Run(ctx context.Context) error {
+	l.mu.Lock()
+	if l.began {
+		l.mu.Unlock()
+		return errors.New("the watch ran already")
+	}
+	l.began = true
+	l.mu.Unlock()
+	var helpers sync.WaitGroup
+	defer func() {
+		l.mu.Lock()
+		l.shut()
+		l.mu.Unlock()
+		helpers.Wait()
+	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { l.post(func(*mailbox) {}) })()
+	if l.cfg.Witness != "" {
+		helpers.Go(func() { l.resolve(ctx) })
+	}
+	now := l.now()
+	l.apply(now, l.machine.Tick(now))
+	for ctx.Err() == nil {
+		now := l.drain()
+		if l.obey(now) {
+			now = l.drain()
+		}
+		if !l.wake.After(now) {
+			l.tick(now)
+		}
+		if err := l.sleep(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tick tells the machine of the time.
+func (l *Lookout) tick(now time.Time) {
+	if by := now.Sub(l.wake); by > late {
+		l.counters.Late++
+		l.counters.Latest = max(l.counters.Latest, by)
+	}
+	l.apply(now, l.machine.Tick(now))
+}
+
+// sleep waits for a socket, a command or the machine's time.
+func (l *Lookout) sleep() error {
+	timeout := unix.NsecToTimespec(max(0, l.wake.Sub(l.now())).Nanoseconds())
+	if _, err := unix.Ppoll(l.fds, &timeout, nil); err != nil && !errors.Is(err, unix.EINTR) {
+		return fmt.Errorf("wait for packets: %w", err)
+	}
+	return nil
+}
+
+// obey carries out what others want of the owner. It returns false when that was nothing.
+func (l *Lookout) obey(now time.Time) bool {
+	var b [8]byte
+	_, _ = unix.Read(l.wakeFD, b[:]) // before the mailbox is read: what comes later wakes us again
+	l.mu.Lock()
+	m := l.mailbox
+	l.mailbox = mailbox{}
+	l.mu.Unlock()
+	did := false
+	if m.witness.IsValid() {
+		l.witness, did = m.witness, true
+	}
+	if m.keys != nil {
+		l.sessions.setKeys(m.keys)
+		if err := l.useKey(); err != nil {
+			l.cfg.Log.Error("the watch goes on with its old key", "err", err)
+		}
+		did = true
+	}
+	if m.news {
+		l.setHosts(now, m.hosts)
+		did = true
+	}
+	for range maxCalls {
+		select {
+		case c := <-l.calls:
+			c.do(now)
+			close(c.done)
+			did = true
+			continue
+		default:
+		}
+		break
+	}
+	return did
+}
+
+// useKey seals with the first key from now on.
+func (l *Lookout) useKey() error {
+	if l.sessions.plain {
+		return nil
+	}
+	s, err := deriveSeal(l.sessions.keys[0], l.seal.session)
+	if err != nil {
+		return err
+	}
+	l.seal.seal = s
+	return nil
+}
+
+func (l *Lookout) setHosts(now time.Time, hosts []Host) {
+	l.hosts = make(map[string]target, len(hosts))
+	l.byAddr = make(map[netip.AddrPort]string, len(hosts))
+	watched := make([]watch.Host, len(hosts))
+	names := make([]string, 0, len(hosts))
+	for i, h := range hosts {
+		watched[i] = h.Host
+		if h.Name == l.cfg.Self {
+			continue
+		}
+		names = append(names, h.Name)
+		t := target{addr: netip.AddrPortFrom(h.Addr.Addr().Unmap(), h.Addr.Port())}
+		if t.addr.IsValid() && t.addr.Port() != 0 {
+			t.to = l.udp.sockaddr(t.addr)
+			l.byAddr[netip.AddrPortFrom(t.addr.Addr().WithZone(""), t.addr.Port())] = h.Name
+		}
+		l.hosts[h.Name] = t
+	}
+	l.sessions.setHosts(names)
+	l.apply(now, l.machine.Hosts(now, watched))
+}
+
+// drain reads all that waits, and returns a time before which nothing is unread. Under a flood more may have come since.
+func (l *Lookout) drain() time.Time {
+	now := l.now()
+	for range l.udp.fill {
+		n, from, err := unix.Recvfrom(l.udp.fd, l.in, unix.MSG_DONTWAIT)
+		if err == nil {
+			l.receive(now, l.in[:n], addrPort(from))
+			continue
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		} // else it is what became of something that was sent, see IP_RECVERR in ip(7)
+	}
+	for range maxRefused {
+		to, sent, more := l.udp.refused(l.in, l.oob)
+		if !more {
+			break
+		}
+		l.closedAt(now, to, sent)
+	}
+	for _, s := range l.echoes.sockets {
+		for range s.fill {
+			n, from, err := unix.Recvfrom(s.fd, l.in, unix.MSG_DONTWAIT)
+			if errors.Is(err, unix.EAGAIN) {
+				break
+			}
+			if err == nil {
+				l.echoed(now, s, l.in[:n], addrPort(from).Addr())
+			}
+		}
+	}
+	return now
+}
+
+// closedAt says that nobody listens where a frame of ours went. Who makes that up must have seen one.
+func (l *Lookout) closedAt(now time.Time, to netip.AddrPort, sent []byte) {
+	h, _, err := splitFrame(sent)
+	host := l.byAddr[netip.AddrPortFrom(to.Addr().WithZone(""), to.Port())]
+	if err != nil || h.session != l.seal.session || host == "" {
+		return
+	}
+	l.counters.Closed++
+	l.apply(now, l.machine.Closed(now, host))
+}
+
+func (l *Lookout) echoed(now time.Time, s echoSocket, b []byte, from netip.Addr) {
+	a, ok := l.echoes.reply(now, s, b, from)
+	switch {
+	case !ok:
+		l.counters.EchoesForeign++
+		return
+	case a.host == "":
+		l.apply(now, l.machine.WitnessEchoed(now, a.at))
+	default:
+		l.apply(now, l.machine.Echoed(now, a.host, a.at))
+	}
+	l.counters.EchoReplies++
+}
+
+// receive takes a datagram.
+func (l *Lookout) receive(now time.Time, frame []byte, from netip.AddrPort) {
+	l.counters.Received++
+	_, known := l.byAddr[from]
+	x, b, why := l.sessions.open(now, frame, known, l.clear)
+	if why != accepted {
+		l.counters.refuse(why)
+		return
+	}
+	p := l.sessions.peers[x.host]
+	p.from = from
+	switch {
+	case b.kind == frameChallenge:
+		if now.Sub(x.answered) >= challengeEvery/2 { // its jitter must not cost it an answer
+			x.answered = now
+			l.send(x.host, body{kind: frameAnswer, nonce: b.nonce})
+		}
+	case b.kind == frameAnswer:
+		if l.sessions.believed(x) || b.nonce != x.challenge {
+			return
+		}
+		l.believe(x)
+		return
+	case l.sessions.believed(x):
+		l.apply(now, l.machine.Receive(now, x.host, b.packet))
+		return
+	default:
+		l.counters.Unchallenged++
+	}
+	if !l.sessions.believed(x) && now.Sub(x.challenged) >= challengeEvery {
+		x.challenged = now
+		l.send(x.host, body{kind: frameChallenge, nonce: x.challenge})
+	}
+}
+
+func (l *Lookout) believe(x *session) {
+	before := l.sessions.believe(x)
+	if before != [16]byte{} && before != x.boot && l.cfg.Restarted != nil {
+		l.cfg.Restarted(Restarted{Host: x.host, Started: time.UnixMilli(x.started), Boot: x.boot, Before: before})
+	}
+}
+
+// apply carries out what the machine wants.
+func (l *Lookout) apply(now time.Time, e watch.Effects) {
+	for _, s := range e.Send {
+		l.send(s.To, body{kind: framePacket, packet: s.Packet})
+	}
+	for _, host := range e.Ping {
+		if where := l.hosts[host].addr.Addr(); where.IsValid() {
+			l.askEcho(now, host, where)
+		} else {
+			l.counters.Unsent++
+		}
+	}
+	if e.PingWitness && l.witness.IsValid() {
+		l.askEcho(now, "", l.witness)
+	}
+	if l.cfg.News != nil {
+		for _, n := range e.News {
+			l.cfg.News(n)
+		}
+	}
+	if !e.Wake.IsZero() {
+		l.wake = e.Wake
+	}
+}
+
+func (l *Lookout) askEcho(now time.Time, host string, where netip.Addr) {
+	switch err := l.echoes.ask(now, host, where); {
+	case err == nil:
+		l.counters.EchoesSent++
+	case errors.Is(err, errPace):
+		l.counters.EchoesHeldBack++
+	default:
+		l.counters.SendErrors++
+	}
+}
+
+// send sends a frame to where a host is, or else to where it was heard from, or drops it.
+func (l *Lookout) send(host string, b body) {
+	to := l.hosts[host].to
+	if p := l.sessions.peers[host]; to == nil && p != nil && p.from.IsValid() {
+		to = l.udp.sockaddr(p.from)
+	}
+	if to == nil {
+		l.counters.Unsent++
+		return
+	}
+	b.name, b.started, b.boot = l.cfg.Self, l.cfg.Started.UnixMilli(), l.cfg.Boot
+	l.out = l.frame(l.out[:0], b)
+	if err := l.udp.send(l.out, to); err != nil {
+		l.counters.SendErrors++
+		return
+	}
+	l.counters.Sent++
+}
+
+// frame appends the next frame of our session.
+func (l *Lookout) frame(to []byte, b body) []byte {
+	l.seal.sequence++
+	h := header{version: versionSealed, session: l.seal.session, sequence: l.seal.sequence}
+	if l.seal.seal == nil {
+		h.version = versionPlain
+		return b.append(h.append(to))
+	}
+	to = h.append(to)
+	n := sealNonce(h.sequence)
+	l.clear = b.append(l.clear[:0])
+	return l.seal.seal.Seal(to, n[:], l.clear, to[:headerSize])
+}
+
+// sessionList is of those that are believed, by host.
+func (l *Lookout) sessionList(now time.Time) []Session {
+	var out []Session
+	for _, name := range slices.Sorted(maps.Keys(l.sessions.peers)) {
+		if x := l.sessions.peers[name].current; x != nil {
+			out = append(out, Session{Host: name, Started: time.UnixMilli(x.started), Boot: x.boot, Heard: now.Sub(x.heard)})
+		}
+	}
+	return out
+}
