@@ -33,6 +33,7 @@ func (e *Engine) reach(r *record) outcome {
 			affected = append(affected, hit)
 		}
 	}
+	affected = withHit(affected, r)
 	e.affected, e.atRisk, e.ports = affected, atRisk, ports
 
 	var last, lastRisk []Affected
@@ -41,6 +42,23 @@ func (e *Engine) reach(r *record) outcome {
 	}
 	out.affected, out.atRisk = keep(affected, last), keep(atRisk, lastRisk)
 	return out
+}
+
+// withHit adds what the event itself has named.
+func withHit(affected []Affected, r *record) []Affected {
+	if len(r.hit) == 0 || r.failing() == StateOK {
+		return affected
+	}
+	found := len(affected)
+	for _, hit := range r.hit {
+		if _, known := slices.BinarySearchFunc(affected[:found], hit.Resource, func(a Affected, id ID) int {
+			return strings.Compare(string(a.Resource), string(id))
+		}); !known {
+			affected = append(affected, hit)
+		}
+	}
+	slices.SortFunc(affected, func(a, b Affected) int { return strings.Compare(string(a.Resource), string(b.Resource)) })
+	return affected
 }
 
 // climb sets the level of every node that r's failure touches, and returns the active domains among them. They are

@@ -14,6 +14,8 @@ const (
 	StateAtRisk
 	StateDegraded
 	StateFailed
+	// StateUnknown is no step of that order: nobody can tell how it is. Only Affected has it, of a host that is hung.
+	StateUnknown
 )
 
 func (s State) String() string {
@@ -26,6 +28,8 @@ func (s State) String() string {
 		return "degraded"
 	case StateFailed:
 		return "failed"
+	case StateUnknown:
+		return "unknown"
 	}
 	return "state?"
 }
@@ -125,6 +129,11 @@ const (
 	ReasonGone         = "resource-gone" // the resource was removed in an orderly way
 	ReasonMigrated     = "migrated"      // the domain lives on another host now
 	ReasonAcknowledged = "acknowledged"  // a latched condition was acknowledged
+	ReasonReturned     = "returned"      // the host is back, as it was
+	ReasonRestarted    = "restarted"     // the host is back, with another kernel
+	ReasonFalseAlarm   = "false-alarm"   // the host was heard again before its loss was confirmed
+	ReasonSuperseded   = "superseded"    // a graver word about the same host has taken its place
+	ReasonForgotten    = "forgotten"     // the host will not come back, an operator says
 )
 
 // Confidence says how sure the speaker is; only host loss has more than one level.
@@ -145,7 +154,7 @@ type Affected struct {
 	Resource ID
 	Name     string
 	Project  string
-	State    State // failed or degraded; at-risk in Alarm.AtRisk
+	State    State // failed, degraded or unknown; at-risk in Alarm.AtRisk
 	Ports    []Port
 }
 
@@ -168,7 +177,8 @@ type Alarm struct {
 	ProbableCause string // X.733 spelling
 	AbstractCause string // compute, network, storage, power or hypervisor: what tenants are told
 	Confidence    Confidence
-	State         State // what the condition does to its resource
+	Reached       Revision // of a host's loss: the one that came to Confidence; else zero
+	State         State    // what the condition does to its resource
 
 	// Under is the id of the root-cause alarm that this one is correlated under; such an alarm can be queried but is
 	// not sent. RootCause is Under == "".

@@ -108,6 +108,9 @@ func (e *Engine) restore(a *Alarm) {
 	if a.Severity != r.def.severity(SeverityUnset, len(a.Affected) > 0) {
 		r.asked = a.Severity
 	}
+	if a.Key.Condition == CondHostRestarted {
+		r.hit = a.Affected // no source states again what a former kernel ran
+	}
 	r.next = outcome{severity: a.Severity, state: a.State, affected: a.Affected, atRisk: a.AtRisk}
 	e.alarms[a.ID] = r
 	if a.Lost {

@@ -40,6 +40,8 @@ type Event struct {
 	Occurred, Observed time.Time
 	// Reason is why an OK clears, when it is not simply ReasonRecovered.
 	Reason string
+	// Hit are domains that it has hit and that no source may state any more; they count beside those that the topology shows.
+	Hit []Affected
 	// Evidence is for administrators: raw values, counters, record ids.
 	Evidence map[string]string
 }

@@ -53,6 +53,12 @@ func (e *Engine) define(id ID, c Condition) definition {
 	if !ok {
 		r = RuleOf(c)
 	}
+	return refine(r, e.policies, id)
+}
+
+// refine applies the policies to a rule, for one resource.
+func refine(r Rule, policies []Policy, id ID) definition {
+	c := r.Condition
 	d := definition{Rule: r}
 	if d.AbstractCause == "" {
 		d.AbstractCause = abstractCause(id.Kind())
@@ -61,7 +67,7 @@ func (e *Engine) define(id ID, c Condition) definition {
 		d.HoldDown = tapHoldDown
 	}
 	held := false
-	for _, p := range e.policies {
+	for _, p := range policies {
 		if !p.matches(id, c) {
 			continue
 		}

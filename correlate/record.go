@@ -3,6 +3,7 @@ package correlate
 import (
 	"container/heap"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type record struct {
 	source             string // who said so first, and must restate it
 	text               string
 	evidence           map[string]string
+	hit                []Affected // by the event's own word; sorted
 	occurred, observed time.Time
 	reason             string // why own ended
 	event              cause  // the event that changed it in pass heard
@@ -136,6 +138,10 @@ func (e *Engine) observe(ev *Event) {
 // fail takes the source's word that the condition holds. Saying it again changes nothing.
 func (e *Engine) fail(r *record, ev *Event) {
 	r.text, r.evidence = ev.Text, ev.Evidence
+	if ev.Hit != nil {
+		r.hit = slices.SortedFunc(slices.Values(ev.Hit), func(a, b Affected) int { return strings.Compare(string(a.Resource), string(b.Resource)) })
+		e.seed(r.node)
+	}
 	if r.asked != ev.Severity {
 		r.asked = ev.Severity
 		e.hear(r, ev)

@@ -57,7 +57,10 @@ func (e *Engine) Close(now time.Time, last ...*Alarm) Effects {
 		if a.First == (Revision{}) {
 			a.First = was.Revision
 		}
-		a.Severity, a.State, a.Confidence, a.ClearReason = SeverityCleared, StateOK, ConfidenceConfirmed, ReasonRecovered
+		a.Severity, a.State, a.ClearReason = SeverityCleared, StateOK, closing(was)
+		if a.Confidence == "" {
+			a.Confidence = ConfidenceConfirmed
+		}
 		a.EventType, a.ProbableCause, a.AbstractCause = d.EventType, d.ProbableCause, d.AbstractCause
 		if a.Text == "" {
 			a.Text = d.Text
@@ -72,4 +75,15 @@ func (e *Engine) Close(now time.Time, last ...*Alarm) Effects {
 		eff.Publish = append(eff.Publish, Change{Alarm: &a})
 	}
 	return eff
+}
+
+// closing is why an alarm ends that the home does not stand for. What its speakers said of its loss ends because it is back.
+func closing(a *Alarm) string {
+	switch {
+	case a.Key.Condition == CondHostLost && a.Confidence == ConfidenceProbable:
+		return ReasonFalseAlarm
+	case a.Revision.Term%2 != 0:
+		return ReasonReturned
+	}
+	return ReasonRecovered
 }

@@ -83,6 +83,7 @@ type identity struct {
 	Zone    string
 	Keys    mark   // of what it took of the cluster's keys
 	API     string // address of the API, empty without one
+	Watch   string // address[:port] that it is watched at, empty without a watch
 }
 
 // The tags of the metadata: tag, length, value. What is not known is skipped, so that fields can be added.
@@ -94,6 +95,7 @@ const (
 	tagZone
 	tagAPI
 	tagKeys
+	tagWatch
 )
 
 const maxText = 128 // bytes of zone and of API address
@@ -113,6 +115,9 @@ func (i identity) encode() []byte {
 		b = append(b, tagKeys, 16)
 		b = binary.BigEndian.AppendUint64(b, i.Keys.changes)
 		b = binary.BigEndian.AppendUint64(b, i.Keys.sum)
+	}
+	if i.Watch != "" {
+		b = append(append(b, tagWatch, byte(len(i.Watch))), i.Watch...)
 	}
 	b = append(append(b, tagZone, byte(len(i.Zone))), i.Zone...)
 	return append(append(b, tagAPI, byte(len(i.API))), i.API...)
@@ -159,6 +164,8 @@ func decodeIdentity(b []byte) (identity, error) {
 			i.Zone = string(value)
 		case tagAPI:
 			i.API = string(value)
+		case tagWatch:
+			i.Watch = string(value)
 		}
 	}
 	return i, nil

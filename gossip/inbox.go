@@ -3,6 +3,7 @@ package gossip
 import (
 	"bytes"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -130,6 +131,7 @@ func (m *membership) put(n *memberlist.Node) Member {
 		Node: own.Name, Addr: nodeAddr(&own), Zone: id.Zone, API: id.API, Term: id.Term, Boot: id.Boot, Started: id.Started,
 		WireMin: own.DMin, WireMax: own.DMax, keys: id.Keys,
 	}}
+	one.Watch, _ = netip.ParseAddrPort(id.Watch)
 	m.mu.Lock()
 	if was := m.nodes[own.Name]; was.Boot == one.Boot && was.keys.newer(one.keys) {
 		one.keys = was.keys // its own word came first

@@ -229,7 +229,7 @@ func shuffle(addrs []netip.AddrPort) {
 // split parts Join into addresses and names.
 func (s *search) split() (literal []netip.AddrPort, names []string) {
 	for _, j := range s.p.cfg.Join {
-		if a, err := parseAddr(j); err == nil {
+		if a, err := ParseAddr(j); err == nil {
 			literal = append(literal, a)
 		} else {
 			names = append(names, j)
@@ -255,7 +255,7 @@ func (s *search) missing(addrs []netip.AddrPort) []netip.AddrPort {
 
 // splitSeed reads host[:port] of cluster.join.
 func splitSeed(seed string) (host string, port uint16, err error) {
-	if a, err := parseAddr(seed); err == nil {
+	if a, err := ParseAddr(seed); err == nil {
 		return a.Addr().String(), a.Port(), nil
 	}
 	host, port = seed, DefaultPort

@@ -68,6 +68,7 @@ type Member struct {
 	Addr             netip.AddrPort
 	Zone             string
 	API              string
+	Watch            netip.AddrPort // where it is watched; zero: nowhere
 	Term             uint64
 	Boot             [16]byte  // of this run of its agent
 	Started          time.Time // by its own clock
@@ -162,11 +163,11 @@ func NewPeer(cfg PeerConfig) (*Peer, error) {
 	if len(cfg.Label) > memberlist.LabelMaxSize {
 		return nil, fmt.Errorf("cluster.label is %d bytes long, more than %d", len(cfg.Label), memberlist.LabelMaxSize)
 	}
-	if cfg.addr, err = parseAddr(cfg.Bind); err != nil {
+	if cfg.addr, err = ParseAddr(cfg.Bind); err != nil {
 		return nil, fmt.Errorf("cluster.bind: %w", err)
 	}
 	if cfg.Advertise != "" {
-		if cfg.advertise, err = parseAddr(cfg.Advertise); err != nil {
+		if cfg.advertise, err = ParseAddr(cfg.Advertise); err != nil {
 			return nil, fmt.Errorf("cluster.advertise: %w", err)
 		}
 		if cfg.advertise.Addr().IsUnspecified() || cfg.advertise.Addr().IsMulticast() {
@@ -236,8 +237,8 @@ func NewPeer(cfg PeerConfig) (*Peer, error) {
 	return p, nil
 }
 
-// parseAddr reads address[:port].
-func parseAddr(text string) (netip.AddrPort, error) {
+// ParseAddr reads address[:port]; the port is DefaultPort unless written.
+func ParseAddr(text string) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return netip.AddrPortFrom(addr, DefaultPort), nil
 	}
@@ -457,6 +458,11 @@ func (relayed) UniqueBroadcast() {}
 // SetTerm tells the others our term.
 func (p *Peer) SetTerm(term uint64) {
 	p.say(func(i *identity) { i.Term = term })
+}
+
+// SetWatch tells the others where we are watched.
+func (p *Peer) SetWatch(addr netip.AddrPort) {
+	p.say(func(i *identity) { i.Watch = addr.String() })
 }
 
 func (p *Peer) say(change func(*identity)) {

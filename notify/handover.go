@@ -30,6 +30,11 @@ var (
 // fault writes the notification that a hand-over is about.
 func (w *worker) fault(sub Subscription, h HandOver) ([]byte, error) {
 	a := h.Change.Alarm
+	if sub.raises(a) {
+		first := *a
+		first.Last = correlate.Raised
+		a = &first
+	}
 	occurred, observed := times(h.Change)
 	return format.Native(format.Fault{
 		ID: h.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,

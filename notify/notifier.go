@@ -46,6 +46,7 @@ type Notifier struct {
 	mu       sync.Mutex
 	alarms   map[string]alarmRecord  // by id: standing ones, and cleared ones that somebody is owed
 	pairs    map[string]int          // by alarm id: how many subscriptions hold something of it, left ones included
+	guests   map[string]struct{}     // of alarms, by id: those of other hosts, which this one speaks for
 	left     map[string][]pairRecord // of an earlier run, by subscription id, until their owners are named (SetFile, Put)
 	past     map[string]subscriptionRecord
 	filed    bool                      // SetFile was called
@@ -96,7 +97,7 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 		return nil, err
 	}
 	n := &Notifier{
-		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, left: l.pairs,
+		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, guests: map[string]struct{}{}, left: l.pairs,
 		past: map[string]subscriptionRecord{},
 	}
 	n.workers.Store(&[]*worker{})
@@ -262,6 +263,10 @@ func (n *Notifier) drain() {
 func (n *Notifier) forgetSettled(alarmID string) {
 	if k, ok := n.alarms[alarmID]; ok && n.pairs[alarmID] == 0 && !k.Alarm.Standing() {
 		delete(n.alarms, alarmID)
+		if has(n.guests, alarmID) {
+			delete(n.guests, alarmID)
+			return
+		}
 		n.box.put(write{place{shelfAlarms, alarmID}, nil})
 		if n.cfg.Peers != nil {
 			n.feed.forget(alarmID)
@@ -300,7 +305,9 @@ func (n *Notifier) contents() []write {
 	defer n.mu.Unlock()
 	var all []write
 	for id, r := range n.alarms {
-		all = append(all, write{place{shelfAlarms, id}, r})
+		if !has(n.guests, id) {
+			all = append(all, write{place{shelfAlarms, id}, r})
+		}
 	}
 	for _, w := range n.list() {
 		all = append(all, w.contents()...)
@@ -415,3 +422,5 @@ func (n *Notifier) report(resource correlate.ID, condition correlate.Condition, 
 }
 
 func ptr[T any](v T) *T { return &v }
+
+func has[K comparable, V any](m map[K]V, k K) bool { _, ok := m[k]; return ok }

@@ -95,6 +95,12 @@ type Shared interface {
 	// Told says that another host has told a subscription a revision of one of our alarms. What is owed up to it is
 	// settled, in flight or not.
 	Told(subscription, alarmID string, r correlate.Revision)
+	// Speak has this host deliver the alarms of another one that can't, with what is known to be told and owed of them; whoever
+	// else wants one is owed it. Said again it adds what is newer. What becomes of them is told to Peers.Pairs as ever; they are not kept over
+	// a restart. owed is how many deliveries of them wait.
+	Speak(alarms []correlate.Change, pairs []Pair) (owed int)
+	// Hush ends that for all alarms of a home: it speaks for itself again, or somebody else does.
+	Hush(home string)
 	// Deliver makes one request for the home of an alarm: the other side of Peers.HandOver. The error says that it was
 	// not made: the subscription is not known here under this version, or no endpoint can be reached from here either.
 	Deliver(ctx context.Context, h HandOver) (Answer, error)

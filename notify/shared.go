@@ -23,7 +23,9 @@ func (n *Notifier) Kept() (alarms []correlate.Change, pairs []Pair) {
 	defer n.mu.Unlock()
 	n.drain()
 	for _, c := range n.standing() {
-		alarms = append(alarms, c.newest)
+		if !has(n.guests, c.newest.Alarm.ID) {
+			alarms = append(alarms, c.newest)
+		}
 	}
 	for _, w := range n.list() {
 		w.mu.Lock()
@@ -41,6 +43,7 @@ func (n *Notifier) Kept() (alarms []correlate.Change, pairs []Pair) {
 			pairs = append(pairs, pairOf(id, delivery.Record(p)))
 		}
 	}
+	pairs = slices.DeleteFunc(pairs, func(p Pair) bool { return has(n.guests, p.AlarmID) })
 	slices.SortFunc(pairs, func(a, b Pair) int {
 		if d := strings.Compare(a.Subscription, b.Subscription); d != 0 {
 			return d
@@ -55,7 +58,6 @@ func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drain()
-	var writes []write
 	told := map[string]bool{}
 	for _, p := range pairs {
 		told[p.AlarmID] = true
@@ -68,18 +70,37 @@ func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
 		if _, ok := n.alarms[c.Alarm.ID]; !ok && c.Alarm.Standing() && !told[c.Alarm.ID] {
 			doubtful = append(doubtful, c.Alarm.ID)
 		}
-		if known, ok := n.alarms[c.Alarm.ID]; ok && known.Alarm.Revision.Compare(c.Alarm.Revision) >= 0 {
-			continue
-		}
-		n.alarms[c.Alarm.ID] = alarmRecord(c)
-		writes = append(writes, write{place{shelfAlarms, c.Alarm.ID}, alarmRecord(c)})
 	}
-	n.box.stage(writes...)
+	n.takeAlarms(alarms)
 	now := n.cfg.Now()
 	for _, id := range doubtful {
 		n.leave(anybody, delivery.Record{AlarmID: id, Created: now})
 		n.orphaned = now
 	}
+	n.takePairs(alarms, pairs, now)
+}
+
+// takeAlarms takes up alarms that this host has not raised in this run. What is another's rests in memory only: who speaks for it
+// is found out anew after a restart. Under mu.
+func (n *Notifier) takeAlarms(alarms []correlate.Change) {
+	var writes []write
+	for _, c := range alarms {
+		if c.Alarm == nil {
+			continue
+		}
+		if known, ok := n.alarms[c.Alarm.ID]; ok && known.Alarm.Revision.Compare(c.Alarm.Revision) >= 0 {
+			continue
+		}
+		n.alarms[c.Alarm.ID] = alarmRecord(c)
+		if !has(n.guests, c.Alarm.ID) {
+			writes = append(writes, write{place{shelfAlarms, c.Alarm.ID}, alarmRecord(c)})
+		}
+	}
+	n.box.stage(writes...)
+}
+
+// takePairs takes up what was told and is owed of such alarms, and owes them to whoever else wants them. Under mu.
+func (n *Notifier) takePairs(alarms []correlate.Change, pairs []Pair, now time.Time) {
 	for _, p := range pairs {
 		known, ok := n.alarms[p.AlarmID]
 		if p.Removed || !ok {

@@ -187,7 +187,7 @@ func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
 		}
 	}
 	add(a.Affected, func(s correlate.State) bool {
-		return len(f.States) == 0 || !a.Standing() || slices.Contains(f.States, s)
+		return len(f.States) == 0 || !a.Standing() || s == correlate.StateUnknown || slices.Contains(f.States, s)
 	})
 	if slices.Contains(f.States, correlate.StateAtRisk) {
 		add(a.AtRisk, func(correlate.State) bool { return true })

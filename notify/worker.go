@@ -96,7 +96,13 @@ func (w *worker) offer(batch []change, now time.Time) {
 			writes = append(writes, w.note(a.ID, r, a))
 		}
 		pair, owed, ok := w.machine.Pair(a.ID)
-		if !w.sub.Wants(a, ok, owed) && (c.first == nil || !w.sub.Wants(c.first, ok, owed)) {
+		knows := ok
+		if !ok && w.n.ofUs(a) {
+			if knows = w.sub.mayKnow(a); !knows {
+				continue
+			}
+		}
+		if !w.sub.Wants(a, knows, owed) && (c.first == nil || !w.sub.Wants(c.first, ok, owed)) {
 			continue
 		}
 		eff := w.machine.Enqueue(c.newest, now)

@@ -44,6 +44,7 @@ type Config struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Home    Home
+	Watch   WatchConfig
 
 	limits gossip.Limits // a test's; zero: the defaults
 	early  time.Duration // the same
@@ -58,6 +59,7 @@ type Cluster struct {
 	repl   *gossip.Replicator
 	store  *store
 	relay  *relay
+	watch  *watching
 	box    *mailbox
 	kept   kept
 	shared notify.Shared // set by Attach
@@ -139,6 +141,7 @@ func New(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	c.store = newStore(cfg.Dir, cfg.Log, c.sharedRecords)
+	c.watch = newWatching(c.node)
 	return c, nil
 }
 
@@ -215,6 +218,17 @@ func (c *Cluster) Run(ctx context.Context) error {
 		return errors.Join(ignoreEnd(ctx, err), <-peerDone)
 	}
 	group.Go(func() { c.store.run(storeCtx) })
+	watchCtx, endWatch := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWatch()
+	if err := c.openWatch(); err != nil {
+		endStore()
+		group.Wait()
+		c.relay.close()
+		endPeer(nil)
+		return errors.Join(err, <-peerDone)
+	}
+	watchDone := make(chan error, 1)
+	go func() { watchDone <- c.watch.lookout.Run(watchCtx) }()
 	pumped := make(chan struct{})
 	go func() { defer close(pumped); c.pump(inner) }()
 
@@ -235,6 +249,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 	}
 	end()
 	<-pumped
+	c.watch.lookout.Goodbye(c.watch.leaving())
+	endWatch()
+	err = errors.Join(err, <-watchDone)
 	c.relay.close()
 	endStore()
 	group.Wait()
@@ -275,7 +292,10 @@ func (c *Cluster) pump(ctx context.Context) {
 	defer wake.Stop()
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
+	members := c.repl.Peer().Changes()
+	c.lookAround()
 	for {
+		c.decide()
 		c.drain()
 		c.flush()
 		c.carryOut()
@@ -285,23 +305,36 @@ func (c *Cluster) pump(ctx context.Context) {
 			due = max(0, time.Until(c.wake))
 		}
 		c.mu.Unlock()
+		if at := c.watch.wakeAt; !at.IsZero() {
+			due = min(due, max(0, time.Until(at)))
+		}
 		wake.Reset(due)
 		select {
 		case <-ctx.Done():
 			c.drain()
 			// What the ledger holds back to write it together is due now.
 			c.stepAt(time.Now().Add(time.Second), func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Tick(now) })
+			c.sayLeft()
 			c.flush()
 			return
 		case <-c.box.wake:
 		case <-c.watcher.Load().Ready():
 		case <-c.todo:
+		case <-c.watch.wake:
+		case <-members:
+			c.lookAround()
 		case <-wake.C:
 			c.mu.Lock()
-			c.wake = time.Time{}
+			due := !c.wake.IsZero() && !time.Now().Before(c.wake)
+			if due {
+				c.wake = time.Time{}
+			}
 			c.mu.Unlock()
-			c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Tick(now) })
+			if due {
+				c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Tick(now) })
+			}
 		case <-second.C:
+			c.lookAround()
 			c.look(ctx)
 			c.sayAgain()
 		}

@@ -85,6 +85,9 @@ func (c *Cluster) heard(from string, msg []byte) error {
 		}
 		return nil
 	}
+	if t == typeVerdict || t == typeClaim {
+		return c.watch.heard(from, t, body)
+	}
 	return c.relay.heard(from, t, body)
 }
 

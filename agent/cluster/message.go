@@ -30,6 +30,12 @@ const (
 	maxReason   = 512     // bytes of free text
 )
 
+// What the watch says beside its own packets: a verdict, to all; who speaks for whom, to those who would be next.
+const (
+	typeVerdict = gossip.TypeReserved + 5
+	typeClaim   = gossip.TypeReserved + 6
+)
+
 // typeWorking, with the body of an answer of which only the ID counts, says that the request is being made.
 const typeWorking = gossip.TypeReserved + 4
 
@@ -94,7 +100,7 @@ func openMessage(msg []byte) (gossip.MessageType, []byte, error) {
 	switch {
 	case err != nil:
 		return 0, nil, err
-	case t < typeRequest || t > typeWorking:
+	case t < typeRequest || t > typeClaim:
 		return 0, nil, fmt.Errorf("message of type %d: %w", t, gossip.ErrMessageType)
 	case len(msg) < messageHead:
 		return 0, nil, fmt.Errorf("message of %d bytes: too short", len(msg))

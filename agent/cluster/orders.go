@@ -170,6 +170,7 @@ func (c *Cluster) carryOut() {
 	if o.Claim != 0 {
 		c.cfg.Home.Claim(o.Claim)
 	}
+	c.speak(&o)
 	for _, id := range o.Drop {
 		c.shared.Drop(id)
 	}

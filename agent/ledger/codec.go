@@ -167,7 +167,7 @@ func (c *codec) decodeAlarm(space, id string, b []byte) (*Alarm, error) {
 	}
 	for _, list := range [][]correlate.Affected{p.Alarm.Affected, p.Alarm.AtRisk} {
 		for _, hit := range list {
-			if hit.State > correlate.StateFailed {
+			if hit.State > correlate.StateUnknown {
 				return nil, fmt.Errorf("%w: alarm %q: state %d of %q is not known", errPayload, id, hit.State, hit.Resource)
 			}
 		}

@@ -93,6 +93,11 @@ type Ledger struct {
 
 	dirty map[string]struct{} // subscriptions to look at before this call ends
 
+	// Those that this host speaks for.
+	policies []correlate.Policy
+	speeches map[string]*speech // by host, or space of a zone
+	guests   map[string]string  // alarm → whose it is, of those that the notifier was given
+
 	insisted map[gossip.Key]Write // shared records that the replica has not shown yet
 
 	flush, cleared, takes, settle, waiting, retry queue
@@ -106,7 +111,8 @@ type slot struct {
 
 // host is what another one has written.
 type host struct {
-	said       bool // host is its word
+	term       uint64 // the highest under which it speaks for itself
+	said       bool   // host is its word
 	host       Host
 	domains    map[string]claim
 	alarms     map[string]*Alarm
@@ -141,6 +147,7 @@ func New(cfg Config) *Ledger {
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
 		late: map[string]struct{}{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
 		awaited: map[string]struct{}{}, insisted: map[gossip.Key]Write{}, paused: map[string]Refusal{}, again: map[string]struct{}{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
+		speeches: map[string]*speech{}, guests: map[string]string{},
 	}
 }
 

@@ -112,6 +112,10 @@ func (l *Ledger) Forgot(now time.Time, ids []string) Orders {
 func (l *Ledger) Pairs(now time.Time, changed []notify.Pair) Orders {
 	l.begin(now)
 	for _, p := range changed {
+		if home, guest := l.guests[p.AlarmID]; guest {
+			l.guestPair(home, p)
+			continue
+		}
 		id := pairID(p.Subscription, p.AlarmID)
 		if l.pairs[id].Owed != (correlate.Revision{}) {
 			if l.owes[p.AlarmID]--; l.owes[p.AlarmID] == 0 {
@@ -271,6 +275,10 @@ func (l *Ledger) unsaidYet(alarm string, r correlate.Revision) bool {
 // tell orders that another host's receipt be minded, unless that is known.
 func (l *Ledger) tell(id string, r receipt) {
 	subscription, alarm := splitPair(id)
+	if home, guest := l.guests[alarm]; guest && home == r.home {
+		l.out.Told = append(l.out.Told, Told{Subscription: subscription, AlarmID: alarm, Revision: r.told})
+		return
+	}
 	if r.home != l.cfg.Node || l.pairs[id].Told.Compare(r.told) >= 0 || l.told[id].Compare(r.told) >= 0 || l.alarms[alarm] == nil || l.unsaidYet(alarm, r.told) {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/takeover"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -17,8 +18,8 @@ type Write struct {
 	Delete  bool
 }
 
-// Orders are what the shell carries out: what is dropped before what is put, else in any order, but those of one list in its
-// own. Wake is the earliest of what waits at the end of the call: it replaces that of earlier orders.
+// Orders are what the shell carries out: what is dropped before what is put, what is hushed before what is spoken, else in any
+// order, but those of one list in its own. Wake is the earliest of what waits at the end of the call: it replaces that of earlier orders.
 type Orders struct {
 	Write []Write // to the replica: own kinds with Set and Delete, shared ones with SetShared and DeleteShared
 
@@ -28,6 +29,13 @@ type Orders struct {
 	Former []FormerAlarm     // Shared.Adopt, and those that stand engine.Close, after Put
 	Ack    []AckOrder        // engine: acknowledge our own alarm
 	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
+
+	Spoken   []Spoken // to the replica: records in the spaces of others
+	Guests   []Guests // notifier: Speak
+	Hush     []string // notifier: Hush
+	Finished []string // hosts, and spaces of zones, of which all that this host had to tell at once is told
+	Recorded []takeover.Record
+	Back     []Back
 
 	Seen  []correlate.Change // new revisions of other hosts' alarms: for the stream and the history
 	Claim uint64             // not zero: our term is too low, take the next even one above this
@@ -68,6 +76,12 @@ func (o *Orders) Join(later Orders) {
 	o.Put, o.Drop = append(o.Put, later.Put...), append(o.Drop, later.Drop...)
 	o.Told, o.Ack, o.Report = append(o.Told, later.Told...), append(o.Ack, later.Ack...), append(o.Report, later.Report...)
 	o.Former = append(o.Former, later.Former...)
+	o.Spoken, o.Guests = append(o.Spoken, later.Spoken...), append(o.Guests, later.Guests...)
+	for _, home := range later.Hush { // it undoes what was ordered before
+		o.Guests = slices.DeleteFunc(o.Guests, func(g Guests) bool { return g.Home == home })
+	}
+	o.Hush, o.Finished = append(o.Hush, later.Hush...), append(o.Finished, later.Finished...)
+	o.Recorded, o.Back = append(o.Recorded, later.Recorded...), append(o.Back, later.Back...)
 	o.Seen, o.Claim = append(o.Seen, later.Seen...), max(o.Claim, later.Claim)
 	if o.Wake.IsZero() || !later.Wake.IsZero() && later.Wake.Before(o.Wake) {
 		o.Wake = later.Wake

@@ -16,7 +16,17 @@ type Host struct {
 	Version string            `json:"version,omitempty"` // of paramedic
 	Facts   map[string]string `json:"facts,omitempty"`   // hypervisor, kernel, firmware … as far as its sources state them
 	Started time.Time         `json:"started"`
+	Boot    string            `json:"boot,omitempty"` // of its kernel
+	// Left is its last word, in an orderly end of the agent: LeftStopped, or LeftShutdown of the host.
+	Left string    `json:"left,omitempty"`
+	At   time.Time `json:"left_at,omitzero"`
 }
+
+// The last words of a Host.
+const (
+	LeftStopped  = "agent-stop"
+	LeftShutdown = "host-shutdown"
+)
 
 // Domain is KindDomain, id its UUID: one domain with owner and ports.
 type Domain struct {

@@ -59,6 +59,7 @@ func (l *Ledger) purge(rec gossip.Record) {
 		return // of a former life, which is over; what of it must go on is taken up
 	}
 	l.read(rec, false)
+	l.purged(rec)
 	if rec.Space == gossip.Shared {
 		delete(l.ended, rec.ID)
 	}
@@ -94,6 +95,7 @@ func (l *Ledger) read(rec gossip.Record, live bool) {
 			h = newHost()
 			l.hosts[rec.Space] = h
 		}
+		l.heardOf(h, rec)
 		err = l.readHost(h, rec, live)
 		if h.empty() {
 			delete(l.hosts, rec.Space)
@@ -270,6 +272,7 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 	}
 	h.unpacked += p.size
 	h.alarms[rec.ID] = p
+	l.spokenFor(rec, p.Alarm)
 	if was == nil || was.Alarm.Revision.Compare(p.Alarm.Revision) < 0 {
 		l.out.Seen = append(l.out.Seen, p.Change)
 	}

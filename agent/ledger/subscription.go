@@ -498,6 +498,9 @@ func (l *Ledger) reconcile(id string) {
 		p.Told, p.Given = map[string]correlate.Revision{}, map[string]Given{}
 		for alarm, g := range w.payload.Snapshot {
 			r, err := correlate.ParseRevision(g.Revision)
+			if err == nil && l.guests[alarm] == g.Home && g.Home != "" { // we speak for its home
+				p.Told[alarm] = r
+			}
 			if err != nil || g.Home != l.cfg.Node || l.unsaidYet(alarm, r) {
 				continue
 			}
