@@ -80,7 +80,7 @@ type Lookout struct {
 	began   bool // Run was called
 	closed  bool // the descriptors are
 	mailbox mailbox
-	calls   chan call     // to be done by the owner
+	slots   chan struct{} // one for each call in the mailbox
 	ended   chan struct{} // Run has returned, or Close came before it
 
 	// The rest belongs to the owner: whoever made it, then Run.
@@ -91,6 +91,7 @@ type Lookout struct {
 	wakeFD    int
 	fds       []unix.PollFd
 	wake      time.Time // when the machine wants to be told of the time
+	missed    time.Time // the last wake that was missed
 	hosts     map[string]target
 	byAddr    map[netip.AddrPort]string
 	sessions  *sessions
@@ -102,8 +103,9 @@ type Lookout struct {
 	out       []byte
 }
 
-// mailbox holds what the owner takes next. What is put in replaces what was there.
+// mailbox holds what the owner takes next. What is put in replaces what was there; the calls come after all that.
 type mailbox struct {
+	calls   []call
 	hosts   []Host
 	news    bool // hosts is
 	keys    [][]byte
@@ -126,7 +128,6 @@ type target struct {
 type seal struct {
 	session  sessionID
 	sequence uint64
-	key      []byte
 	seal     interface {
 		Seal(dst, nonce, plaintext, additionalData []byte) []byte
 	}
@@ -157,7 +158,7 @@ func open(cfg Config, kinds []EchoKind, newMachine func(watch.Config, func() uin
 	}
 	cfg.Bind = netip.AddrPortFrom(cfg.Bind.Addr().Unmap(), cfg.Bind.Port())
 	l := &Lookout{
-		cfg: cfg, start: time.Now(), calls: make(chan call, maxCalls), ended: make(chan struct{}),
+		cfg: cfg, start: time.Now(), slots: make(chan struct{}, maxCalls), ended: make(chan struct{}),
 		in: make([]byte, maxFrame+1), clear: make([]byte, 0, maxFrame), oob: make([]byte, 512),
 	}
 	_, _ = crand.Read(l.seal.session[:]) // never fails, see crypto/rand
@@ -247,13 +248,14 @@ func (l *Lookout) ask(do func(now time.Time)) bool {
 	if !began {
 		return false
 	}
-	c := call{do, make(chan struct{})}
 	select {
-	case l.calls <- c:
+	case l.slots <- struct{}{}:
+		defer func() { <-l.slots }()
 	case <-l.ended:
 		return false
 	}
-	l.post(func(*mailbox) {})
+	c := call{do, make(chan struct{})}
+	l.post(func(m *mailbox) { m.calls = append(m.calls, c) })
 	select {
 	case <-c.done:
 		return true
@@ -316,7 +318,7 @@ func (l *Lookout) Run(ctx context.Context) error {
 			now = l.drain()
 		}
 		if !l.wake.After(now) {
-			l.tick(now)
+			l.apply(now, l.machine.Tick(now))
 		}
 		if err := l.sleep(); err != nil {
 			return err
@@ -325,13 +327,13 @@ func (l *Lookout) Run(ctx context.Context) error {
 	return nil
 }
 
-// tick tells the machine of the time.
-func (l *Lookout) tick(now time.Time) {
-	if by := now.Sub(l.wake); by > late {
+// measure counts a wake-up that comes late, once.
+func (l *Lookout) measure(now time.Time) {
+	if by := now.Sub(l.wake); by > late && !l.wake.Equal(l.missed) {
+		l.missed = l.wake
 		l.counters.Late++
 		l.counters.Latest = max(l.counters.Latest, by)
 	}
-	l.apply(now, l.machine.Tick(now))
 }
 
 // sleep waits for a socket, a command or the machine's time.
@@ -366,18 +368,11 @@ func (l *Lookout) obey(now time.Time) bool {
 		l.setHosts(now, m.hosts)
 		did = true
 	}
-	for range maxCalls {
-		select {
-		case c := <-l.calls:
-			c.do(now)
-			close(c.done)
-			did = true
-			continue
-		default:
-		}
-		break
+	for _, c := range m.calls {
+		c.do(now)
+		close(c.done)
 	}
-	return did
+	return did || len(m.calls) > 0
 }
 
 // useKey seals with the first key from now on.
@@ -418,6 +413,7 @@ func (l *Lookout) setHosts(now time.Time, hosts []Host) {
 // drain reads all that waits, and returns a time before which nothing is unread. Under a flood more may have come since.
 func (l *Lookout) drain() time.Time {
 	now := l.now()
+	l.measure(now) // packets may bring another time
 	for range l.udp.fill {
 		n, from, err := unix.Recvfrom(l.udp.fd, l.in, unix.MSG_DONTWAIT)
 		if err == nil {

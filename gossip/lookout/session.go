@@ -199,11 +199,11 @@ func (s *sessions) open(now time.Time, frame []byte, known bool, buf []byte) (*s
 	if x != nil && !x.window.fresh(h.sequence) {
 		return nil, body{}, refusedReplay
 	}
-	clear, key, seal, why := s.unseal(now, x, h, frame[:headerSize], sealed, known, buf)
+	opened, key, seal, why := s.unseal(now, x, h, frame[:headerSize], sealed, known, buf)
 	if why != accepted {
 		return nil, body{}, why
 	}
-	b, err := parseBody(clear)
+	b, err := parseBody(opened)
 	if err != nil {
 		return nil, body{}, refusedMalformed
 	}
@@ -225,7 +225,7 @@ func (s *sessions) open(now time.Time, frame []byte, known bool, buf []byte) (*s
 
 // unseal opens a body with the key of its session, or with whichever fits: of a session that is new, or whose host has
 // changed to another key.
-func (s *sessions) unseal(now time.Time, x *session, h header, clear, sealed []byte, known bool, buf []byte) ([]byte, []byte, cipher.AEAD, refusal) {
+func (s *sessions) unseal(now time.Time, x *session, h header, head, sealed []byte, known bool, buf []byte) ([]byte, []byte, cipher.AEAD, refusal) {
 	if s.plain {
 		return sealed, nil, nil, accepted
 	}
@@ -234,7 +234,7 @@ func (s *sessions) unseal(now time.Time, x *session, h header, clear, sealed []b
 	}
 	n := sealNonce(h.sequence)
 	if x != nil {
-		if b, err := x.seal.Open(buf[:0], n[:], sealed, clear); err == nil {
+		if b, err := x.seal.Open(buf[:0], n[:], sealed, head); err == nil {
 			return b, x.key, x.seal, accepted
 		}
 	}
@@ -249,7 +249,7 @@ func (s *sessions) unseal(now time.Time, x *session, h header, clear, sealed []b
 		if err != nil {
 			continue
 		}
-		if b, err := seal.Open(buf[:0], n[:], sealed, clear); err == nil {
+		if b, err := seal.Open(buf[:0], n[:], sealed, head); err == nil {
 			return b, key, seal, accepted
 		}
 	}
