@@ -49,6 +49,9 @@ type Host struct {
 	Member  bool
 	Watched bool // it has told at which address it is watched
 	Left    Left
+	// Lost: a verdict of others stands about it. It observes nobody, which this host, if it did not count those votes itself,
+	// could not know before the membership drops it.
+	Lost bool
 }
 
 // Effects are what the shell carries out, in any order. Nothing in them is kept by the machine.
@@ -72,7 +75,7 @@ type NewsKind uint8
 
 // The kinds of news.
 const (
-	// NewsVerdict: a quorum of which this host is one says Verdict. Each level of each term once.
+	// NewsVerdict: a quorum of which this host is one says Verdict. Levels only rise, each is told once, until NewsHeard.
 	NewsVerdict NewsKind = iota + 1
 	// NewsHeard: a host of which there was a verdict is heard again, by its agent itself. Verdict is the last one.
 	NewsHeard
@@ -118,50 +121,11 @@ type Vote struct {
 // AgeNever is the age of what never was.
 const AgeNever = time.Duration(-1)
 
-// Machine is one host's part in the watch. Not safe for concurrent use. now never goes back between calls: the shell takes it
-// from a monotonic clock. After a call that comes later than the Wake that was asked for, the machine takes itself to
-// have been frozen, and accuses nobody for what it could not hear meanwhile.
-//
-// The shell hands in all that waits on its sockets before it calls Tick: a machine that is told of the time first accuses
-// hosts whose heartbeats lie unread.
-type Machine struct {
-	machine
-}
-
-// New makes a machine that knows nobody. rand returns random numbers; the machine draws from it in a fixed order.
-func New(cfg Config, rand func() uint64, now time.Time) *Machine {
-	return &Machine{newMachine(cfg, rand, now)}
-}
-
-// Hosts replaces what is known of the roster and the membership. The number of hosts in it, this one included, is the
-// denominator of every majority.
-func (m *Machine) Hosts(now time.Time, hosts []Host) Effects { return m.hosts(now, hosts) }
-
-// Receive takes a packet; from is authenticated.
-func (m *Machine) Receive(now time.Time, from string, p Packet) Effects {
-	return m.receive(now, from, p)
-}
-
-// Echoed says that a host's kernel has answered the echo that was sent at asked.
-func (m *Machine) Echoed(now time.Time, host string, asked time.Time) Effects {
-	return m.echoed(now, host, asked)
-}
-
-// Closed says that a host's kernel has refused a packet of ours: nobody listens on the agent's port.
-func (m *Machine) Closed(now time.Time, host string) Effects { return m.closed(now, host) }
-
-// WitnessEchoed says that the outside witness has answered the echo that was sent at asked.
-func (m *Machine) WitnessEchoed(now, asked time.Time) Effects { return m.witnessEchoed(now, asked) }
-
-// Tick does what is due.
-func (m *Machine) Tick(now time.Time) Effects { return m.tick(now) }
-
-// Goodbye tells everybody that this host leaves, a few times in one go; the machine then sends nothing more.
-func (m *Machine) Goodbye(now time.Time, why Left) Effects { return m.goodbye(now, why) }
-
 // Status is what an operator sees of the watch.
 type Status struct {
-	Isolated  bool
+	Isolated bool
+	// Blind: nobody's agent was ever heard, though there are others: the port is blocked. A blind host accuses nobody.
+	Blind     bool
 	Observers []string // who watch this host, as far as it knows
 	Observed  []Observed
 	NoEcho    []string // hosts whose kernels don't answer although their agents do: they get the longer deadline
@@ -174,6 +138,3 @@ type Observed struct {
 	Level   Level // of the verdict that stands
 	Left    Left
 }
-
-// Status is of this moment.
-func (m *Machine) Status(now time.Time) Status { return m.status(now) }
