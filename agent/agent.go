@@ -41,6 +41,9 @@ type Options struct {
 	Beat    func()
 	BeatGap time.Duration
 
+	// ShuttingDown says whether the host itself is going down, when the agent is about to stop. Nil: systemd is asked.
+	ShuttingDown func(context.Context) bool
+
 	sources []sourceSpec // of tests; nil means the table
 }
 
@@ -54,8 +57,12 @@ type Agent struct {
 	cluster  *cluster.Cluster // nil: this host is alone
 	server   *api.Server
 	loop     *loop
+	memory   *memory
 	self     *queue
-	told     *queue // what the ledger has said: a source of its own, which takes back itself what it said in an earlier run
+
+	shuttingDown func(context.Context) bool
+
+	told *queue // what the ledger has said: a source of its own, which takes back itself what it said in an earlier run
 
 	reloading   sync.Mutex // held by whoever changes what runs: it waits for sources, so nobody who asks needs it
 	mu          sync.Mutex // of the fields below; never held while waiting
@@ -100,6 +107,11 @@ func New(opts Options) (*Agent, error) {
 	}
 	a.self = a.loop.queue(selfSource)
 	a.told = a.loop.queue(ledger.Source)
+	a.shuttingDown = opts.ShuttingDown
+	if a.shuttingDown == nil {
+		a.shuttingDown = systemStopping
+	}
+	a.memory = recall(c.Notify.Dir, cluster.KernelBoot(), a.log)
 	// The full truth about ourselves is that nothing is wrong; what is wrong nevertheless is reported after it.
 	a.stateSelf(c, true)
 	notifying := notify.Config{
@@ -164,13 +176,18 @@ func (a *Agent) newCluster(c *config.Config, sealer notify.Sealer, home cluster.
 			return nil, err
 		}
 	}
-	return cluster.New(cluster.Config{Peer: peer, Dir: c.Notify.Dir, Sealer: sealer, Log: a.log, Metrics: a.registry, Home: home})
+	watched := cluster.WatchConfig{
+		Witness: c.Cluster.Witness, Probable: c.Cluster.Detect.Probable, Confirmed: c.Cluster.Detect.Confirmed,
+		Boot: a.memory.boot, Started: time.Now(), Policies: c.Policies(),
+	}
+	watched.Bind, watched.Advertise = c.Watch()
+	return cluster.New(cluster.Config{Peer: peer, Dir: c.Notify.Dir, Sealer: sealer, Log: a.log, Metrics: a.registry, Home: home, Watch: watched})
 }
 
 // stateHost tells the peers what this host is.
 func (a *Agent) stateHost(c *config.Config, started time.Time) {
 	if a.cluster != nil {
-		a.cluster.Host(ledger.Host{Zone: c.Node.Zone, Labels: c.Node.Labels, Version: a.version, Started: started})
+		a.cluster.Host(ledger.Host{Zone: c.Node.Zone, Labels: c.Node.Labels, Version: a.version, Started: started, Boot: a.memory.boot})
 	}
 }
 
@@ -218,6 +235,7 @@ func (a *Agent) Start() error {
 	})
 	a.swap(a.pending)
 	a.pending = nil
+	a.background("the memory of this host", a.remember)
 	if a.cluster != nil { // which looks at the sources
 		a.background("the restatement", a.giveUpFormer)
 	}
@@ -307,7 +325,11 @@ func (a *Agent) stateSelf(c *config.Config, full bool) {
 	for _, spec := range a.specs {
 		set = append(set, correlate.Resource{ID: selfResource(spec.name), Name: spec.name + " source"})
 	}
-	a.self.offer(correlate.Delta{Full: full, Set: set})
+	d := correlate.Delta{Full: full, Set: set}
+	if full {
+		d.Events = a.memory.events(hostID(c), time.Now())
+	}
+	a.self.offer(d)
 }
 
 // report takes the notifier's and the cluster's events about themselves.
@@ -332,6 +354,7 @@ func (a *Agent) Stop(ctx context.Context) error {
 			defer close(a.stopped)
 			a.reloading.Lock() // a reload that runs comes to its end, and none begins
 			defer a.reloading.Unlock()
+			a.goodbye(ctx)
 			a.mu.Lock()
 			stops := a.stops
 			a.stopping = true
@@ -366,6 +389,9 @@ func needRestart(old, c *config.Config) []string {
 		{"cluster.label", old.Cluster.Label == c.Cluster.Label},
 		{"cluster.bind", old.Cluster.Bind == c.Cluster.Bind},
 		{"cluster.advertise", old.Cluster.Advertise == c.Cluster.Advertise},
+		{"cluster.watch", old.Cluster.Watch == c.Cluster.Watch},
+		{"cluster.witness", old.Cluster.Witness == c.Cluster.Witness},
+		{"cluster.detect", old.Cluster.Detect == c.Cluster.Detect},
 		{"cluster.join", slices.Equal(old.Cluster.Join, c.Cluster.Join)},
 		{"cluster.key_file", old.Cluster.KeyFile == c.Cluster.KeyFile},
 		{"cluster.secrets_key_file", old.Cluster.SecretsKeyFile == c.Cluster.SecretsKeyFile},
@@ -409,6 +435,7 @@ func (a *Agent) Reload(c *config.Config) error {
 	started := a.started
 	a.mu.Unlock()
 	if a.cluster != nil {
+		a.cluster.SetPolicies(c.Policies())
 		a.cluster.File(a.fileSubscriptions())
 		a.stateHost(c, started)
 		if !slices.EqualFunc(old.Cluster.Keys, c.Cluster.Keys, func(x, y gossip.CipherKey) bool { return bytes.Equal(x, y) }) {

@@ -133,13 +133,14 @@ func comparePorts(a, b Port) int {
 	return strings.Compare(a.PortID, b.PortID)
 }
 
-func sameAffected(a, b Affected) bool {
+// SameAffected reports whether two entries say the same.
+func SameAffected(a, b Affected) bool {
 	return a.Resource == b.Resource && a.Name == b.Name && a.Project == b.Project && a.State == b.State && slices.Equal(a.Ports, b.Ports)
 }
 
 // keep returns last when found says the same, and else a copy of found that shares nothing with the engine's buffers.
 func keep(found, last []Affected) []Affected {
-	if slices.EqualFunc(found, last, sameAffected) {
+	if slices.EqualFunc(found, last, SameAffected) {
 		return last
 	}
 	if len(found) == 0 {

@@ -101,3 +101,35 @@ func (n *node) view() View {
 	v.Dependents = slices.Compact(v.Dependents)
 	return v
 }
+
+// Running are the domains that run, as an alarm about all of them would list them; sorted by id.
+func (e *Engine) Running() []Affected {
+	var all []Affected
+	for _, n := range e.nodes {
+		if !n.isDomain || !n.live() {
+			continue
+		}
+		one := Affected{Resource: n.id, Name: n.res.Name, Project: n.res.Project}
+		for i := range n.groups {
+			for _, m := range n.groups[i].members {
+				if m.node.res.Port != nil {
+					one.Ports = append(one.Ports, *m.node.res.Port)
+				}
+			}
+		}
+		slices.SortFunc(one.Ports, comparePorts)
+		all = append(all, one)
+	}
+	slices.SortFunc(all, func(a, b Affected) int { return strings.Compare(string(a.Resource), string(b.Resource)) })
+	return all
+}
+
+// Stands reports whether there is an alarm for a condition of a resource.
+func (e *Engine) Stands(id ID, c Condition) bool {
+	n := e.nodes[id]
+	if n == nil {
+		return false
+	}
+	r := n.record(c)
+	return r != nil && r.alarm != nil && r.alarm.Standing()
+}

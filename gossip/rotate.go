@@ -90,6 +90,18 @@ func (p *Peer) AddKey(key CipherKey) error {
 	})
 }
 
+// RawKeys are the keys of this moment, the one in use first; none without encryption. They are the callee's, and secret.
+func (p *Peer) RawKeys() [][]byte {
+	if p.ring == nil {
+		return nil
+	}
+	var keys [][]byte
+	for _, k := range p.ring.GetKeys() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	return keys
+}
+
 // UseKey makes every host encrypt with the key of this fingerprint. It refuses while a host may not have the key, unless
 // forced: a host that was away then can't come back by itself. A key that is in use already is no error.
 func (p *Peer) UseKey(fingerprint string, force bool) error {

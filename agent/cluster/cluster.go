@@ -142,6 +142,7 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	c.store = newStore(cfg.Dir, cfg.Log, c.sharedRecords)
 	c.watch = newWatching(c.node)
+	c.ledger.SetPolicies(cfg.Watch.Policies)
 	return c, nil
 }
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,7 +35,6 @@ const (
 type WatchConfig struct {
 	Bind      netip.AddrPort // of its socket
 	Advertise netip.AddrPort // what the others are told; zero: the socket's own
-	Keys      [][]byte       // the gossip's; none: insecure
 	Witness   string
 	Probable  time.Duration
 	Confirmed time.Duration
@@ -50,6 +51,7 @@ type watching struct {
 	wakeAt   time.Time                // of the takeover; the pump's
 	addrs    map[string]watchedAt     // of hosts that are or were members, where they are watched; the pump's
 	known    map[string]watch.Verdict // by host: the newest, so that it is passed on once; the pump's
+	keys     [][]byte                 // of the gossip, as the lookout has them; the pump's
 	isolated atomic.Bool
 	left     atomic.Uint32 // watch.Left: the last word
 	wake     chan struct{} // capacity 1
@@ -95,11 +97,12 @@ func newWatching(node string) *watching {
 func (c *Cluster) openWatch() error {
 	cfg := c.cfg.Watch
 	boot, _ := uuid.Parse(cfg.Boot) // unknown: all zero
+	c.watch.keys = c.repl.Peer().RawKeys()
 	if !cfg.Bind.IsValid() { // a port beside the gossip's that nobody else has
 		cfg.Bind = netip.AddrPortFrom(c.repl.Peer().Addr().Addr(), 0)
 	}
 	l, err := lookout.New(lookout.Config{
-		Self: c.node, Bind: cfg.Bind, Boot: boot, Started: cfg.Started, Keys: cfg.Keys, Witness: cfg.Witness,
+		Self: c.node, Bind: cfg.Bind, Boot: boot, Started: cfg.Started, Keys: c.watch.keys, Witness: cfg.Witness,
 		Probable: cmp.Or(cfg.Probable, DefaultProbable), Confirmed: cmp.Or(cfg.Confirmed, DefaultConfirmed), Log: c.log, News: c.watch.newsOf,
 	})
 	if err != nil {
@@ -234,7 +237,7 @@ func (c *Cluster) accused(v watch.Verdict) {
 
 func (c *Cluster) reportIsolated(n *watch.News, isolated bool) {
 	e := correlate.Event{
-		Source: watchSource, Resource: correlate.NewID(correlate.KindHost, c.node), Condition: correlate.CondIsolated,
+		Source: correlate.SpokenSource, Resource: correlate.NewID(correlate.KindHost, c.node), Condition: correlate.CondIsolated,
 		Status: correlate.StatusOK, Observed: time.Now(),
 		Evidence: map[string]string{"reached": fmt.Sprint(n.Reached), "roster": fmt.Sprint(n.Roster)},
 	}
@@ -247,8 +250,6 @@ func (c *Cluster) reportIsolated(n *watch.News, isolated bool) {
 	}
 	c.cfg.Home.Report(e)
 }
-
-const watchSource = "watch"
 
 // carryOutTakeover does what the takeover has decided, and notes when it wants to look again.
 func (c *Cluster) carryOutTakeover(e takeover.Effects) {
@@ -374,8 +375,12 @@ func (c *Cluster) lookAround() {
 			delete(w.known, name)
 		}
 	}
-	if w.lookout != nil {
-		w.lookout.SetHosts(hosts)
+	w.lookout.SetHosts(hosts)
+	if keys := peer.RawKeys(); !slices.EqualFunc(keys, w.keys, bytes.Equal) {
+		w.keys = keys
+		if err := w.lookout.SetKeys(keys); err != nil {
+			c.log.Error("the watch goes on with the keys that it has", "err", err)
+		}
 	}
 	c.carryOutTakeover(w.takeover.Members(time.Now(), members))
 	for _, d := range gone {
@@ -423,4 +428,11 @@ func KernelBoot() string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// SetPolicies says how severe what this host says of others is.
+func (c *Cluster) SetPolicies(policies []correlate.Policy) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ledger.SetPolicies(policies)
 }

@@ -43,10 +43,9 @@ var laterWords = map[string][]string{
 
 // laterKeys are keys that are known and not built yet, by the path of what holds them; "*" stands for a list's elements.
 var laterKeys = map[string][]string{
-	"":        {"act", "maintenance"},
-	"cluster": {"watch", "witness", "detect"},
-	"api":     {"listen", "tls", "tokens"},
-	"hw":      {"ipmi", "mem", "disk", "kmsg", "pressure", "host", "power"},
+	"":    {"act", "maintenance"},
+	"api": {"listen", "tls", "tokens"},
+	"hw":  {"ipmi", "mem", "disk", "kmsg", "pressure", "host", "power"},
 
 	"notify.subscriptions[*]": {"heartbeat"},
 }
@@ -67,6 +66,7 @@ var texts = map[string]struct {
 	"libvirt-uri":   {"a libvirt URI", checkLibvirtURI},
 	"bind-address":  {"an address of this host, with or without :port", checkBind},
 	"peer-address":  {"an address, with or without :port", checkAddress},
+	"witness":       {"a host name or an address, without a port", checkWitness},
 	"peer":          {"a host name or an address, with or without :port", checkPeer},
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -99,6 +100,8 @@ func (p *parser) acrossCluster(cfg *Config) {
 			set bool
 		}{
 			{"advertise", c.Advertise != ""},
+			{"watch", c.Watch != ""},
+			{"witness", c.Witness != ""},
 			{"join", len(c.Join) > 0},
 			{"key_file", c.KeyFile != ""},
 			{"secrets_key_file", c.SecretsKeyFile != ""},
@@ -110,6 +113,14 @@ func (p *parser) acrossCluster(cfg *Config) {
 			}
 		}
 		return
+	}
+	if c.Detect.Confirmed < c.Detect.Probable+leastApart {
+		at := "cluster.detect.confirmed"
+		if p.at[at] == nil {
+			at = "cluster.detect.probable"
+		}
+		p.add(at, fmt.Sprintf("confirmed (%v) must be at least %v more than probable (%v)", c.Detect.Confirmed, leastApart, c.Detect.Probable),
+			fmt.Sprintf("write confirmed: %v or more", c.Detect.Probable+leastApart))
 	}
 	for _, file := range []struct{ key, value, does, flag string }{
 		{"key_file", c.KeyFile, "what the hosts say to each other is encrypted with", "--gossip"},
@@ -132,6 +143,23 @@ func (p *parser) acrossCluster(cfg *Config) {
 	if n := len(cfg.Node.Zone); n > maxPeerZone {
 		p.add("node.zone", fmt.Sprintf("%d bytes are too long for a host of a cluster", n), fmt.Sprintf("use up to %d", maxPeerZone))
 	}
+}
+
+// leastApart is between the two levels of a host's loss: the time of a vote.
+const leastApart = 100 * time.Millisecond
+
+// checkWitness is for a name or an address without a port.
+func checkWitness(s string) *wrong {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		if addr.IsUnspecified() || addr.IsMulticast() || addr.IsLoopback() {
+			return &wrong{fmt.Sprintf("%q is not another machine's address", s), "write an address outside of the cluster that answers ping, for instance the gateway's"}
+		}
+		return nil
+	}
+	if strings.Contains(s, ":") || checkName(s) != nil {
+		return &wrong{fmt.Sprintf("%q is neither a host name nor an address", s), "write, for instance, 10.0.0.254; there is no port"}
+	}
+	return nil
 }
 
 // loadClusterKeys reads the two key files.

@@ -46,6 +46,9 @@ type Cluster struct {
 	Bind string `yaml:"bind" check:"bind-address"`
 	// Advertise is the address that the others are told, when it is not that of bind.
 	Advertise string `yaml:"advertise" check:"peer-address"`
+	// Watch is the address that this host is watched at by the others, to tell at once when it is lost: UDP, and echoes of the
+	// kernel (ICMP). The port is 7947 unless written. When empty: that of bind, with the next port.
+	Watch string `yaml:"watch" check:"bind-address"`
 	// Join are hosts to find the others by, one that runs suffices. A name may have several addresses; the port is 7946
 	// unless written.
 	Join []string `yaml:"join" check:"peer" required:"true"`
@@ -60,6 +63,11 @@ type Cluster struct {
 	// --secrets"), the same on all hosts. Found as a secret_file is; nobody but its owner may have access. Needed with
 	// bind.
 	SecretsKeyFile string `yaml:"secrets_key_file" check:"text"`
+	// Witness is an address outside of the cluster that all hosts reach and that answers echoes (ping), the gateway for
+	// instance: where two hosts alone, or two equal halves, can't tell a dead host from a cut link, it counts as one more host. Without it two hosts
+	// know of each other only that they are probably lost.
+	Witness string `yaml:"witness" check:"witness"`
+	Detect  Detect `yaml:"detect"`
 	// Insecure does without both keys: whoever reaches the port reads everything and may say anything. For trying out.
 	Insecure bool `yaml:"insecure"`
 
@@ -68,6 +76,14 @@ type Cluster struct {
 	Keys    []gossip.CipherKey `yaml:"-"`
 	// Secrets is what Load has read from SecretsKeyFile; nil without one.
 	Secrets *seal.Keyring `yaml:"-"`
+}
+
+// Detect is how long a host must have given no sign of life to count as lost. All hosts should have the same.
+type Detect struct {
+	// Probable is when consumers that ask for min_confidence probable are told.
+	Probable time.Duration `yaml:"probable" min:"200ms" max:"1m" default:"350ms"`
+	// Confirmed is when all others are told. At least 100ms more.
+	Confirmed time.Duration `yaml:"confirmed" min:"300ms" max:"2m" default:"700ms"`
 }
 
 // API is how operators and consumers reach this agent.

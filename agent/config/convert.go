@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net/netip"
+
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -85,4 +87,22 @@ func (c *Config) Peer() gossip.PeerConfig {
 		Node: c.Node.Name, Zone: c.Node.Zone, Bind: c.Cluster.Bind, Advertise: c.Cluster.Advertise, Join: c.Cluster.Join,
 		Label: c.Cluster.Label, Keys: gossip.Keyring{Keys: c.Cluster.Keys}, Insecure: c.Cluster.Insecure,
 	}
+}
+
+// Watch is where this host is watched, and what the others are told of that: the zero address when that is the same.
+func (c *Config) Watch() (bind, advertise netip.AddrPort) {
+	peer, _ := gossip.ParseAddr(c.Cluster.Bind) // checked by Parse, as the others are
+	bind = netip.AddrPortFrom(peer.Addr(), peer.Port()+1)
+	if c.Cluster.Watch != "" {
+		if addr, err := netip.ParseAddr(c.Cluster.Watch); err == nil {
+			bind = netip.AddrPortFrom(addr, gossip.DefaultPort+1)
+		} else {
+			bind, _ = netip.ParseAddrPort(c.Cluster.Watch)
+		}
+	}
+	if c.Cluster.Advertise != "" {
+		told, _ := gossip.ParseAddr(c.Cluster.Advertise)
+		advertise = netip.AddrPortFrom(told.Addr(), bind.Port())
+	}
+	return bind, advertise
 }
