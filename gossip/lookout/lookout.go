@@ -492,12 +492,17 @@ func (l *Lookout) receive(now time.Time, frame []byte, from netip.AddrPort) {
 			return
 		}
 		l.believe(x)
+		if x.waiting != nil { // it would not be said again before long
+			l.apply(now, l.machine.Receive(now, x.host, *x.waiting))
+			x.waiting = nil
+		}
 		return
 	case l.sessions.believed(x):
 		l.apply(now, l.machine.Receive(now, x.host, b.packet))
 		return
 	default:
 		l.counters.Unchallenged++
+		x.waiting = &b.packet
 	}
 	if !l.sessions.believed(x) && now.Sub(x.challenged) >= challengeEvery {
 		x.challenged = now

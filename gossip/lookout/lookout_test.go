@@ -259,15 +259,23 @@ func TestAHostIsHeardOnceItHasAnsweredAChallenge(t *testing.T) {
 			withKeys := func(c *Config) { c.Keys = keys }
 			a, b := start(t, "a", prefix+".1", withKeys), start(t, "b", prefix+".2", withKeys)
 			introduce(a, b)
-			a.say("b", 1)
-			eventually(t, "b believes a", func() bool { return len(b.Status().Sessions) == 1 })
-			if n := b.count("a: 1"); n != 0 {
-				t.Errorf("the first packet was believed before a had answered")
-			}
-			a.say("b", 2)
+			hold := make(chan struct{})
+			a.do(func(now time.Time) { // a cannot answer meanwhile
+				for i := range uint64(3) {
+					a.apply(now, watch.Effects{Send: []watch.Send{{To: "b", Packet: watch.Packet{Kind: watch.EchoReply, Stamp: i}}}})
+				}
+				go func() {
+					defer close(hold)
+					b.settle()
+					if s := b.Status(); len(s.Sessions) != 0 || s.Counters.Unchallenged != 3 || s.Counters.Sent != 1 {
+						t.Errorf("before a has answered status is %+v", s)
+					}
+				}()
+				<-hold
+			})
 			eventually(t, "b hears a", func() bool { return b.count("a: 2") == 1 })
 			s := b.Status()
-			if s.Counters.Unchallenged != 1 || !s.Isolated || s.Sessions[0].Host != "a" || !s.Sessions[0].Started.Equal(a.cfg.Started) || s.Sessions[0].Boot != a.cfg.Boot {
+			if b.count("a: 0")+b.count("a: 1") != 0 || s.Counters.Unchallenged != 3 || !s.Isolated || s.Sessions[0].Host != "a" || !s.Sessions[0].Started.Equal(a.cfg.Started) || s.Sessions[0].Boot != a.cfg.Boot {
 				t.Errorf("status is %+v", s)
 			}
 		})

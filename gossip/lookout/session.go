@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/paramedic-ha/paramedic/gossip/watch"
 )
 
 // keyInfo tells the keys of these frames from others that are derived from the gossip key.
@@ -88,6 +90,7 @@ type session struct {
 	challenged time.Time
 	answered   time.Time // when we last answered a challenge of it
 	heard      time.Time
+	waiting    *watch.Packet // the last that came before it was believed
 }
 
 // peer is what is known of a host's sessions.
@@ -236,6 +239,9 @@ func (s *sessions) unseal(now time.Time, x *session, h header, head, sealed []by
 	if x != nil {
 		if b, err := x.seal.Open(buf[:0], n[:], sealed, head); err == nil {
 			return b, x.key, x.seal, accepted
+		}
+		if len(s.keys) == 1 {
+			return nil, nil, nil, refusedKey
 		}
 	}
 	if (!known || !s.trialsK.AllowN(now, 1)) && !s.trials.AllowN(now, 1) {

@@ -37,7 +37,7 @@ type Counters struct {
 	Replayed     uint64
 	OldSession   uint64
 	UnknownHost  uint64
-	Unchallenged uint64 // of sessions that have not yet shown that they live
+	Unchallenged uint64 // of sessions that had not yet shown that they live; the last one is kept until they have
 
 	Closed         uint64 // ports that were said to be closed
 	EchoesSent     uint64
