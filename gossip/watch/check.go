@@ -12,7 +12,7 @@ const (
 	pollEvery     = 10 * time.Millisecond
 	isolatedAfter = 250 * time.Millisecond
 	isolatedPoll  = 20 * time.Millisecond
-	suspectFor    = 10 * time.Second // the long dead are nobody's suspects
+	suspectFor    = 2 * time.Second // after the deadline: the long dead are nobody's suspects
 )
 
 // check is the question whether it is this host that hears nothing.
@@ -25,13 +25,15 @@ type check struct {
 }
 
 // prepare asks a few others, and all when those don't answer or there are several suspects, shortly before a vote is due.
-func (m *Machine) prepare(deadline, now time.Duration) {
+func (m *Machine) prepare(p *peer, deadline, now time.Duration) {
 	if now < deadline-checkBefore {
 		m.at(deadline - checkBefore)
 		return
 	}
-	if m.roster <= 2 {
+	if len(p.observers) == 1 {
 		m.askWitness(now)
+	}
+	if m.roster <= 2 {
 		return
 	}
 	if m.check.at == 0 || now > m.check.at+checkBefore+askEvery {
@@ -142,13 +144,16 @@ func (m *Machine) majority(now time.Duration) bool {
 	return 2*reached > roster
 }
 
-// trusted says whether this host may vote: that it is not the one which is cut off.
-func (m *Machine) trusted(level Level, now time.Duration) bool {
-	if m.roster <= 2 { // two alone can't tell; the ladder ends at probable for them, unless there is a witness
-		return level <= LevelHung || !m.cfg.Witness || m.witnessAnswers(now, m.cfg.Probable)
-	}
-	if level <= LevelHung {
-		return m.agentsAnswer(now)
+// trusted says whether this host may vote: that it is not the one which is cut off. Where it is a host's only observer,
+// confirmed needs the outside witness; two hosts have nobody else to ask.
+func (m *Machine) trusted(p *peer, level Level, now time.Duration) bool {
+	switch {
+	case level <= LevelHung:
+		return m.roster <= 2 || m.agentsAnswer(now)
+	case len(p.observers) == 1 && m.cfg.Witness && (m.roster <= 2 || level == LevelConfirmed) && !m.witnessAnswers(now, m.cfg.Probable):
+		return false
+	case m.roster <= 2:
+		return true
 	}
 	if m.suspects(now) <= 1 && m.sampleAnswers(now) || m.majority(now) {
 		return true
@@ -159,11 +164,11 @@ func (m *Machine) trusted(level Level, now time.Duration) bool {
 
 // suspect says that a host is about to be voted on, or was lately.
 func (m *Machine) suspect(p *peer, now time.Duration) bool {
-	if !p.observed || p.heard == 0 || now-p.lastSign() > suspectFor {
+	if !p.observed || p.heard == 0 || p.Lost && p.verdict == LevelNone { // what others know already is no sign of more
 		return false
 	}
 	at := m.deadlines(p)[LevelProbable]
-	return at != 0 && now >= at-checkBefore
+	return at != 0 && now >= at-checkBefore && now <= at+suspectFor
 }
 
 // suspects counts those whose fate is open.
@@ -200,9 +205,7 @@ func (m *Machine) suspectsAtOnce(now time.Duration) int {
 // withhold notes that a vote was due and the self-check failed. When that lasts, this host is isolated.
 func (m *Machine) withhold(now time.Duration) {
 	m.at(now + pollEvery)
-	if m.roster <= 2 {
-		m.askWitness(now)
-	}
+	m.askWitness(now)
 	if m.withheld == 0 {
 		m.withheld = now
 	}

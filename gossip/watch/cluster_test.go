@@ -13,6 +13,9 @@ import (
 // latency of the test network, one way. It loses nothing: what loss does is for the simulation to show.
 const latency = 200 * time.Microsecond
 
+// spreading is how long it takes until all know of a verdict.
+const spreading = 10 * time.Millisecond
+
 // cluster is a few machines on a network in memory, under virtual time.
 type cluster struct {
 	t       testing.TB
@@ -26,7 +29,6 @@ type cluster struct {
 	split   bool
 	told    []told
 	packets map[PacketKind]int
-	work    time.Duration
 }
 
 type node struct {
@@ -35,10 +37,11 @@ type node struct {
 	wake    time.Time
 	off     bool // no power
 	noEcho  bool
-	running bool            // the agent
-	frozen  time.Time       // the agent, until then
-	stalled time.Time       // the kernel and all on it
-	blind   map[string]bool // whom its membership doesn't show
+	running bool              // the agent
+	frozen  time.Time         // the agent, until then
+	stalled time.Time         // the kernel and all on it
+	blind   map[string]bool   // whom its membership doesn't show
+	lost    map[string]uint64 // the term of a verdict that it was told of
 }
 
 type told struct {
@@ -91,7 +94,7 @@ func (c *cluster) boot(nd *node, seed uint64) {
 	cfg := c.cfg
 	cfg.Self = nd.Name
 	nd.machine = New(cfg, rand.New(rand.NewPCG(7, seed)).Uint64, c.now)
-	nd.running, nd.off, nd.wake = true, false, time.Time{}
+	nd.running, nd.off, nd.wake, nd.lost = true, false, time.Time{}, map[string]uint64{}
 }
 
 // view tells every machine what the membership knows.
@@ -109,6 +112,9 @@ func (c *cluster) hostsFor(nd *node) []Host {
 		h := o.Host
 		if nd.blind[h.Name] {
 			h.Member = false
+		}
+		if term, ok := nd.lost[h.Name]; ok {
+			h.Lost = h.Term <= term
 		}
 		hosts = append(hosts, h)
 	}
@@ -142,6 +148,7 @@ func (c *cluster) carry(nd *node, eff Effects) {
 	nd.wake = eff.Wake
 	for _, n := range eff.News {
 		c.told = append(c.told, told{c.now, nd.Name, n})
+		c.spread(nd, n)
 	}
 	for _, s := range eff.Send {
 		c.packets[s.Packet.Kind]++
@@ -166,6 +173,33 @@ func (c *cluster) carry(nd *node, eff Effects) {
 	if asked := c.now; eff.PingWitness && c.witness && c.connected(nd.Name, "") {
 		c.after(2*latency, func() {
 			c.whenAwake(nd, func() { c.carry(nd, nd.machine.WitnessEchoed(c.now, asked)) })
+		})
+	}
+}
+
+// spread tells the others of a verdict and of its end, as the shell does.
+func (c *cluster) spread(by *node, n News) {
+	verdict := n.Kind == NewsVerdict && n.Verdict.Level >= LevelProbable
+	if !verdict && n.Kind != NewsHeard {
+		return
+	}
+	for _, nd := range c.nodes {
+		if nd.Name == n.Host || !c.connected(by.Name, nd.Name) {
+			continue
+		}
+		c.after(spreading, func() {
+			c.whenAwake(nd, func() {
+				_, knows := nd.lost[n.Host]
+				switch {
+				case verdict && !knows:
+					nd.lost[n.Host] = n.Verdict.Term
+				case !verdict && knows:
+					delete(nd.lost, n.Host)
+				default:
+					return
+				}
+				c.carry(nd, nd.machine.Hosts(c.now, c.hostsFor(nd)))
+			})
 		})
 	}
 }

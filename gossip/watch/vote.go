@@ -36,7 +36,7 @@ func (m *Machine) deadlines(p *peer) (at [LevelConfirmed + 1]time.Duration) {
 		}
 	}
 	at[LevelProbable] = p.lastSign() + probable
-	if m.roster > 2 || m.cfg.Witness {
+	if len(p.observers) > 1 || m.cfg.Witness { // one alone can't tell a dead host from a cut link
 		at[LevelConfirmed] = p.lastSign() + confirmed
 	}
 	return at
@@ -112,7 +112,7 @@ func (m *Machine) judge(p *peer, now time.Duration) (withheld bool) {
 	level, next := m.opinion(p, now)
 	if next != 0 {
 		m.at(next)
-		m.prepare(next, now)
+		m.prepare(p, next, now)
 	}
 	if level < p.vote {
 		p.unvote()
@@ -124,7 +124,7 @@ func (m *Machine) judge(p *peer, now time.Duration) (withheld bool) {
 		return false
 	}
 	if level > p.vote {
-		if !m.trusted(level, now) {
+		if !m.trusted(p, level, now) {
 			m.withhold(now)
 			return true
 		}
@@ -267,7 +267,7 @@ func (m *Machine) askWitnesses(p *peer, now time.Duration) {
 	fit := func(skipAsked bool) []*peer {
 		var list []*peer
 		for _, o := range m.others {
-			if o != p && o.live && !slices.Contains(p.observers, o) && !m.suspect(o, now) && !(skipAsked && p.witnesses[o.Name]) {
+			if o != p && o.live && !slices.Contains(p.observers, o) && !m.suspect(o, now) && (!skipAsked || !p.witnesses[o.Name]) {
 				list = append(list, o)
 			}
 		}
