@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// latency of the test network, one way. It loses nothing: what loss does is for the simulation to show.
+// latency of the test network, one way.
 const latency = 200 * time.Microsecond
 
 // spreading is how long it takes until all know of a verdict.
@@ -27,6 +27,8 @@ type cluster struct {
 	witness bool           // the outside witness is up
 	side    map[string]int // in a partition; the witness's is that of ""
 	split   bool
+	loss    float64 // of packets and echoes, each way; what more of it does is for the simulation to show
+	chance  *rand.Rand
 	told    []told
 	packets map[PacketKind]int
 }
@@ -74,7 +76,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // newCluster starts n hosts, cmp-1 and so on, in the zones given in turn.
 func newCluster(t testing.TB, n int, cfg Config, zones ...string) *cluster {
-	c := &cluster{t: t, now: noon, cfg: cfg, witness: true, side: map[string]int{}, packets: map[PacketKind]int{}}
+	c := &cluster{t: t, now: noon, cfg: cfg, witness: true, side: map[string]int{}, packets: map[PacketKind]int{}, chance: rand.New(rand.NewPCG(3, 4))}
 	if len(zones) == 0 {
 		zones = []string{""}
 	}
@@ -138,6 +140,8 @@ func (c *cluster) when(at time.Time, do func()) {
 	heap.Push(&c.events, event{at, c.seq, do})
 }
 
+func (c *cluster) lost() bool { return c.loss > 0 && c.chance.Float64() < c.loss }
+
 func (c *cluster) connected(a, b string) bool { return !c.split || c.side[a] == c.side[b] }
 
 // carry does what a machine asks for.
@@ -160,13 +164,13 @@ func (c *cluster) carry(nd *node, eff Effects) {
 		if err != nil {
 			c.t.Fatalf("%+v: %v", s.Packet, err)
 		}
-		if c.connected(nd.Name, s.To) {
+		if c.connected(nd.Name, s.To) && !c.lost() {
 			c.after(latency, func() { c.arrive(nd, c.node(s.To), pkt) })
 		}
 	}
 	for _, to := range eff.Ping {
 		asked := c.now
-		if c.connected(nd.Name, to) {
+		if c.connected(nd.Name, to) && !c.lost() {
 			c.after(latency, func() { c.echo(nd, c.node(to), asked) })
 		}
 	}
@@ -238,7 +242,7 @@ func (c *cluster) echo(from, to *node, asked time.Time) {
 	case to.off || to.noEcho:
 	case to.stalled.After(c.now):
 		c.when(to.stalled, func() { c.echo(from, to, asked) })
-	case !c.connected(from.Name, to.Name):
+	case !c.connected(from.Name, to.Name) || c.lost():
 	default:
 		c.after(latency, func() {
 			c.whenAwake(from, func() { c.carry(from, from.machine.Echoed(c.now, to.Name, asked)) })

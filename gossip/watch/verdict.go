@@ -7,10 +7,10 @@ func (v Verdict) Silence() time.Duration {
 	least := time.Duration(-1)
 	for i := range v.Votes {
 		age := v.Votes[i].Silence
-		if k := v.Votes[i].Kernel; k != AgeNever && k < age && v.Level >= LevelProbable {
+		if k := v.Votes[i].Kernel; k != AgeNever && (k < age || age < 0) && v.Level >= LevelProbable {
 			age = k
 		}
-		if least < 0 || age < least {
+		if age >= 0 && (least < 0 || age < least) { // a witness may never have heard it
 			least = age
 		}
 	}

@@ -92,6 +92,8 @@ func (m *Machine) askDue(p *peer, now time.Duration) {
 		after, every = 0, askSlowly
 	case p.verdict == LevelConfirmed && now-p.verdictAt > deadLong:
 		every = askSeldom
+	case p.verdict == LevelSilent || p.verdict == LevelHung: // more often only when the kernel misses an answer
+		since = p.lastSign()
 	case p.Left == LeftStopped:
 		after, since = askSlowly, p.lastSign()
 		if now-since < slowAfter {
