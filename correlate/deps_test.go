@@ -16,7 +16,7 @@ import (
 // to the same revisions as the host that they speak for; and by tests that never sleep. One look at a clock, a socket,
 // a goroutine or a random number of their own, and none of that holds. So they may not even import what has them.
 var (
-	pureTrees = []string{".", "../notify/delivery"} // with all below; a tree that is not built yet is passed over
+	pureTrees = []string{".", "../notify/delivery", "../gossip/watch", "../gossip/takeover"} // with all below; a tree that is not built yet is passed over
 	forbidden = map[string]string{
 		"os":           "files and the environment are the shell's",
 		"io/fs":        "files are the shell's",

@@ -35,7 +35,7 @@ func (g *group) eval() State {
 			failed++
 		case StateDegraded:
 			degraded++
-		case StateOK, StateAtRisk:
+		case StateOK, StateAtRisk, StateUnknown:
 		}
 	}
 	return g.mode.combine(g.k, counted, failed, degraded)

@@ -296,10 +296,11 @@ func (c *Cluster) pump(ctx context.Context) {
 	members := c.repl.Peer().Changes()
 	c.lookAround()
 	for {
-		c.decide()
+		c.listen()
 		c.drain()
 		c.flush()
 		c.carryOut()
+		c.decide()
 		due := time.Hour
 		c.mu.Lock()
 		if !c.wake.IsZero() {

@@ -168,8 +168,8 @@ func (w *watching) take() ([]watch.News, []word) {
 	return news, words
 }
 
-// decide takes what was heard, and does what is due.
-func (c *Cluster) decide() {
+// listen takes in what was heard.
+func (c *Cluster) listen() {
 	w := c.watch
 	news, words := w.take()
 	for i := range news {
@@ -185,8 +185,10 @@ func (c *Cluster) decide() {
 			c.takeVerdict(*one.verdict)
 		}
 	}
-	c.carryOutTakeover(w.takeover.Tick(time.Now()))
 }
+
+// decide lets the takeover do what is due, when all that was said is taken in.
+func (c *Cluster) decide() { c.carryOutTakeover(c.watch.takeover.Tick(time.Now())) }
 
 func (c *Cluster) hearNews(n *watch.News) {
 	w := c.watch
@@ -208,6 +210,15 @@ func (c *Cluster) hearNews(n *watch.News) {
 		w.isolated.Store(isolated)
 		c.reportIsolated(n, isolated)
 		c.carryOutTakeover(w.takeover.Isolated(time.Now(), isolated))
+		clear(w.known) // what still holds is said again, or recorded
+		if !isolated {
+			c.mu.Lock()
+			lost := c.ledger.Lost()
+			c.mu.Unlock()
+			for _, r := range lost {
+				c.carryOutTakeover(w.takeover.Recorded(time.Now(), c.zoneOf(r.Host), r))
+			}
+		}
 	case watch.NewsAccused:
 		c.accused(n.Verdict)
 	}

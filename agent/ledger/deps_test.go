@@ -18,6 +18,7 @@ func TestTheLedgerHasNoClockNetworkOrGoroutine(t *testing.T) {
 		"bytes": true, "cmp": true, "compress/flate": true, "crypto/sha256": true, "encoding/json": true, "errors": true, "fmt": true,
 		"io": true, "maps": true, "slices": true, "strconv": true, "strings": true, "time": true, "unicode/utf8": true,
 		"github.com/paramedic-ha/paramedic/correlate": true, "github.com/paramedic-ha/paramedic/gossip": true,
+		"github.com/paramedic-ha/paramedic/gossip/takeover": true, "github.com/paramedic-ha/paramedic/gossip/watch": true,
 		"github.com/paramedic-ha/paramedic/notify": true, "github.com/paramedic-ha/paramedic/notify/delivery": true,
 	}
 	forbidden := map[string]bool{ // by package and name

@@ -8,6 +8,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/takeover"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -116,7 +117,8 @@ type host struct {
 	host       Host
 	domains    map[string]claim
 	alarms     map[string]*Alarm
-	unpacked   int // size of alarms
+	lost       map[string]takeover.Record // by alarm: what others have said of it, which can't speak
+	unpacked   int                        // size of alarms
 	deliveries map[string]progress
 	receipts   map[string]receipt
 	wishes     map[string]*wish
@@ -125,7 +127,7 @@ type host struct {
 
 func newHost() *host {
 	return &host{
-		domains: map[string]claim{}, alarms: map[string]*Alarm{}, deliveries: map[string]progress{}, receipts: map[string]receipt{},
+		domains: map[string]claim{}, alarms: map[string]*Alarm{}, lost: map[string]takeover.Record{}, deliveries: map[string]progress{}, receipts: map[string]receipt{},
 		wishes: map[string]*wish{}, refusals: map[string]Refusal{},
 	}
 }

@@ -272,7 +272,7 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 	}
 	h.unpacked += p.size
 	h.alarms[rec.ID] = p
-	l.spokenFor(rec, p.Alarm)
+	l.spokenFor(h, rec, p.Alarm)
 	if was == nil || was.Alarm.Revision.Compare(p.Alarm.Revision) < 0 {
 		l.out.Seen = append(l.out.Seen, p.Change)
 	}

@@ -3,7 +3,6 @@ package ledger
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,8 +34,8 @@ const (
 	evidenceZoneTerm = "zone_term"
 )
 
-// ZoneSpace begins the spaces of zones, before the name: no host has a slash in its name.
-const ZoneSpace = "zone/"
+// ZoneSpace begins the spaces of zones, before the name.
+const ZoneSpace = takeover.ZonePrefix
 
 // Spoken is a record in the space of another host or of a zone.
 type Spoken struct {
@@ -55,7 +54,7 @@ type Guests struct {
 	Pairs  []notify.Pair
 }
 
-// Back says that a host speaks for itself under a term, or was forgotten: then the term is the highest.
+// Back says that a host speaks for itself under a term, or that what was said for it is void (takeover.Forgotten).
 type Back struct {
 	Host string
 	Term uint64
@@ -97,7 +96,7 @@ func (l *Ledger) speech(home string) *speech {
 	return sp
 }
 
-// say writes an alarm in another's space, and has it told. What is recorded already in this revision or a newer one stays.
+// sayFor writes an alarm in another's space, and has it told. What is recorded already in this revision or a newer one stays.
 func (l *Ledger) sayFor(home string, sp *speech, a *correlate.Alarm, observed time.Time, g *Guests) {
 	c := correlate.Change{Alarm: a, Occurred: a.Times.Occurred, Observed: observed, Found: l.now}
 	sp.alarms[a.ID] = a
@@ -235,13 +234,11 @@ func byResource(a, b correlate.Affected) int {
 func told(v watch.Verdict, c correlate.Condition) string {
 	rule := correlate.RuleOf(c)
 	silence := v.Silence().Round(time.Millisecond)
-	switch c {
-	case correlate.CondHostLost:
+	switch {
+	case c == correlate.CondHostLost:
 		return fmt.Sprintf("%s; last sign of life %v before %d of its watchers agreed", rule.Text, silence, len(v.Votes))
-	case correlate.CondAgentSilent:
-		if v.Closed() {
-			return fmt.Sprintf("%s; nothing listens on its port, so its process is gone", rule.Text)
-		}
+	case c == correlate.CondAgentSilent && v.Closed():
+		return fmt.Sprintf("%s; nothing listens on its port, so its process is gone", rule.Text)
 	}
 	return rule.Text
 }
@@ -257,10 +254,9 @@ func proof(v watch.Verdict, speaker string) map[string]string {
 	for i := range v.Votes {
 		w := &v.Votes[i]
 		text := fmt.Sprintf("agent not heard for %v", w.Silence.Round(time.Millisecond))
-		switch {
-		case w.Kernel == watch.AgeNever:
+		if w.Kernel == watch.AgeNever {
 			text += ", kernel does not answer"
-		default:
+		} else {
 			text += fmt.Sprintf(", kernel answered %v ago", w.Kernel.Round(time.Millisecond))
 		}
 		if w.Closed {
@@ -425,7 +421,7 @@ func (l *Ledger) Hush(now time.Time, home string) Orders {
 		return l.finish()
 	}
 	delete(l.speeches, home)
-	if l.hosts[home] != nil {
+	if l.hosts[home] != nil || strings.HasPrefix(home, ZoneSpace) {
 		l.out.Hush = append(l.out.Hush, home)
 		for id := range sp.alarms {
 			delete(l.guests, id)
@@ -479,11 +475,34 @@ func (l *Ledger) guestPair(home string, p notify.Pair) {
 }
 
 // spokenFor tells who watches that a record is what a speaker has said of a host, and under which zone's alarm.
-func (l *Ledger) spokenFor(rec gossip.Record, a *correlate.Alarm) {
-	if rec.Version.A%2 == 0 || !a.Standing() || strings.HasPrefix(rec.Space, ZoneSpace) {
-		return
+func (l *Ledger) spokenFor(h *host, rec gossip.Record, a *correlate.Alarm) {
+	if r, ok := lossOf(h, rec, a); ok {
+		h.lost[a.ID] = r
+		l.out.Recorded = append(l.out.Recorded, r)
+	} else {
+		delete(h.lost, a.ID)
 	}
-	r := takeover.Record{Host: rec.Space, Term: rec.Version.A - 1, Writer: rec.Version.Node}
+}
+
+// Lost is what is recorded of all hosts that can't speak for themselves, for a host that has forgotten it.
+func (l *Ledger) Lost() []takeover.Record {
+	var all []takeover.Record
+	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
+		h := l.hosts[name]
+		for _, id := range slices.Sorted(maps.Keys(h.lost)) {
+			if h.alarms[id] != nil && h.lost[id].Term >= h.term {
+				all = append(all, h.lost[id])
+			}
+		}
+	}
+	return all
+}
+
+func lossOf(h *host, rec gossip.Record, a *correlate.Alarm) (r takeover.Record, ok bool) {
+	if rec.Version.A%2 == 0 || rec.Version.A < h.term || !a.Standing() || strings.HasPrefix(rec.Space, ZoneSpace) {
+		return r, false
+	}
+	r = takeover.Record{Host: rec.Space, Term: rec.Version.A - 1, Writer: rec.Version.Node}
 	switch a.Key.Condition {
 	case correlate.CondHostLost:
 		r.Level = watch.LevelConfirmed
@@ -495,16 +514,16 @@ func (l *Ledger) spokenFor(rec gossip.Record, a *correlate.Alarm) {
 	case correlate.CondHostHung:
 		r.Level = watch.LevelHung
 	default:
-		return
+		return r, false
 	}
 	if a.Under != "" {
 		r.Zone = a.Evidence[evidenceZone]
 		r.ZTerm, _ = strconv.ParseUint(a.Evidence[evidenceZoneTerm], 10, 64)
 		if r.ZTerm%2 == 0 {
-			return // it is not from one of us
+			return r, false // it is not from one of us
 		}
 	}
-	l.out.Recorded = append(l.out.Recorded, r)
+	return r, true
 }
 
 // heardOf notes the term under which a host speaks for itself.
@@ -518,7 +537,7 @@ func (l *Ledger) heardOf(h *host, rec gossip.Record) {
 // purged says that what was said of a host is void: it is back, or forgotten.
 func (l *Ledger) purged(rec gossip.Record) {
 	if rec.Version.A%2 == 1 && rec.Kind == gossip.KindAlarm && rec.Space != gossip.Shared {
-		l.out.Back = append(l.out.Back, Back{Host: rec.Space, Term: math.MaxUint64})
+		l.out.Back = append(l.out.Back, Back{Host: rec.Space, Term: takeover.Forgotten})
 	}
 }
 

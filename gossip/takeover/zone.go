@@ -1,0 +1,123 @@
+package takeover
+
+import (
+	"time"
+
+	"github.com/paramedic-ha/paramedic/gossip/watch"
+)
+
+// many reports whether so many losses at once are one event: a rack, a switch.
+func (m *Machine) many(n int) bool { return n > max(massLeast, len(m.members)/massShare) }
+
+// recent are the hosts that were lost at about the same time as now.
+func (m *Machine) recent() []*loss {
+	var out []*loss
+	for _, c := range m.sorted() {
+		if c.level >= watch.LevelProbable && m.now.Sub(c.first) <= massWithin {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// group puts the hosts that were lost together with c under their zones, if they are many.
+func (m *Machine) group(c *loss) {
+	if z := m.zones[c.zone]; z != nil && c.grouped {
+		m.join(c, z)
+		return
+	}
+	recent := m.recent()
+	if !m.many(len(recent)) && !m.many(c.verdict.Suspects) {
+		return
+	}
+	of := map[string]int{}
+	for _, l := range recent {
+		of[l.zone]++
+	}
+	for _, l := range recent {
+		z := m.zones[l.zone]
+		if z == nil {
+			if of[l.zone] < 2 && !m.many(c.verdict.Suspects) {
+				continue
+			}
+			z = &zone{name: l.zone}
+			z.at = m.now.Add(gather)
+			m.zones[l.zone] = z
+		}
+		m.join(l, z)
+	}
+}
+
+// join makes a host one of its zone's.
+func (m *Machine) join(c *loss, z *zone) {
+	if !z.speaking && z.holder == "" {
+		z.term = max(z.term, c.term+1)
+	}
+	if c.grouped && c.joined >= c.level {
+		return
+	}
+	if z.level < c.level {
+		z.level, z.at = c.level, m.now.Add(gather)
+	}
+	z.touch(m.now)
+	c.grouped, c.joined = true, c.level
+}
+
+// touch notes that what is said of a zone is out of date.
+func (z *zone) touch(now time.Time) {
+	if !z.dirty {
+		z.dirty, z.due = true, now.Add(gather)
+	}
+}
+
+func (m *Machine) lost(name string) []Loss {
+	var out []Loss
+	for _, c := range m.sorted() {
+		if c.grouped && c.zone == name {
+			out = append(out, Loss{c.host, c.verdict, c.first})
+		}
+	}
+	return out
+}
+
+func (m *Machine) turnOfZone(z *zone) {
+	hosts := m.lost(z.name)
+	if len(hosts) == 1 && !z.speaking && z.holder == "" { // a zone is not lost with one host: wait for the others
+		if alone := z.at.Add(gather); m.now.Before(alone) {
+			m.wake(alone)
+			return
+		}
+		m.cases[hosts[0].Host].grouped = false
+		delete(m.zones, z.name)
+		return
+	}
+	switch {
+	case z.speaking && z.dirty:
+		if m.now.Before(z.due) {
+			m.wake(z.due)
+			break
+		}
+		z.dirty = false
+		z.speak(m.now, m.self)
+		m.eff.Speak = append(m.eff.Speak, Speech{Zone: z.name, Term: z.term, Hosts: hosts})
+	case m.mine(&z.turn, z.name):
+		z.dirty = false
+		z.speak(m.now, m.self)
+		m.eff.Speak = append(m.eff.Speak, Speech{Zone: z.name, Term: z.term, Hosts: hosts})
+	}
+	if len(hosts) == 0 {
+		if !z.dirty || !z.speaking {
+			delete(m.zones, z.name)
+		}
+		return
+	}
+	m.renewal(&z.turn, z.name, m.zoneClaim(z, false))
+}
+
+func (m *Machine) zoneClaim(z *zone, done bool) Claim {
+	c := Claim{Zone: z.name, Term: z.term, Level: z.said, Done: done}
+	for _, l := range m.lost(z.name) {
+		c.Hosts = append(c.Hosts, l.Host)
+	}
+	return c
+}
