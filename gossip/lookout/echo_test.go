@@ -76,6 +76,24 @@ func TestKernelsAnswerRawSockets(t *testing.T) {
 	}
 }
 
+func TestTheRepliesToOthersStayInTheKernel(t *testing.T) {
+	t.Parallel()
+	if !mayOpen(EchoRaw) {
+		t.Skip("needs CAP_NET_RAW")
+	}
+	prefix := loopback.Network(t)
+	a, b := start(t, "a", "::", nil), start(t, "b", "::", nil)
+	a.know(at("four", netip.MustParseAddrPort(prefix+".1:7000")), at("six", netip.MustParseAddrPort("[::1]:7000")))
+	for range 10 {
+		a.asks("four", "six")
+	}
+	eventually(t, "both answer", func() bool { return a.count("echo of four") == 10 && a.count("echo of six") == 10 })
+	b.settle()
+	if s := b.Status().Counters; s.EchoesForeign != 0 {
+		t.Errorf("the other one counts %+v", s)
+	}
+}
+
 func mayOpen(kind EchoKind) bool {
 	e := openEchoes(netip.MustParseAddrPort("127.0.0.1:0"), []EchoKind{kind})
 	defer e.close()

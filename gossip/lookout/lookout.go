@@ -46,8 +46,8 @@ type Config struct {
 	Probable, Confirmed time.Duration
 	// Witness is an outside address that answers echoes: an IP address or a host name. A port is ignored.
 	Witness string
-	Log     *slog.Logger
-	// News and Restarted are called by the owner of the machine and must not block. They may be nil.
+	Log     *slog.Logger // nil: nowhere
+	// News and Restarted are called by the owner of the machine: they must neither block nor call the Lookout. They may be nil.
 	News      func(watch.News)
 	Restarted func(Restarted)
 }
@@ -155,6 +155,9 @@ func open(cfg Config, kinds []EchoKind, newMachine func(watch.Config, func() uin
 		return nil, fmt.Errorf("the name of this host must be 1 to %d bytes long, it has %d", maxName, len(cfg.Self))
 	case !cfg.Bind.Addr().IsValid():
 		return nil, errors.New("there is no address to bind to")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Bind = netip.AddrPortFrom(cfg.Bind.Addr().Unmap(), cfg.Bind.Port())
 	l := &Lookout{
@@ -312,10 +315,13 @@ func (l *Lookout) Run(ctx context.Context) error {
 	}
 	now := l.now()
 	l.apply(now, l.machine.Tick(now))
-	for ctx.Err() == nil {
+	for {
 		now := l.drain()
 		if l.obey(now) {
 			now = l.drain()
+		}
+		if ctx.Err() != nil { // after obey, which may have taken the wake-up that says so
+			return nil
 		}
 		if !l.wake.After(now) {
 			l.apply(now, l.machine.Tick(now))
@@ -324,7 +330,6 @@ func (l *Lookout) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
 }
 
 // measure counts a wake-up that comes late, once.

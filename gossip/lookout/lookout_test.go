@@ -694,3 +694,31 @@ func TestAFloodOfRubbishDeafensNobody(t *testing.T) {
 		t.Errorf("it counts %+v", s)
 	}
 }
+
+func TestASocketKnowsWhomItReaches(t *testing.T) {
+	t.Parallel()
+	four, six, dual := socket{family: unix.AF_INET}, socket{family: unix.AF_INET6}, socket{family: unix.AF_INET6, dual: true}
+	for _, c := range []struct {
+		addr            string
+		four, six, both bool
+	}{
+		{"192.0.2.1:7", true, false, true}, {"[::ffff:192.0.2.1]:7", true, false, true}, {"[2001:db8::1]:7", false, true, true}, {"[fe80::1%1]:7", false, true, true},
+	} {
+		a := netip.MustParseAddrPort(c.addr)
+		for s, want := range map[socket]bool{four: c.four, six: c.six, dual: c.both} {
+			sa := s.sockaddr(a)
+			if (sa != nil) != want {
+				t.Errorf("%v to %v: %v", s, a, sa)
+			}
+			if sa != nil && addrPort(sa) != netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port()) {
+				t.Errorf("%v became %v", a, addrPort(sa))
+			}
+		}
+	}
+	if four.sockaddr(netip.AddrPort{}) != nil {
+		t.Error("no address can be reached")
+	}
+	if zoneID("lo") == 0 || zoneID("lo") != zoneID(fmt.Sprint(zoneID("lo"))) || zoneID("no such link") != 0 || zoneID("") != 0 {
+		t.Errorf("the loopback is interface %d", zoneID("lo"))
+	}
+}
