@@ -36,6 +36,7 @@ type cloud struct {
 type member struct {
 	*lab.Host
 	agent *lab.Agent
+	port  *lab.Port  // its place on the switch
 	cable *lab.Cable // of its uplink
 }
 
@@ -103,7 +104,7 @@ func (c *cloud) add(n int) (err error) {
 	if _, err := m.Run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6"); err != nil {
 		return err
 	}
-	if _, err = c.lan.Attach(m.Host, cloudLink, cloudAddr(n)+"/16"); err != nil {
+	if m.port, err = c.lan.Attach(m.Host, cloudLink, cloudAddr(n)+"/16"); err != nil {
 		return err
 	}
 	if m.cable, err = c.lab.Connect(lab.End{Host: m.Host, Link: uplink}, lab.End{Host: c.consumers, Link: fmt.Sprint("far", n)}); err != nil {
@@ -213,8 +214,16 @@ func sweep(members []*member, limit time.Duration, ok func(*member) bool) ([]tim
 
 // subscribe posts a subscription to a member and returns its id.
 func (m *member) subscribe(name, url, secret string) (id string, err error) {
-	out, err := m.agent.Call(http.MethodPost, "/v1/subscriptions",
-		map[string]any{"name": name, "endpoints": []string{url}, "secret": secret}, http.StatusCreated)
+	return m.subscribeTo(nil, name, url, secret)
+}
+
+// subscribeTo is subscribe with a filter.
+func (m *member) subscribeTo(filter map[string]any, name, url, secret string) (id string, err error) {
+	body := map[string]any{"name": name, "endpoints": []string{url}, "secret": secret}
+	if filter != nil {
+		body["filter"] = filter
+	}
+	out, err := m.agent.Call(http.MethodPost, "/v1/subscriptions", body, http.StatusCreated)
 	if err != nil {
 		return "", err
 	}

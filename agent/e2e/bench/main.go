@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -37,6 +39,27 @@ type plan struct {
 	partitions    int
 	simulated     int           // hosts
 	rest          time.Duration // how long the traffic of a cluster at rest is counted
+	cuts          int           // of hosts, for each size of the cluster
+	sizes         sizes         // of the clusters that lose hosts
+}
+
+// sizes are numbers of hosts, rising.
+type sizes []int
+
+func (s *sizes) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(*s), " ", ","), "[]")
+}
+
+func (s *sizes) Set(text string) error {
+	*s = nil
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 5 || len(*s) > 0 && n <= (*s)[len(*s)-1] {
+			return errors.New("want rising numbers from 5 on, with commas")
+		}
+		*s = append(*s, n)
+	}
+	return nil
 }
 
 func main() {
@@ -58,7 +81,7 @@ func main() {
 	flag.DurationVar(&p.idle, "idle", 30*time.Second, "how long the idle agent is watched")
 	flag.IntVar(&p.instances, "instances", 1000, "domains of the throughput loop")
 	flag.DurationVar(&p.feed, "feed", 5*time.Second, "how long the throughput loop is fed")
-	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain, idle, peers or cluster (of it agents, fleet or simulated)")
+	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain, idle, peers, hostloss or cluster (of it agents, fleet or simulated)")
 	flag.IntVar(&p.agents, "agents", 50, "real agents of the cluster")
 	flag.IntVar(&p.changes, "changes", 200, "changes at one agent that all others hear of")
 	flag.IntVar(&p.subscriptions, "subscriptions", 20, "subscriptions that all agents hear of")
@@ -66,6 +89,9 @@ func main() {
 	flag.IntVar(&p.partitions, "partitions", 3, "partitions of the cluster")
 	flag.IntVar(&p.simulated, "simulated", 1000, "simulated hosts")
 	flag.DurationVar(&p.rest, "rest", 10*time.Second, "how long the traffic of a cluster at rest is counted")
+	flag.IntVar(&p.cuts, "cuts", 20, "hosts that are cut off, one after the other, at each size of the cluster")
+	p.sizes = sizes{10, 30, 50}
+	flag.Var(&p.sizes, "sizes", "how many real agents the clusters have that lose hosts")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, p, os.Stdout)
@@ -86,17 +112,17 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 		}
 	}
 	for _, b := range []struct {
-		name    string
-		measure func(context.Context, plan, *report) error
-	}{{"agents", agents}, {"fleet", fleets}, {"simulated", simulated}} {
-		if wanted("cluster") || p.only == b.name {
+		block, name string
+		measure     func(context.Context, plan, *report) error
+	}{{"cluster", "agents", agents}, {"cluster", "fleet", fleets}, {"cluster", "simulated", simulated}, {"hostloss", "hostloss", hostLoss}} {
+		if wanted(b.block) || p.only == b.name {
 			if err := b.measure(ctx, p, &r); err != nil {
 				return fmt.Errorf("%s: %w", b.name, err)
 			}
 			r.line("%.0f s so far.", time.Since(began).Seconds())
 		}
 	}
-	if slices.Contains([]string{"throughput", "cluster", "agents", "fleet", "simulated"}, p.only) {
+	if slices.Contains([]string{"throughput", "cluster", "agents", "fleet", "simulated", "hostloss"}, p.only) {
 		return nil
 	}
 	s, err := build(p)

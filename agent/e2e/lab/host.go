@@ -168,10 +168,13 @@ func (h *Host) ListenPacket(addr string) (net.PacketConn, error) {
 }
 
 // Dial connects from inside the host to an address. It may be used from any goroutine.
-func (h *Host) Dial(addr string) (net.Conn, error) {
+func (h *Host) Dial(addr string) (net.Conn, error) { return h.DialTimeout(addr, 20*time.Second) }
+
+// DialTimeout is Dial with a limit of its own.
+func (h *Host) DialTimeout(addr string, limit time.Duration) (net.Conn, error) {
 	var c net.Conn
 	err := h.inside(func() (err error) {
-		c, err = (&net.Dialer{Timeout: 20 * time.Second}).Dial("tcp", addr)
+		c, err = (&net.Dialer{Timeout: limit}).Dial("tcp", addr)
 		return err
 	})
 	return c, err

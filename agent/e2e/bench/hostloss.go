@@ -1,0 +1,460 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
+)
+
+// Aims of host loss.
+const (
+	probableAim  = 500 * time.Millisecond // from the cut to the consumer that asked for probable, p99
+	confirmedAim = 850 * time.Millisecond // the same, confirmed
+)
+
+const (
+	watchPort = 7947 // beside the gossip's
+
+	// Hosts that are long gone are nobody's suspects, so cuts that are so far apart are each a host's alone.
+	cutsApart = 2500 * time.Millisecond
+	// cutFor bounds how long a host is cut off until plain memberlist has noticed.
+	cutFor = 40 * time.Second
+)
+
+// lossStage is a cloud that loses hosts, and who hears of it.
+type lossStage struct {
+	*cloud
+	probable, confirmed wish
+	plain               []*plain
+
+	mu     sync.Mutex
+	losses []*loss
+}
+
+// loss is one host cut off.
+type loss struct {
+	host      string
+	at        time.Time
+	probable  time.Duration // until a consumer had the POST
+	confirmed time.Duration
+	left      []time.Duration // as plain of the stage; zero: not within cutFor
+	cleared   time.Duration   // from the cable's return until the consumer of confirmed had the clear
+	err       error
+}
+
+// hostLoss cuts hosts off a growing cluster.
+func hostLoss(ctx context.Context, p plan, r *report) (err error) {
+	c, err := buildCloud(p.sizes[len(p.sizes)-1])
+	s := &lossStage{cloud: c, plain: plainSettings()}
+	if c != nil {
+		defer func() {
+			for _, l := range s.plain {
+				l.stop()
+			}
+			if err != nil && len(c.members) > 0 && c.members[0].agent != nil {
+				err = fmt.Errorf("%w; the first agent says: %s", err, lastOf(c.members[0].agent.Log()))
+			}
+			err = errors.Join(err, c.lab.Close())
+		}()
+	}
+	if err != nil {
+		return err
+	}
+	started := 0
+	for _, n := range p.sizes {
+		members := c.members[:n]
+		if err := each(members, countWatch); err != nil {
+			return err
+		}
+		if err := c.start(members[started:], n); err != nil {
+			return err
+		}
+		if started == 0 {
+			if err := s.listen(members); err != nil {
+				return err
+			}
+		}
+		started = n
+		for _, l := range s.plain {
+			if err := l.grow(members); err != nil {
+				return err
+			}
+		}
+		if err := s.size(ctx, members, p, r); err != nil {
+			return fmt.Errorf("%d hosts: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// listen makes the two consumers and subscribes them.
+func (s *lossStage) listen(members []*member) (err error) {
+	for _, w := range []struct {
+		level string
+		into  *wish
+	}{{"probable", &s.probable}, {"confirmed", &s.confirmed}} {
+		if *w.into, err = s.consumer(); err != nil {
+			return err
+		}
+		filter := map[string]any{"conditions": []string{"host-lost"}, "min_confidence": w.level}
+		id, err := members[0].subscribeTo(filter, w.level, w.into.URL, w.into.secret)
+		if err != nil {
+			return err
+		}
+		if _, err := sweep(members, patience, func(m *member) bool { return m.has(id) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// size measures a cluster of one size.
+func (s *lossStage) size(ctx context.Context, members []*member, p plan, r *report) error {
+	if err := s.untilLevel(ctx); err != nil {
+		return err
+	}
+	if err := pause(ctx, calm/2); err != nil {
+		return err
+	}
+	before := machineNow()
+	s.probable.Forget()
+	s.confirmed.Forget()
+	s.losses = nil
+	wrongBefore, blamedBefore := s.counts()
+	if err := s.cutAll(ctx, members, p.cuts); err != nil {
+		return err
+	}
+	if err := s.untilLevel(ctx); err != nil {
+		return err
+	}
+	if err := pause(ctx, calm/2); err != nil {
+		return err
+	}
+	wrong, blamed := s.counts()
+	after := machineNow()
+	idle, err := s.watchAtRest(ctx, members, p.rest)
+	if err != nil {
+		return err
+	}
+
+	r.heading(fmt.Sprintf("Host loss: %d real agents", len(members)), before)
+	r.line("Load average %s after the cuts. A host's cable is pulled at the switch: nothing of it, nor of its kernel, gets through. On each host runs, "+
+		"beside the agent, plain memberlist twice; each cut is told by all. Up to %d hosts are cut off at a time, %.1f s or more apart.\n",
+		after.load, mostCut(len(members)), cutsApart.Seconds())
+	var probable, confirmed, cleared spread
+	left, late := make([]spread, len(s.plain)), make([]int, len(s.plain))
+	for _, l := range s.losses {
+		probable, confirmed, cleared = append(probable, l.probable), append(confirmed, l.confirmed), append(cleared, l.cleared)
+		for i, d := range l.left {
+			if d == 0 {
+				late[i]++
+			} else {
+				left[i] = append(left[i], d)
+			}
+		}
+	}
+	r.table("from the cut")
+	probable = r.row("**probable, consumer's POST**", probable)
+	confirmed = r.row("**confirmed, consumer's POST**", confirmed)
+	for i, l := range s.plain {
+		r.row("memberlist, "+l.name+": first NotifyLeave at a survivor", left[i])
+	}
+	r.row("back: from the cable to the clear, at the consumer", cleared)
+	r.line("\n| declared dead though not cut off | |\n|---|--:|")
+	r.line("| paramedic: POSTs | %d |", s.falseCalls())
+	for i, l := range s.plain {
+		r.line("| memberlist, %s: events at hosts that were not cut off either (at hosts that were) | %d (%d) |", l.name, wrong[i]-wrongBefore[i], blamed[i]-blamedBefore[i])
+	}
+	s.printDoubled(r)
+	for i, l := range s.plain {
+		if late[i] > 0 {
+			r.line("memberlist, %s, had not noticed %d of %d within %v.", l.name, late[i], len(s.losses), cutFor)
+		}
+	}
+	r.verdict("from the cut to the POST, probable, at p99", probable.at(99), probableAim)
+	r.verdict("from the cut to the POST, confirmed, at p99", confirmed.at(99), confirmedAim)
+	idle.print(r, len(members))
+	return nil
+}
+
+func (s *lossStage) counts() (wrong, blamed []int) {
+	for _, l := range s.plain {
+		w, b := l.count()
+		wrong, blamed = append(wrong, w), append(blamed, b)
+	}
+	return wrong, blamed
+}
+
+// untilLevel waits until plain memberlist has all hosts again.
+func (s *lossStage) untilLevel(ctx context.Context) error {
+	for _, l := range s.plain {
+		for deadline := time.Now().Add(time.Minute); !l.level(); {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("memberlist (%s) does not know all hosts", l.name)
+			}
+			if err := pause(ctx, 100*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// mostCut is how many hosts are cut off at a time: plain memberlist takes so long that one after the other would take an hour.
+func mostCut(n int) int { return min(max(2, n/8), 5) }
+
+// cutAll cuts hosts off, in turn, until there were count.
+func (s *lossStage) cutAll(ctx context.Context, members []*member, count int) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	places := make(chan struct{}, mostCut(len(members)))
+	order := rand.Perm(len(members))
+	for i := range count {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		n := order[i%len(order)]
+		if i >= len(order) && s.plain[0].isCut(members[n].Name) { // it is the next one's turn
+			<-places
+			continue
+		}
+		one := &loss{host: members[n].Name, left: make([]time.Duration, len(s.plain))}
+		s.mu.Lock()
+		s.losses = append(s.losses, one)
+		s.mu.Unlock()
+		running.Go(func() {
+			defer func() { <-places }()
+			one.err = s.cutOne(ctx, members[n], n, one)
+		})
+		if err := pause(ctx, cutsApart+rand.N(200*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	running.Wait()
+	var errs []error
+	for _, l := range s.losses {
+		errs = append(errs, l.err)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *lossStage) cutOne(ctx context.Context, m *member, n int, one *loss) error {
+	began := time.Now()
+	s.mu.Lock()
+	one.at = began
+	s.mu.Unlock()
+	for _, l := range s.plain {
+		l.cutOff(m.Name, began)
+	}
+	if err := m.port.Pull(); err != nil {
+		return err
+	}
+	wait := func(w wish, kind string, since time.Time) (time.Duration, error) {
+		got, err := w.Wait(patience, func(n lab.Notification) bool {
+			return n.Data.Host == m.Name && n.Type == "paramedic.fault."+kind && n.Arrived.After(since)
+		})
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", m.Name, err)
+		}
+		return got.Arrived.Sub(since), nil
+	}
+	var err error
+	if one.probable, err = wait(s.probable, "raised", began); err != nil {
+		return err
+	}
+	if one.confirmed, err = wait(s.confirmed, "raised", began); err != nil {
+		return err
+	}
+	for i, l := range s.plain {
+		for one.left[i] = l.leftAfter(m.Name); one.left[i] == 0 && time.Since(began) < cutFor; one.left[i] = l.leftAfter(m.Name) {
+			if err := pause(ctx, 20*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	plugged := time.Now()
+	if err := m.port.Plug(); err != nil {
+		return err
+	}
+	for _, l := range s.plain {
+		l.healed(m.Name)
+		if err := l.join(n); err != nil {
+			return err
+		}
+	}
+	one.cleared, err = wait(s.confirmed, "cleared", plugged)
+	return err
+}
+
+// falseCalls counts POSTs about hosts that were not cut off.
+func (s *lossStage) falseCalls() (n int) {
+	cutBefore := func(host string, at time.Time) bool {
+		return slices.ContainsFunc(s.losses, func(l *loss) bool { return l.host == host && l.at.Before(at) })
+	}
+	for _, w := range []wish{s.probable, s.confirmed} {
+		for _, got := range w.All() {
+			if got.Data.Alarm.Condition == "host-lost" && !cutBefore(got.Data.Host, got.Arrived) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// double is a notification that a consumer had already.
+type double struct {
+	what, by, first string // transition, and who sent it, and who the first one
+	after           time.Duration
+}
+
+func (s *lossStage) doubled() (calls int, doubles []double) {
+	for _, w := range []wish{s.probable, s.confirmed} {
+		had := map[string]lab.Notification{}
+		for _, got := range w.All() {
+			calls++
+			if first, ok := had[got.ID]; ok {
+				doubles = append(doubles, double{strings.TrimPrefix(got.Type, "paramedic.fault."), got.Data.Reporter, first.Data.Reporter, got.Arrived.Sub(first.Arrived)})
+				continue
+			}
+			had[got.ID] = got
+		}
+	}
+	return calls, doubles
+}
+
+func (s *lossStage) printDoubled(r *report) {
+	calls, doubles := s.doubled()
+	r.line("\n%d POSTs about host-lost, %d of them with an id that the consumer had already.", calls, len(doubles))
+	for _, what := range []string{"raised", "changed", "cleared"} {
+		var after spread
+		same := 0
+		for _, d := range doubles {
+			if d.what == what {
+				after = append(after, d.after)
+				if d.by == d.first {
+					same++
+				}
+			}
+		}
+		if len(after) > 0 {
+			slices.Sort(after)
+			r.line("%d of these said %s, %d by the same host, %.0f to %.0f ms after the first.", len(after), what, same, milliseconds(after[0]), milliseconds(after[len(after)-1]))
+		}
+	}
+}
+
+// Each host counts the watch's packets: heartbeats, votes and the echoes of its own, and those of kernels.
+var watchRules = fmt.Sprintf(`
+table inet bench {
+	counter udp_in { }
+	counter udp_out { }
+	counter icmp_in { }
+	counter icmp_out { }
+	chain in { type filter hook input priority 0; udp dport %[1]d counter name udp_in; ip protocol icmp counter name icmp_in; }
+	chain out { type filter hook output priority 0; udp dport %[1]d counter name udp_out; ip protocol icmp counter name icmp_out; }
+}
+`, watchPort)
+
+// countWatch begins to count at a host, from zero.
+func countWatch(m *member) error {
+	const file = lab.Dir + "/bench.nft"
+	if err := m.WriteFile(file, "add table inet bench\ndelete table inet bench\n"+watchRules, 0o600); err != nil {
+		return err
+	}
+	_, err := m.Run("nft", "-f", file)
+	return err
+}
+
+// packetCount is what a counter of nftables has: IP packets, without the header of Ethernet.
+type packetCount struct{ Packets, Bytes float64 }
+
+func watchCountOf(m *member) (map[string]packetCount, error) {
+	out, err := m.Output("nft", "-j", "list", "counters")
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		NFTables []struct {
+			Counter *struct {
+				Name string
+				packetCount
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &answer); err != nil {
+		return nil, fmt.Errorf("nft at %s: %w", m.Name, err)
+	}
+	counts := map[string]packetCount{}
+	for _, x := range answer.NFTables {
+		if x.Counter != nil {
+			counts[x.Counter.Name] = x.Counter.packetCount
+		}
+	}
+	return counts, nil
+}
+
+// watchRest is what a host takes while nobody is lost, a second.
+type watchRest struct {
+	rest
+	counts map[string]packetCount
+	load   string
+}
+
+func (s *lossStage) watchAtRest(ctx context.Context, members []*member, period time.Duration) (out watchRest, err error) {
+	read := func() (map[string]packetCount, error) {
+		sum := map[string]packetCount{}
+		for _, m := range members {
+			counts, err := watchCountOf(m)
+			if err != nil {
+				return nil, err
+			}
+			for name, c := range counts {
+				sum[name] = packetCount{sum[name].Packets + c.Packets, sum[name].Bytes + c.Bytes}
+			}
+		}
+		return sum, nil
+	}
+	first, err := read()
+	if err != nil {
+		return out, err
+	}
+	began := time.Now()
+	if out.rest, err = s.atRest(ctx, members, 0, period); err != nil {
+		return out, err
+	}
+	last, err := read()
+	if err != nil {
+		return out, err
+	}
+	each := time.Since(began).Seconds() * float64(len(members)) // both readings take a while, and the same
+	out.load, out.counts = machineNow().load, map[string]packetCount{}
+	for _, name := range slices.Collect(maps.Keys(last)) {
+		out.counts[name] = packetCount{(last[name].Packets - first[name].Packets) / each, (last[name].Bytes - first[name].Bytes) / each}
+	}
+	return out, nil
+}
+
+func (w watchRest) print(r *report, n int) {
+	r.line("\n| each of %d hosts, nobody lost, load %s | packets a second | bytes a second |\n|---|--:|--:|", n, w.load)
+	var all packetCount
+	for _, row := range []struct{ title, in, out string }{
+		{"watch, UDP", "udp_in", "udp_out"}, {"watch, echoes of kernels (ICMP)", "icmp_in", "icmp_out"},
+	} {
+		in, out := w.counts[row.in], w.counts[row.out]
+		all = packetCount{all.Packets + in.Packets + out.Packets, all.Bytes + in.Bytes + out.Bytes}
+		r.line("| %s: sent | %.1f | %.0f |\n| received | %.1f | %.0f |", row.title, out.Packets, out.Bytes, in.Packets, in.Bytes)
+	}
+	r.line("| **watch, all of it** | %.1f | %.0f |", all.Packets, all.Bytes)
+	r.line("\nBytes with the headers of IP and UDP. The whole agent takes %.2f %% of a core at rest; the watch alone can't be told apart.", w.percent)
+}
