@@ -114,7 +114,7 @@ func (p *parser) acrossCluster(cfg *Config) {
 		}
 		return
 	}
-	if c.Detect.Confirmed < c.Detect.Probable+leastApart {
+	if d := c.Detect; d.Probable > 0 && d.Confirmed > 0 && d.Confirmed < d.Probable+leastApart { // zero: it was refused
 		at := "cluster.detect.confirmed"
 		if p.at[at] == nil {
 			at = "cluster.detect.probable"

@@ -111,6 +111,9 @@ cluster:
   label: prod
   key_file: /k
   secrets_key_file: secrets.key
+  watch: 10.1.0.1:7000
+  witness: 10.1.0.254
+  detect: {probable: 400ms, confirmed: 1s}
   insecure: false
 api: {socket: /tmp/api.sock}
 hw:
@@ -156,7 +159,8 @@ log: {level: debug, format: json}
 		Node: Node{Name: "cmp-1", Zone: "12", Labels: map[string]string{"az": "nova-1"}},
 		Cluster: Cluster{
 			Bind: "10.0.0.1", Advertise: "[fd00::1]:7000", Join: []string{"cmp-2", "cmp-3:7946", "10.0.0.4"}, Label: "prod",
-			KeyFile: "/k", SecretsKeyFile: "secrets.key",
+			KeyFile: "/k", SecretsKeyFile: "secrets.key", Watch: "10.1.0.1:7000", Witness: "10.1.0.254",
+			Detect: Detect{Probable: 400 * time.Millisecond, Confirmed: time.Second},
 		},
 		API: API{Socket: "/tmp/api.sock"},
 		HW: HW{
@@ -211,6 +215,25 @@ log: {level: debug, format: json}
 	}
 	if subs[0].ID != notify.FileID("prod", "a") || subs[1].ID != notify.FileID("prod", "b") || subs[0].Origin != notify.OriginFile {
 		t.Errorf("subscriptions are not the file's: %+v", subs)
+	}
+}
+
+func TestAHostIsWatchedBesideItsGossipUnlessItSaysWhere(t *testing.T) {
+	for _, c := range []struct{ cluster, bind, advertise string }{
+		{"bind: 10.0.0.1", "10.0.0.1:7947", "invalid AddrPort"},
+		{"bind: 10.0.0.1:8000", "10.0.0.1:8001", "invalid AddrPort"},
+		{"bind: '[::]:7946', advertise: '[fd00::1]:9000'", "[::]:7947", "[fd00::1]:7947"},
+		{"bind: 10.0.0.1, watch: 10.1.0.1", "10.1.0.1:7947", "invalid AddrPort"},
+		{"bind: 10.0.0.1, watch: '[fd00::2]:7000'", "[fd00::2]:7000", "invalid AddrPort"},
+	} {
+		cfg, err := Parse("watch", []byte("cluster: {insecure: true, "+c.cluster+"}"))
+		if err != nil {
+			t.Errorf("%s: %v", c.cluster, err)
+			continue
+		}
+		if bind, advertise := cfg.Watch(); bind.String() != c.bind || advertise.String() != c.advertise {
+			t.Errorf("%s: watched at %v, the others are told %v", c.cluster, bind, advertise)
+		}
 	}
 }
 
