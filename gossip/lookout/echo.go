@@ -138,6 +138,12 @@ func openEcho(family int, bind netip.Addr, kind EchoKind) (echoSocket, error) {
 		s.close()
 		return echoSocket{}, fmt.Errorf("filter a raw socket: %w", err)
 	}
+	var b [1]byte
+	for range s.fill { // what came in before the filter was there
+		if _, _, err := unix.Recvfrom(s.fd, b[:], unix.MSG_DONTWAIT); err != nil {
+			break
+		}
+	}
 	return out, nil
 }
 
