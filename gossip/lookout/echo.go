@@ -138,13 +138,18 @@ func openEcho(family int, bind netip.Addr, kind EchoKind) (echoSocket, error) {
 		s.close()
 		return echoSocket{}, fmt.Errorf("filter a raw socket: %w", err)
 	}
+	s.discard()
+	return out, nil
+}
+
+// discard reads what came in before the filter was there.
+func (s socket) discard() {
 	var b [1]byte
-	for range s.fill { // what came in before the filter was there
+	for range s.fill {
 		if _, _, err := unix.Recvfrom(s.fd, b[:], unix.MSG_DONTWAIT); err != nil {
-			break
+			return
 		}
 	}
-	return out, nil
 }
 
 // filter keeps all but the replies with our id in the kernel: a raw socket gets every host's pings.
