@@ -6,8 +6,8 @@ const (
 	checkBefore   = 110 * time.Millisecond // of the vote
 	widenBefore   = 60 * time.Millisecond
 	checkFor      = 300 * time.Millisecond // how long a sample says something
-	sampleSize    = 12
-	reachWithin   = 250 * time.Millisecond
+	sampleSize    = 20                     // of which one may be missing: half a cluster takes itself for the whole once in 50 000 samples
+	reachWithin   = 150 * time.Millisecond // well under a deadline: who was heard just before a split is not reached after it
 	reachEvery    = 100 * time.Millisecond
 	pollEvery     = 10 * time.Millisecond
 	isolatedAfter = 250 * time.Millisecond
@@ -52,7 +52,7 @@ func (m *Machine) drawSample(now time.Duration) {
 	m.check.at, m.check.sample = now, nil
 	candidates := make([]*peer, 0, len(m.others))
 	for _, p := range m.others {
-		if p.Member && p.heard != 0 && p.verdict == LevelNone && !m.suspect(p, now) && (p.Left == LeftNot || p.kernel != 0) {
+		if p.Member && p.heard != 0 && p.verdict == LevelNone && !p.Lost && !m.suspect(p, now) && (p.Left == LeftNot || p.kernel != 0) {
 			candidates = append(candidates, p)
 		}
 	}
@@ -75,7 +75,7 @@ func (m *Machine) sampleAnswers(now time.Duration) bool {
 			n++
 		}
 	}
-	return 8*n >= 7*len(m.check.sample)
+	return n >= len(m.check.sample)-len(m.check.sample)/sampleSize
 }
 
 // agentsAnswer says whether half of the sample's agents do, if there is one: where the port is blocked all agents are silent.
@@ -155,11 +155,17 @@ func (m *Machine) trusted(p *peer, level Level, now time.Duration) bool {
 	case m.roster <= 2:
 		return true
 	}
-	if m.suspects(now) <= 1 && m.sampleAnswers(now) || m.majority(now) {
+	// Once a check has failed, only a majority helps: many samples would find a lucky one.
+	if m.withheld == 0 && m.suspects(now) <= 1 && m.sampleAnswers(now) || m.majority(now) {
 		return true
 	}
 	m.askAll(now)
 	return false
+}
+
+// doubts says that this host may be the one which is cut off: it is no good witness.
+func (m *Machine) doubts(now time.Duration) bool {
+	return m.isolated || m.withheld != 0 || m.suspects(now) > 1 && m.roster > 2 && !m.majority(now)
 }
 
 // suspect says that a host is about to be voted on, or was lately.

@@ -150,7 +150,7 @@ func (m *Machine) rewatch(now time.Duration) {
 		}
 		switch {
 		case observed && !p.observed:
-			p.grace(now)
+			p.grace(now - askAfter) // it is asked at once
 			p.askAt = now
 			m.hurry(p, now)
 			m.at(now)

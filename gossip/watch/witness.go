@@ -72,6 +72,9 @@ func (m *Machine) inquire(from, s *peer, level Level, now time.Duration) {
 // inquiryDue asks, and says whether the inquiry is over.
 func (m *Machine) inquiryDue(q *inquiry, now time.Duration) bool {
 	if now >= q.began+inquiryFor {
+		if m.doubts(now) {
+			return true
+		}
 		for _, to := range q.from {
 			m.send(to.Name, m.ballotOf(q.about, q.level, true, 1, now))
 		}
