@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -84,6 +85,14 @@ type Key struct {
 	Home      string // the host (or zone) that answers for it
 	Resource  ID
 	Condition Condition
+}
+
+// Host is the home, when that is a host; empty for what is said of a zone (no host has a slash in its name).
+func (k Key) Host() string {
+	if strings.HasPrefix(k.Home, string(KindZone)+"/") {
+		return ""
+	}
+	return k.Home
 }
 
 // Revision orders what is said of one home's alarms: newer is larger. The term is even for the home itself and odd for

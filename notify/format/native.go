@@ -132,7 +132,7 @@ func Native(f Fault) ([]byte, error) {
 	if f.Abstract {
 		abstract(&d, &e, f)
 	} else {
-		d.Reporter, d.Host = f.Reporter, a.Key.Home
+		d.Reporter, d.Host = f.Reporter, a.Key.Host()
 		d.Evidence = evidence(a.Evidence)
 		e.Source, e.Subject = source(f.Label, a.Key.Home), Subject(a.Key)
 	}
@@ -222,10 +222,10 @@ func source(label, home string) string {
 	return "/paramedic/" + label + "/" + home
 }
 
-// Subject names an alarm's resource cluster-wide: virtual ones by their own id, physical ones under their host.
+// Subject names an alarm's resource cluster-wide: virtual ones and zones by their own id, physical ones under their host.
 func Subject(k correlate.Key) string {
 	host := "host/" + k.Home
-	if k.Resource.Kind().Virtual() || string(k.Resource) == host {
+	if k.Resource.Kind().Virtual() || k.Host() == "" || string(k.Resource) == host {
 		return string(k.Resource)
 	}
 	return host + "/" + string(k.Resource)

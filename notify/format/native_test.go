@@ -54,7 +54,18 @@ func TestBodiesAreAsEver(t *testing.T) {
 	crash := bond(correlate.Raised)
 	crash.Key = correlate.Key{Home: "cmp-1", Resource: domain, Condition: correlate.CondCrash}
 	crash.ProbableCause, crash.AbstractCause, crash.Correlated = "software-program-abnormally-terminated", "compute", nil
+	zone, lost := bond(correlate.Raised), bond(correlate.Changed)
+	zone.Key = correlate.Key{Home: "zone/rack-b", Resource: "zone/rack-b", Condition: correlate.CondZoneLost}
+	zone.Revision, zone.Text = correlate.Revision{Term: 3, Counter: 2}, "2 hosts of zone rack-b were lost at once"
+	zone.Evidence, zone.AbstractCause = map[string]string{"speaker": "cmp-9"}, "compute"
+	lost.Key = correlate.Key{Home: "cmp-1", Resource: "host/cmp-1", Condition: correlate.CondHostLost}
+	lost.Revision, lost.Text, lost.Correlated = correlate.Revision{Term: 3, Counter: 2}, "a majority of the hosts can't reach it", nil
+	lost.Evidence, lost.AbstractCause = map[string]string{"speaker": "cmp-9"}, "compute"
+	by := func(reporter string, f Fault) Fault { f.Reporter = reporter; return f }
 	for name, body := range map[string]func() ([]byte, error){
+		"zone-lost":        func() ([]byte, error) { return Native(by("cmp-9", fault(zone))) },
+		"host-lost":        func() ([]byte, error) { return Native(by("cmp-9", fault(lost))) },
+		"consumer-lost":    func() ([]byte, error) { return Native(abstract(by("cmp-9", fault(lost)))) },
 		"raised":           func() ([]byte, error) { return Native(fault(bond(correlate.Raised))) },
 		"cleared":          func() ([]byte, error) { return Native(fault(bond(correlate.Cleared))) },
 		"crash":            func() ([]byte, error) { return Native(fault(crash)) },
@@ -131,5 +142,8 @@ func TestSubjectsNameResourcesClusterWide(t *testing.T) {
 		if got := Subject(correlate.Key{Home: "cmp-1", Resource: id}); got != want {
 			t.Errorf("%s: %s, want %s", id, got, want)
 		}
+	}
+	if got := Subject(correlate.Key{Home: "zone/rack-b", Resource: "zone/rack-b"}); got != "zone/rack-b" {
+		t.Errorf("a zone: %s", got)
 	}
 }
