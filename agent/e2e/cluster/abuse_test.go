@@ -20,48 +20,49 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/paramedic-ha/paramedic/gossip"
+
+	"github.com/paramedic-ha/paramedic/agent/e2e/fleet"
 )
 
 // healthy fails unless all are members still, and a fault is told.
-func (as agents) healthy(c *consumer) {
-	t := as[0].t
+func healthy(t *testing.T, as fleet.Agents, c *fleet.Consumer) {
 	t.Helper()
-	as.level(patience)
+	as.Level(fleet.Patience)
 	c.Forget()
 	at := as[len(as)-1]
-	must(t, at.uplink.Pull())
-	c.hears(t, "raised", "carrier", at.machine)
-	must(t, at.uplink.Plug())
-	c.hears(t, "cleared", "carrier", at.machine)
-	as.level(patience)
+	fleet.Must(t, at.Uplink.Pull())
+	c.Hears(t, "raised", "carrier", at.Machine)
+	fleet.Must(t, at.Uplink.Plug())
+	c.Hears(t, "cleared", "carrier", at.Machine)
+	as.Level(fleet.Patience)
 }
 
 // resident is the agent's resident memory in MB.
-func (a *agent) resident() int {
-	a.t.Helper()
+func resident(a *fleet.Agent) int {
+	a.T.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.Process().PID()))
-	must(a.t, err)
+	fleet.Must(a.T, err)
 	_, rest, _ := strings.Cut(string(text), "VmRSS:")
 	kb, err := strconv.Atoi(strings.Fields(rest)[0])
-	must(a.t, err)
+	fleet.Must(a.T, err)
 	return kb >> 10
 }
 
 func TestRubbishAtThePortHarmsNobody(t *testing.T) {
-	c := consume(t, "a")
-	all := form(t, 3)
-	c.subscribe(all[0])
-	all.healthy(c)
+	c := w.Consume(t, "a")
+	all := w.Form(t, 3)
+	c.Subscribe(all[0])
+	healthy(t, all, c)
 	victim := all[0]
-	before := victim.resident()
-	target := victim.addr() + ":7946"
+	before := resident(victim)
+	target := victim.Addr() + ":7946"
 
-	heard := sniff(t, victim.machine, 15)
-	udp, err := w.consumers.ListenPacket(consumerAddr + ":0")
-	must(t, err)
+	heard := sniff(t, victim.Machine, 15)
+	udp, err := w.Consumers.ListenPacket(fleet.ConsumerAddr + ":0")
+	fleet.Must(t, err)
 	defer udp.Close()
 	to, err := net.ResolveUDPAddr("udp", target)
-	must(t, err)
+	fleet.Must(t, err)
 	say := func(b []byte) {
 		if _, err := udp.WriteTo(b, to); err != nil && !errors.Is(err, unix.ENOBUFS) {
 			t.Fatal(err)
@@ -89,33 +90,33 @@ func TestRubbishAtThePortHarmsNobody(t *testing.T) {
 		}
 	}
 	for _, first := range [][]byte{nil, label, []byte("GET / HTTP/1.1\r\n\r\n")} { // 10 MB over a connection
-		conn, err := w.consumers.Dial(target)
-		must(t, err)
+		conn, err := w.Consumers.Dial(target)
+		fleet.Must(t, err)
 		_, _ = conn.Write(first)
 		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 		_, _ = io.CopyN(conn, rand.Reader, 10<<20) // it may hang up
 		_ = conn.Close()
 	}
 	for range 200 { // connections that say nothing
-		conn, err := w.consumers.Dial(target)
-		must(t, err)
+		conn, err := w.Consumers.Dial(target)
+		fleet.Must(t, err)
 		defer conn.Close()
 	}
-	all.healthy(c)
-	victim.complains("", "wrong-key", "wrong-label", "malformed")
-	if after := victim.resident(); after > before+64*w.inflated {
+	healthy(t, all, c)
+	victim.Complains("", "wrong-key", "wrong-label", "malformed")
+	if after := resident(victim); after > before+64*w.Inflated {
 		t.Errorf("resident memory went from %d to %d MB", before, after)
 	}
 }
 
 // sniff records datagrams that come to the machine's gossip port.
-func sniff(t *testing.T, m *machine, count int) [][]byte {
+func sniff(t *testing.T, m *fleet.Machine, count int) [][]byte {
 	t.Helper()
-	out, err := m.Packets(m.port.A.Link)
-	must(t, err)
+	out, err := m.Packets(m.Port.A.Link)
+	fleet.Must(t, err)
 	defer out.Close()
 	var got [][]byte
-	within(t, patience, fmt.Sprint(count, " datagrams"), func() error {
+	fleet.Within(t, fleet.Patience, fmt.Sprint(count, " datagrams"), func() error {
 		frame := make([]byte, 2048)
 		for {
 			_ = out.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -136,42 +137,42 @@ func sniff(t *testing.T, m *machine, count int) [][]byte {
 }
 
 func TestAPeerThatFloodsIsNamed(t *testing.T) {
-	c := consume(t, "a")
-	all := form(t, 3)
-	c.subscribe(all[0])
-	all.healthy(c)
-	must(t, w.machines[5].WriteFile(gossipKeyFile, w.gossipKey, 0o600))
-	evil, err := w.machines[5].StartWith([]string{"PM_EVIL=" + w.machines[5].addr() + " " + all[0].addr()}, nil, os.Args[0])
-	must(t, err)
+	c := w.Consume(t, "a")
+	all := w.Form(t, 3)
+	c.Subscribe(all[0])
+	healthy(t, all, c)
+	fleet.Must(t, w.Machines[5].WriteFile(fleet.GossipKeyFile, w.GossipKey, 0o600))
+	evil, err := w.Machines[5].StartWith([]string{"PM_EVIL=" + w.Machines[5].Addr() + " " + all[0].Addr()}, nil, os.Args[0])
+	fleet.Must(t, err)
 	t.Cleanup(func() { _ = evil.Kill() })
 	// It sends to the others, too; whether that is a flood depends on how fast this machine is.
-	for a, kinds := range map[*agent][]string{all[0]: {"flood"}, all[1]: {"flood", "malformed"}, all[2]: {"flood", "malformed"}} {
-		if peer := a.complains("", kinds...).Peer; peer != "evil" && peer != w.machines[5].addr() {
+	for a, kinds := range map[*fleet.Agent][]string{all[0]: {"flood"}, all[1]: {"flood", "malformed"}, all[2]: {"flood", "malformed"}} {
+		if peer := a.Complains("", kinds...).Peer; peer != "evil" && peer != w.Machines[5].Addr() {
 			t.Errorf("%s blames %s", a.Name, peer)
 		}
 	}
 	// While it goes on, faults are told.
 	c.Forget()
-	must(t, all[1].uplink.Pull())
-	c.hears(t, "raised", "carrier", all[1].machine)
-	must(t, all[1].uplink.Plug())
-	c.hears(t, "cleared", "carrier", all[1].machine)
+	fleet.Must(t, all[1].Uplink.Pull())
+	c.Hears(t, "raised", "carrier", all[1].Machine)
+	fleet.Must(t, all[1].Uplink.Plug())
+	c.Hears(t, "cleared", "carrier", all[1].Machine)
 	select {
 	case <-evil.Exited():
 		t.Fatalf("the peer that floods has ended: %s", evil.Log())
 	default:
 	}
-	must(t, evil.Kill())
-	within(t, patience, "its end to be seen", func() error {
-		v, err := all[0].view()
-		if err == nil && len(v.members) != 3 {
-			err = fmt.Errorf("members: %v", v.members)
+	fleet.Must(t, evil.Kill())
+	fleet.Within(t, fleet.Patience, "its end to be seen", func() error {
+		v, err := all[0].View()
+		if err == nil && len(v.Members) != 3 {
+			err = fmt.Errorf("members: %v", v.Members)
 		}
 		return err
 	})
-	all.healthy(c)
+	healthy(t, all, c)
 	for _, a := range all {
-		if mb := a.resident(); mb > 150*w.inflated {
+		if mb := resident(a); mb > 150*w.Inflated {
 			t.Errorf("%s has %d MB resident", a.Name, mb)
 		}
 	}
@@ -179,7 +180,7 @@ func TestAPeerThatFloodsIsNamed(t *testing.T) {
 
 // runEvil is a process of its own in a machine: a peer that holds the key and sends whatever it likes, as fast as it can.
 func runEvil(bind, target string) error {
-	text, err := os.ReadFile(gossipKeyFile)
+	text, err := os.ReadFile(fleet.GossipKeyFile)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/e2e/fleet"
 	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
 )
 
@@ -16,46 +17,46 @@ import (
 // behind, then ahead. What it signs is dated by its clock, which a strict consumer notices (Standard Webhooks allows five
 // minutes); nothing else may be wrong with it.
 func TestAClockThatIsWrongIsNamed(t *testing.T) {
-	c := consume(t, "a")
-	all := form(t, 2)
-	bin, err := w.lab.Static(w.bin, ".")
-	must(t, err)
+	c := w.Consume(t, "a")
+	all := w.Form(t, 2)
+	bin, err := w.Lab.Static(w.Bin, ".")
+	fleet.Must(t, err)
 	binary, err := os.ReadFile(bin)
-	must(t, err)
+	fleet.Must(t, err)
 	const dir = "/run/agent"
-	s := w.settings(&machine{Host: &lab.Host{Name: "wrong"}, n: 99})
+	s := w.Settings(&fleet.Machine{Host: &lab.Host{Name: "wrong"}, N: 99})
 	config := fmt.Sprintf("node: {name: wrong}\napi: {socket: %[1]s/api.sock}\n"+
 		"cluster: {bind: %[2]s, join: [%[3]s], label: %[4]s, key_file: %[1]s/gossip.key, secrets_key_file: %[1]s/secrets.key}\n"+
-		"hw: {nic: {include: [eth1]}, virt: {disabled: true}}\nnotify: {dir: %[1]s/state}\n", dir, s.bind, s.join[0], s.label)
-	m, err := w.lan.Machine(lab.MachineSpec{Name: "wrong", Addr: s.bind + "/24", Files: map[string][]byte{
-		"bin/paramedic": binary, dir + "/gossip.key": []byte(s.gossipKey), dir + "/secrets.key": []byte(s.secretKey), dir + "/paramedic.yaml": []byte(config),
-		dir + "/secret": []byte(c.secret()),
+		"hw: {nic: {include: [eth1]}, virt: {disabled: true}}\nnotify: {dir: %[1]s/state}\n", dir, s.Bind, s.Join[0], s.Label)
+	m, err := w.LAN.Machine(lab.MachineSpec{Name: "wrong", Addr: s.Bind + "/24", Files: map[string][]byte{
+		"bin/paramedic": binary, dir + "/gossip.key": []byte(s.GossipKey), dir + "/secrets.key": []byte(s.SecretKey), dir + "/paramedic.yaml": []byte(config),
+		dir + "/secret": []byte(c.Secret()),
 	}})
-	must(t, err)
+	fleet.Must(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := m.Run("cat " + dir + "/log")
-			t.Logf("its log:\n%s", tail(out))
+			t.Logf("its log:\n%s", fleet.Tail(out))
 		}
-		must(t, m.Off())
+		fleet.Must(t, m.Off())
 	})
 	_, err = m.Run("chmod 600 " + dir + "/*")
-	must(t, err)
+	fleet.Must(t, err)
 	const server = "--server unix://" + dir + "/api.sock"
-	both := append(all.names(), "wrong")
+	both := append(all.Names(), "wrong")
 	meet := func(clock string) {
 		t.Helper()
 		_, err := m.Run(fmt.Sprintf("date -s @%d && (GOGC=50 paramedic run --config %s/paramedic.yaml >>%s/log 2>&1 & echo $! >/tmp/pid)", clockOf(clock), dir, dir))
-		must(t, err)
+		fleet.Must(t, err)
 		for _, a := range all {
-			within(t, patience, a.Name+" to see it", func() error {
-				v, err := a.view()
-				if err == nil && len(v.members) != len(both) {
-					err = fmt.Errorf("members: %v", v.members)
+			fleet.Within(t, fleet.Patience, a.Name+" to see it", func() error {
+				v, err := a.View()
+				if err == nil && len(v.Members) != len(both) {
+					err = fmt.Errorf("members: %v", v.Members)
 				}
 				return err
 			})
-			if x := a.complains("NTP", "clock", "ahead-of-clock"); x.Peer != "wrong" {
+			if x := a.Complains("NTP", "clock", "ahead-of-clock"); x.Peer != "wrong" {
 				t.Errorf("%s blames %+v", a.Name, x)
 			}
 		}
@@ -63,24 +64,24 @@ func TestAClockThatIsWrongIsNamed(t *testing.T) {
 	for _, clock := range []string{"behind", "ahead"} {
 		meet(clock)
 		// It knows of its own clock when a peer has told its time, not before: what it writes until then is for itself.
-		within(t, patience, "the host to know", func() error {
+		fleet.Within(t, fleet.Patience, "the host to know", func() error {
 			out, err := m.Run("paramedic status -o json " + server)
 			if err != nil {
 				return err
 			}
-			var s status
+			var s fleet.Status
 			if err := json.Unmarshal([]byte(out), &s); err != nil {
 				return fmt.Errorf("%w: %s", err, out)
 			}
-			if !slices.ContainsFunc(s.Cluster.Troubles, func(x trouble) bool { return x.Kind == "clock" }) {
+			if !slices.ContainsFunc(s.Cluster.Troubles, func(x fleet.Trouble) bool { return x.Kind == "clock" }) {
 				return fmt.Errorf("it names %+v", s.Cluster.Troubles)
 			}
 			return nil
 		})
 		// A subscription made here works there.
-		d := consume(t, clock)
-		id, _ := d.subscribe(all[0])
-		within(t, patience, "the subscription there", func() error {
+		d := w.Consume(t, clock)
+		id, _ := d.Subscribe(all[0])
+		fleet.Within(t, fleet.Patience, "the subscription there", func() error {
 			out, err := m.Run("paramedic subscriptions -o json " + server)
 			if err == nil && !strings.Contains(out, id) {
 				err = fmt.Errorf("it has %s", out)
@@ -88,8 +89,8 @@ func TestAClockThatIsWrongIsNamed(t *testing.T) {
 			return err
 		})
 		// It says so itself, and no other does.
-		within(t, patience, "the alarm about the clock", func() error {
-			standing, err := all[1].standing()
+		fleet.Within(t, fleet.Patience, "the alarm about the clock", func() error {
+			standing, err := all[1].Standing()
 			if err != nil {
 				return err
 			}
@@ -105,27 +106,27 @@ func TestAClockThatIsWrongIsNamed(t *testing.T) {
 			return nil
 		})
 		_, err := m.Run("ip link set eth1 down")
-		must(t, err)
-		wrong := &machine{Host: &lab.Host{Name: "wrong"}}
+		fleet.Must(t, err)
+		wrong := &fleet.Machine{Host: &lab.Host{Name: "wrong"}}
 		hears := func(transition string) {
 			t.Helper()
-			n, err := d.Wait(patience, is(transition, "disabled", wrong))
+			n, err := d.Wait(fleet.Patience, fleet.Is(transition, "disabled", wrong))
 			if err != nil || len(n.Trouble) != 1 || !strings.Contains(n.Trouble[0], "message timestamp") {
 				t.Errorf("%v: %s", err, n)
 			}
 		}
 		hears("raised")
 		_, err = m.Run("ip link set eth1 up")
-		must(t, err)
+		fleet.Must(t, err)
 		hears("cleared")
-		d.once(t)
+		d.Once(t)
 		// One made there works here, or is refused in clear words.
 		out, err := m.Run("paramedic subscribe " + c.URL + " --no-verify --name " + clock + "-there --secret-file " + dir + "/secret " + server)
 		t.Logf("%s: %v %s", clock, err, out)
 		if err == nil {
-			within(t, patience, "the subscription here", func() error {
+			fleet.Within(t, fleet.Patience, "the subscription here", func() error {
 				for _, a := range all {
-					subs, err := a.subscriptions()
+					subs, err := a.Subscribed()
 					if err != nil {
 						return err
 					}
@@ -139,8 +140,8 @@ func TestAClockThatIsWrongIsNamed(t *testing.T) {
 			t.Errorf("it does not say why: %s", said)
 		}
 		_, err = m.Run("kill $(cat /tmp/pid); while kill -0 $(cat /tmp/pid); do usleep 10000; done")
-		must(t, err)
-		all.level(patience)
+		fleet.Must(t, err)
+		all.Level(fleet.Patience)
 	}
 }
 

@@ -9,91 +9,78 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/e2e/fleet"
 	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
 )
 
 func TestAPeerTellsWhomTheHomeCannotReach(t *testing.T) {
-	c := consume(t, "a")
-	all := form(t, 3)
+	c := w.Consume(t, "a")
+	all := w.Form(t, 3)
 	home := all[1]
-	c.subscribe(all[0])
-	all.level(patience)
+	c.Subscribe(all[0])
+	all.Level(fleet.Patience)
 
-	must(t, home.uplink.Pull())
-	if n := c.hears(t, "raised", "carrier", home.machine); n.Data.Reporter != home.Name {
+	fleet.Must(t, home.Uplink.Pull())
+	if n := c.Hears(t, "raised", "carrier", home.Machine); n.Data.Reporter != home.Name {
 		t.Errorf("the home can reach the consumer, and %s told: %s", n.Data.Reporter, n)
 	}
 	c.Forget()
-	must(t, w.lan.Block(home.machine.Host, w.consumers, true))
+	fleet.Must(t, w.LAN.Block(home.Machine.Host, w.Consumers, true))
 	began := time.Now()
-	must(t, home.uplink.Plug())
-	n := c.hears(t, "cleared", "carrier", home.machine)
+	fleet.Must(t, home.Uplink.Plug())
+	n := c.Hears(t, "cleared", "carrier", home.Machine)
 	t.Logf("the peer told it after %v", n.Arrived.Sub(began)) // the connection was open and looked well
 	if n.Data.Reporter == home.Name || n.Source != "/paramedic/lab/"+home.Name {
 		t.Errorf("%s told as %s: %s", n.Data.Reporter, n.Source, n)
 	}
 	// The stand-in told it for good: the home sends nothing again when it can.
-	must(t, home.uplink.Pull())
-	if n := c.hears(t, "raised", "carrier", home.machine); n.Data.Reporter == home.Name {
+	fleet.Must(t, home.Uplink.Pull())
+	if n := c.Hears(t, "raised", "carrier", home.Machine); n.Data.Reporter == home.Name {
 		t.Errorf("the home told through a wall: %s", n)
 	}
-	must(t, w.lan.Heal())
+	fleet.Must(t, w.LAN.Heal())
 	// Sooner or later the home tells by itself again.
 	for up := true; ; up = !up {
 		c.Forget()
 		transition := "raised"
-		cable := home.uplink.Pull
+		cable := home.Uplink.Pull
 		if up {
-			transition, cable = "cleared", home.uplink.Plug
+			transition, cable = "cleared", home.Uplink.Plug
 		}
-		must(t, cable())
-		if c.hears(t, transition, "carrier", home.machine).Data.Reporter == home.Name {
+		fleet.Must(t, cable())
+		if c.Hears(t, transition, "carrier", home.Machine).Data.Reporter == home.Name {
 			break
 		}
 	}
-	c.once(t)
+	c.Once(t)
 	for _, a := range all {
-		within(t, patience, a.Name+" to owe nothing", func() error { return a.owes(0) })
+		fleet.Within(t, fleet.Patience, a.Name+" to owe nothing", func() error { return a.Owes(0) })
 	}
-}
-
-// owes is an error unless so many deliveries are pending.
-func (a *agent) owes(want int) error {
-	var list struct {
-		Deliveries []map[string]any `json:"deliveries"`
-	}
-	if err := a.read("/v1/deliveries", &list); err != nil {
-		return err
-	}
-	if len(list.Deliveries) != want {
-		return fmt.Errorf("%s owes %v", a.Name, list.Deliveries)
-	}
-	return nil
 }
 
 func TestASecondHostsGoneEndsASubscription(t *testing.T) {
-	c := consume(t, "a")
-	all := form(t, 4)
-	id, _ := c.subscribe(all[0])
-	all.level(patience)
+	c := w.Consume(t, "a")
+	all := w.Form(t, 4)
+	id, _ := c.Subscribe(all[0])
+	all.Level(fleet.Patience)
 	var asked atomic.Int32
 	c.Respond(func(w http.ResponseWriter, _ *http.Request) { asked.Add(1); w.WriteHeader(http.StatusGone) })
 
-	must(t, all[1].uplink.Pull())
-	within(t, patience, "the host that was refused to pause", func() error {
-		subs, err := all[1].subscriptions()
+	fleet.Must(t, all[1].Uplink.Pull())
+	fleet.Within(t, fleet.Patience, "the host that was refused to pause", func() error {
+		subs, err := all[1].Subscribed()
 		if err != nil {
 			return err
 		}
-		if i := slices.IndexFunc(subs, func(s subscription) bool { return s.ID == id }); i < 0 || subs[i].Paused == "" {
+		if i := slices.IndexFunc(subs, func(s fleet.Subscription) bool { return s.ID == id }); i < 0 || subs[i].Paused == "" {
 			return fmt.Errorf("%+v", subs)
 		}
 		return nil
 	})
-	must(t, all[2].uplink.Pull())
-	within(t, patience, "the subscription to end everywhere", func() error {
+	fleet.Must(t, all[2].Uplink.Pull())
+	fleet.Within(t, fleet.Patience, "the subscription to end everywhere", func() error {
 		for _, a := range all {
-			subs, err := a.subscriptions()
+			subs, err := a.Subscribed()
 			if err != nil {
 				return err
 			}
@@ -104,30 +91,30 @@ func TestASecondHostsGoneEndsASubscription(t *testing.T) {
 		return nil
 	})
 	c.Forget()
-	must(t, all[3].uplink.Pull())
-	all[0].carrier(all[3].machine)
-	all.level(patience)
+	fleet.Must(t, all[3].Uplink.Pull())
+	all[0].Carrier(all[3].Machine)
+	all.Level(fleet.Patience)
 	if got := c.All(); len(got) != 0 {
 		t.Errorf("it is told on: %v", got)
 	}
 }
 
 func TestOneFileOnAllHostsIsOneSubscription(t *testing.T) {
-	c, d := consume(t, "a"), consume(t, "a")
-	d.key = c.key
+	c, d := w.Consume(t, "a"), w.Consume(t, "a")
+	d.Key = c.Key
 	// The last host has no file, the one before another endpoint under the same name.
-	all := form(t, 4, func(m *machine, s *settings) {
-		switch m.n {
+	all := w.Form(t, 4, func(m *fleet.Machine, s *fleet.Settings) {
+		switch m.N {
 		case 1, 2:
-			s.subscriptions = []*consumer{c}
+			s.Subscriptions = []*fleet.Consumer{c}
 		case 3:
-			s.subscriptions = []*consumer{d}
+			s.Subscriptions = []*fleet.Consumer{d}
 		}
 	})
 	var ids []string
 	for _, a := range all {
-		subs, err := a.subscriptions()
-		must(t, err)
+		subs, err := a.Subscribed()
+		fleet.Must(t, err)
 		for _, s := range subs {
 			ids = append(ids, s.ID)
 		}
@@ -136,27 +123,27 @@ func TestOneFileOnAllHostsIsOneSubscription(t *testing.T) {
 		t.Errorf("the subscriptions are %v", ids)
 	}
 	for _, a := range all {
-		must(t, a.uplink.Pull())
+		fleet.Must(t, a.Uplink.Pull())
 	}
 	for _, a := range all[:2] {
-		c.hears(t, "raised", "carrier", a.machine)
+		c.Hears(t, "raised", "carrier", a.Machine)
 	}
-	d.hears(t, "raised", "carrier", all[2].machine) // each host's own file wins there
-	last := func(n lab.Notification) bool { return is("raised", "carrier", all[3].machine)(n) }
-	within(t, patience, "one of the two to hear of the host without a file", func() error {
+	d.Hears(t, "raised", "carrier", all[2].Machine) // each host's own file wins there
+	last := func(n lab.Notification) bool { return fleet.Is("raised", "carrier", all[3].Machine)(n) }
+	fleet.Within(t, fleet.Patience, "one of the two to hear of the host without a file", func() error {
 		if !slices.ContainsFunc(c.All(), last) && !slices.ContainsFunc(d.All(), last) {
 			return fmt.Errorf("%v, %v", c.All(), d.All())
 		}
 		return nil
 	})
 	// The conflict is an alarm at both sides of it, which names the others.
-	for _, at := range []*agent{all[0], all[1], all[2]} {
-		within(t, patience, "the conflict at "+at.Name, func() error {
-			standing, err := all[3].standing()
+	for _, at := range []*fleet.Agent{all[0], all[1], all[2]} {
+		fleet.Within(t, fleet.Patience, "the conflict at "+at.Name, func() error {
+			standing, err := all[3].Standing()
 			if err != nil {
 				return err
 			}
-			if !slices.ContainsFunc(standing, func(x alarm) bool {
+			if !slices.ContainsFunc(standing, func(x fleet.Alarm) bool {
 				return x.Host == at.Name && x.Condition == "subscription-conflict" && strings.HasSuffix(x.Resource, "/a")
 			}) {
 				return fmt.Errorf("%+v", standing)
@@ -164,19 +151,19 @@ func TestOneFileOnAllHostsIsOneSubscription(t *testing.T) {
 			return nil
 		})
 	}
-	s := w.settings(all[2].machine)
-	s.subscriptions = []*consumer{c}
-	must(t, all[2].Configure(all[2].configuration(t, s)))
-	must(t, all[2].Hangup())
-	within(t, patience, "the conflict to end", func() error {
-		standing, err := all[3].standing()
+	s := w.Settings(all[2].Machine)
+	s.Subscriptions = []*fleet.Consumer{c}
+	fleet.Must(t, all[2].Configure(all[2].Configuration(t, s)))
+	fleet.Must(t, all[2].Hangup())
+	fleet.Within(t, fleet.Patience, "the conflict to end", func() error {
+		standing, err := all[3].Standing()
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(standing, func(x alarm) bool { return x.Condition == "subscription-conflict" }) {
+		if slices.ContainsFunc(standing, func(x fleet.Alarm) bool { return x.Condition == "subscription-conflict" }) {
 			return fmt.Errorf("%+v", standing)
 		}
 		return nil
 	})
-	all.level(patience)
+	all.Level(fleet.Patience)
 }

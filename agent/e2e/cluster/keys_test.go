@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/e2e/fleet"
 )
 
 // keys is GET /v1/keys.
@@ -21,24 +23,24 @@ type keys struct {
 }
 
 // key takes one step of a rotation at one agent, and wants all to have taken it.
-func (a *agent) key(method, path string, body any) (k keys) {
-	a.t.Helper()
+func key(a *fleet.Agent, method, path string, body any) (k keys) {
+	a.T.Helper()
 	began := time.Now()
 	out, err := a.Call(method, "/v1/keys"+path, body, http.StatusOK)
-	must(a.t, err)
-	must(a.t, json.Unmarshal(out, &k))
+	fleet.Must(a.T, err)
+	fleet.Must(a.T, json.Unmarshal(out, &k))
 	if len(k.Behind) != 0 {
-		a.t.Errorf("%s %s: behind are %v", method, path, k.Behind)
+		a.T.Errorf("%s %s: behind are %v", method, path, k.Behind)
 	}
-	a.t.Logf("%s at %s: %v", method, a.Name, time.Since(began))
+	a.T.Logf("%s at %s: %v", method, a.Name, time.Since(began))
 	return k
 }
 
 func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
-	c := consume(t, "a")
-	all := form(t, 5)
-	c.subscribe(all[0])
-	all.level(patience)
+	c := w.Consume(t, "a")
+	all := w.Form(t, 5)
+	c.Subscribe(all[0])
+	all.Level(fleet.Patience)
 
 	// Faults come and go all the while.
 	stop := make(chan struct{})
@@ -54,14 +56,14 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 			}
 			a := all[n%len(all)]
 			c.Forget()
-			if failed = a.uplink.Pull(); failed == nil {
-				_, failed = c.Wait(patience, is("raised", "carrier", a.machine))
+			if failed = a.Uplink.Pull(); failed == nil {
+				_, failed = c.Wait(fleet.Patience, fleet.Is("raised", "carrier", a.Machine))
 			}
 			if failed == nil {
-				failed = a.uplink.Plug()
+				failed = a.Uplink.Plug()
 			}
 			if failed == nil {
-				_, failed = c.Wait(patience, is("cleared", "carrier", a.machine))
+				_, failed = c.Wait(fleet.Patience, fleet.Is("cleared", "carrier", a.Machine))
 			}
 			told.Add(1)
 		}
@@ -76,9 +78,9 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 				return
 			case <-watch.C:
 				for _, a := range all {
-					if v, err := a.view(); err != nil || len(v.members) != len(all) {
+					if v, err := a.View(); err != nil || len(v.Members) != len(all) {
 						select {
-						case lost <- fmt.Sprintf("%s sees the members %v (%v)", a.Name, v.members, err):
+						case lost <- fmt.Sprintf("%s sees the members %v (%v)", a.Name, v.Members, err):
 						default:
 						}
 					}
@@ -91,7 +93,7 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 	more := func() { // faults, between the steps
 		t.Helper()
 		before := told.Load()
-		within(t, patience, "a fault to come and go", func() error {
+		fleet.Within(t, fleet.Patience, "a fault to come and go", func() error {
 			if now := told.Load(); now < before+2 {
 				return fmt.Errorf("%d did", now-before)
 			}
@@ -100,23 +102,23 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 	}
 	more()
 	// Each step answers when all hosts that are there have taken it.
-	before := all[1].key(http.MethodGet, "", nil)
-	fresh := strings.TrimSpace(w.newKey(t, "--gossip"))
-	added := all[1].key(http.MethodPost, "", map[string]string{"key": fresh})
+	before := key(all[1], http.MethodGet, "", nil)
+	fresh := strings.TrimSpace(w.NewKey(t, "--gossip"))
+	added := key(all[1], http.MethodPost, "", map[string]string{"key": fresh})
 	old, id := before.Keys[0].ID, added.Keys[len(added.Keys)-1].ID
 	if len(added.Keys) != 2 || added.Keys[0].ID != old {
 		t.Errorf("from %+v to %+v", before, added)
 	}
 	more()
-	if used := all[1].key(http.MethodPost, "/"+id+"/use", nil); used.Keys[0].ID != id || !used.Keys[0].InUse {
+	if used := key(all[1], http.MethodPost, "/"+id+"/use", nil); used.Keys[0].ID != id || !used.Keys[0].InUse {
 		t.Errorf("in use is %+v, want %s", used, id)
 	}
 	more()
-	all[1].key(http.MethodDelete, "/"+old, nil)
+	key(all[1], http.MethodDelete, "/"+old, nil)
 	for _, a := range all {
-		within(t, patience, a.Name+" to know that all have taken the last step", func() error {
+		fleet.Within(t, fleet.Patience, a.Name+" to know that all have taken the last step", func() error {
 			var k keys
-			if err := a.read("/v1/keys", &k); err != nil {
+			if err := a.Read("/v1/keys", &k); err != nil {
 				return err
 			}
 			if len(k.Keys) != 1 || k.Keys[0].ID != id || len(k.Behind) != 0 {
@@ -126,11 +128,11 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 		})
 	}
 	more()
-	all.level(patience)
+	all.Level(fleet.Patience)
 	close(stop)
 	faults.Wait()
 	watcher.Wait()
-	must(t, failed)
+	fleet.Must(t, failed)
 	t.Logf("%d faults came and went meanwhile", told.Load())
 	select {
 	case what := <-lost:
@@ -140,11 +142,11 @@ func TestKeysAreRotatedWhileFaultsAreTold(t *testing.T) {
 
 	// The operator's way of looking, and a restart that still has the old key file.
 	out, err := all[0].Command("keys")
-	must(t, err)
+	fleet.Must(t, err)
 	if !strings.Contains(out, id) || strings.Contains(out, old) || strings.Contains(out, fresh) {
 		t.Errorf("keys shows:\n%s", out)
 	}
-	all[4:].kill()
-	all[4:].start()
-	all.level(patience)
+	all[4:].KillAll()
+	all[4:].StartAll()
+	all.Level(fleet.Patience)
 }
