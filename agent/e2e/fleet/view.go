@@ -52,6 +52,7 @@ type HostLine struct {
 	Address string    `json:"address"`
 	Term    uint64    `json:"term"`
 	AsOf    time.Time `json:"as_of"`
+	Domains int       `json:"domains"`
 }
 
 // ClusterHosts are all that the agent knows of.
