@@ -7,6 +7,8 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/lookout"
+	"github.com/paramedic-ha/paramedic/gossip/watch"
 )
 
 // Cluster is what the server needs of the peers. All methods are safe for concurrent use, and nothing but those with a
@@ -49,4 +51,26 @@ type ClusterStatus struct {
 	SecretsKeys []string // ids of the keys that seal the secrets, the first one seals; none: they go bare
 	Replica     gossip.Status
 	Exchange    gossip.ReplicatorStats
+	Watch       *WatchStatus // nil: it has not begun
+}
+
+// WatchStatus is how the watch for lost hosts does.
+type WatchStatus struct {
+	lookout.Status
+	Address             string // where this host is watched
+	Witness             string // the outside one; empty: there is none
+	Probable, Confirmed time.Duration
+	SpeaksFor           []string // hosts that can't speak for themselves
+	Counts              WatchCounts
+}
+
+// WatchCounts count since the start what became of what was seen.
+type WatchCounts struct {
+	Verdicts    [watch.LevelConfirmed + 1]uint64 // by level, of all watchers
+	FalseAlarms uint64                           // hosts that this one watched were heard again before their loss was confirmed
+	Accused     uint64                           // others took this host for lost
+	Spoke       uint64
+	Hushed      uint64
+	Claims      uint64
+	Dropped     uint64 // words of peers and news that came too fast
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/lookout"
+	"github.com/paramedic-ha/paramedic/gossip/watch"
 )
 
 const (
@@ -68,6 +70,21 @@ func threeHosts(t *testing.T) *neighbours {
 			Clocks: []gossip.ClockOffset{{Host: "cmp-7", Offset: -time.Hour, Last: at.Add(-time.Hour)}},
 		},
 		Exchange: gossip.ReplicatorStats{Digests: 10, InSync: 9, LastInSync: at},
+		Watch: &WatchStatus{
+			Status: lookout.Status{
+				Status: watch.Status{
+					Observers: []string{"cmp-2"}, NoEcho: []string{"cmp-2"},
+					Observed: []watch.Observed{
+						{Host: "cmp-2", Silence: 34 * time.Millisecond},
+						{Host: "cmp-3", Silence: watch.AgeNever, Level: watch.LevelConfirmed, Left: watch.LeftStopped},
+					},
+				},
+				Echo: lookout.EchoPing, EchoReason: "unprivileged ICMP sockets",
+				Counters: lookout.Counters{Sent: 100, Received: 99, Replayed: 2, Late: 1, Latest: 40 * time.Millisecond},
+			},
+			Address: "10.0.0.1:7947", Witness: "10.0.0.254", Probable: 350 * time.Millisecond, Confirmed: 700 * time.Millisecond,
+			SpeaksFor: []string{"cmp-3"}, Counts: WatchCounts{Verdicts: [watch.LevelConfirmed + 1]uint64{watch.LevelConfirmed: 1}, FalseAlarms: 3},
+		},
 	}
 	return n
 }
@@ -211,6 +228,71 @@ func TestOneAgentAnswersForAllHosts(t *testing.T) {
 		if text := status.Cluster.Troubles[i].Text; !strings.Contains(text, want) {
 			t.Errorf("trouble %d: %s, want %s", i, text, want)
 		}
+	}
+}
+
+func TestAHostThatIsLostIsShownWithWhoSpeaksForIt(t *testing.T) {
+	h := newHost(t)
+	h.cluster = threeHosts(t)
+	at := h.cluster.hosts[1].AsOf
+	spoken := func(id, home string, resource correlate.ID, c correlate.Condition, under string) *correlate.Alarm {
+		return &correlate.Alarm{
+			ID: id, Revision: correlate.Revision{Term: 7, Counter: 1}, Key: correlate.Key{Home: home, Resource: resource, Condition: c},
+			Last: correlate.Raised, Severity: correlate.SeverityCritical, Confidence: correlate.ConfidenceProbable, EventType: correlate.TypeEquipment,
+			ProbableCause: "x", AbstractCause: "compute", RootCause: under == "", Under: under, Evidence: map[string]string{"speaker": "cmp-2"},
+			Times: correlate.Times{Occurred: at, Observed: at, Raised: at.Add(-time.Hour)},
+		}
+	}
+	lost := spoken("lost", "cmp-3", "host/cmp-3", correlate.CondHostLost, "zone")
+	h.cluster.hosts[2].Standing = []*correlate.Alarm{lost}
+	h.cluster.hosts[2].Watch = &ledger.HostWatch{Observers: []string{"cmp-1", "cmp-2"}, Silence: 900 * time.Millisecond}
+	h.cluster.hosts[0].Watch = &ledger.HostWatch{Observers: []string{"cmp-2"}, Silence: watch.AgeNever}
+	h.cluster.alarms = []*correlate.Alarm{lost, spoken("zone", "zone/rack-b", "zone/rack-b", correlate.CondZoneLost, "")}
+	c := serve(t, h)
+
+	hosts := get[HostList](c, "GET", "/v1/hosts", nil, 200).Hosts
+	if l := hosts[2]; l.State != "lost" || l.Confidence != "probable" || l.Speaker != "cmp-2" || l.Watch == nil || *l.Watch.SilenceMS != 900 {
+		t.Errorf("cmp-3: %+v", l)
+	}
+	if m := hosts[1]; m.State != "member" || m.Confidence != "" || m.Speaker != "" || m.Watch != nil {
+		t.Errorf("cmp-2: %+v", m)
+	}
+	if self := hosts[0]; self.Watch == nil || self.Watch.SilenceMS != nil || !slices.Equal(self.Watch.Observers, []string{"cmp-2"}) {
+		t.Errorf("cmp-1: %+v", self.Watch)
+	}
+
+	// A speaker's word is as new as what is known of the speaker. A zone is nobody's host.
+	for id, host := range map[string]string{"lost": "cmp-3", "zone": ""} {
+		a := get[Alarm](c, "GET", "/v1/alarms/"+id, nil, 200)
+		if a.Host != host || a.AsOf == nil || !a.AsOf.Equal(at) {
+			t.Errorf("%s: of host %q as of %v, want %q %v", id, a.Host, a.AsOf, host, at)
+		}
+	}
+	if a := get[Alarm](c, "GET", "/v1/alarms/zone", nil, 200); !slices.Equal(a.Correlated, []string{"lost"}) {
+		t.Errorf("the zone explains %v", a.Correlated)
+	}
+
+	p := get[Status](c, "GET", "/v1/status", nil, 200).Cluster.Watch
+	if p == nil || p.Echo != "ping" || p.Deadlines != (WatchDeadlines{350, 700, 1400, 2800}) || p.Observed[0].Verdict != "none" || *p.Observed[0].SilenceMS != 34 {
+		t.Fatalf("watch: %+v", p)
+	}
+	if o := p.Observed[1]; o.Verdict != "confirmed" || o.SilenceMS != nil || o.Left != "agent-stop" {
+		t.Errorf("observed: %+v", o)
+	}
+	if n := p.Counters; n.Refused["replayed"] != 2 || n.Verdicts["confirmed"] != 1 || len(n.Verdicts) != 4 || n.FalseAlarms != 3 || n.LatestMS != 40 {
+		t.Errorf("counters: %+v", n)
+	}
+}
+
+func TestAHostThatIsCutOffSaysSoOfItself(t *testing.T) {
+	h := newHost(t)
+	h.cluster = threeHosts(t)
+	c := serve(t, h)
+	h.step(correlate.Delta{Source: correlate.SpokenSource, Events: []correlate.Event{{
+		Resource: "host/cmp-1", Condition: correlate.CondIsolated, Status: correlate.StatusFailed,
+	}}})
+	if self := get[Host](c, "GET", "/v1/hosts/cmp-1", nil, 200); self.State != "isolated" {
+		t.Errorf("it is %s", self.State)
 	}
 }
 

@@ -64,7 +64,7 @@ func fromAlarm(a *correlate.Alarm) Alarm {
 			Changed:  stamp(a.Times.Changed),
 			Cleared:  stamp(a.Times.Cleared),
 		},
-		Host:        a.Key.Home,
+		Host:        a.Key.Host(),
 		Resource:    string(a.Key.Resource),
 		Under:       a.Under,
 		Affected:    each(a.Affected, fromAffected),

@@ -90,7 +90,7 @@ func (s *Server) hosts(ctx context.Context) ([]ledger.HostView, error) {
 				views = append(views, v)
 				continue
 			}
-			views[0].Addr, views[0].API, views[0].First = v.Addr, v.API, v.First
+			views[0].Addr, views[0].API, views[0].First, views[0].Watch = v.Addr, v.API, v.First, v.Watch
 		}
 	}
 	slices.SortFunc(views, func(a, b ledger.HostView) int { return strings.Compare(a.Name, b.Name) })
@@ -114,16 +114,20 @@ func (s *Server) self(ctx context.Context) (ledger.HostView, error) {
 			Labels: make(map[string]string), Facts: make(map[string]string),
 		},
 	}
+	itself := correlate.NewID(correlate.KindHost, s.node)
 	err = s.ask(ctx, func(e *correlate.Engine) {
 		for _, a := range e.Alarms() {
 			v.Alarms[a.Severity]++
+			if a.Key.Resource == itself {
+				v.Standing = append(v.Standing, a)
+			}
 		}
 		for _, r := range e.Resources() {
 			if r.ID.Kind() == correlate.KindDomain && !r.Inactive && !r.Lost {
 				v.Domains++
 			}
 		}
-		host, _ := e.Resource(correlate.NewID(correlate.KindHost, s.node))
+		host, _ := e.Resource(itself)
 		for name, value := range host.Facts {
 			if label, ok := strings.CutPrefix(name, labelFact); ok {
 				v.Labels[label] = value
@@ -143,16 +147,15 @@ func (s *Server) self(ctx context.Context) (ledger.HostView, error) {
 
 func fromHost(v ledger.HostView) Host {
 	out := Host{
-		Name: v.Name, Self: v.Self, State: "away", Zone: v.Zone, Labels: dictionary(v.Labels), Facts: dictionary(v.Facts),
+		Name: v.Name, Self: v.Self, Zone: v.Zone, Labels: dictionary(v.Labels), Facts: dictionary(v.Facts),
 		Version: v.Version, Term: v.Term, Address: v.Addr, API: v.API, Started: stamp(v.Started),
 		FirstSeen: stamp(v.First), LastSeen: stamp(v.Last), AsOf: stamp(v.AsOf), Domains: v.Domains,
 		Alarms: severities(func(s correlate.Severity) int { return v.Alarms[s] }),
 	}
-	switch {
-	case v.Member && v.Term == 0:
-		out.State = "starting"
-	case v.Member:
-		out.State = "member"
+	state, confidence, speaker := v.State()
+	out.State, out.Confidence, out.Speaker = string(state), string(confidence), speaker
+	if w := v.Watch; w != nil {
+		out.Watch = &HostWatch{Observers: texts(w.Observers), SilenceMS: silence(w.Silence), NoEcho: w.NoEcho}
 	}
 	return out
 }
@@ -193,11 +196,11 @@ func (a ages) asOf(host string) time.Time {
 	return a.others(host)
 }
 
-// alarm converts an alarm. It was so when its home wrote this revision, too, which may be later than what is known of the home
-// as a whole: a revision comes at once.
+// alarm converts an alarm. It was so when its home, or who speaks for that, wrote this revision, too, which may be later than what
+// is known of the writer as a whole: a revision comes at once.
 func (a ages) alarm(alarm *correlate.Alarm) Alarm {
 	out := fromAlarm(alarm)
-	asOf := a.asOf(cmp.Or(alarm.Key.Home, a.node))
+	asOf := a.asOf(cmp.Or(ledger.Speaker(alarm), alarm.Key.Home, a.node))
 	for _, t := range []time.Time{alarm.Times.Raised, alarm.Times.Changed, alarm.Times.Cleared} {
 		if t.After(a.now) {
 			t = a.now // its home's clock is ahead of ours

@@ -89,6 +89,7 @@ func fromCluster(c ClusterStatus) *ClusterPart {
 		Replica:  ReplicaCount{Hosts: c.Replica.Hosts, Records: c.Replica.Records, Tombstones: c.Replica.Tombstones, Bytes: c.Replica.Bytes},
 		Dropped:  c.Peer.Dropped,
 		Troubles: each(c.Peer.Troubles, fromTrouble),
+		Watch:    fromWatch(c.Watch),
 	}
 	if out.Dropped == nil {
 		out.Dropped = map[string]uint64{}

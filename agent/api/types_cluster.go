@@ -6,22 +6,32 @@ import "time"
 
 // Host is GET /v1/hosts/{name}.
 type Host struct {
-	Name      string            `json:"name"`
-	Self      bool              `json:"self"`  // the one that answers
-	State     string            `json:"state"` // member, starting or away
-	Zone      string            `json:"zone"`
-	Labels    map[string]string `json:"labels"`
-	Facts     map[string]string `json:"facts"`
-	Version   string            `json:"version"`
-	Term      uint64            `json:"term"`
-	Address   string            `json:"address"`
-	API       string            `json:"api"`
-	Started   *time.Time        `json:"started"`
-	FirstSeen *time.Time        `json:"first_seen"`
-	LastSeen  *time.Time        `json:"last_seen"`
-	AsOf      *time.Time        `json:"as_of"` // nil: nothing has been heard of it in this run
-	Domains   int               `json:"domains"`
-	Alarms    map[string]int    `json:"alarms"` // severity → standing ones
+	Name       string            `json:"name"`
+	Self       bool              `json:"self"`       // the one that answers
+	State      string            `json:"state"`      // see ledger.HostState
+	Confidence string            `json:"confidence"` // that it is lost; empty: it is not
+	Speaker    string            `json:"speaker"`    // the host that speaks for it; empty: it does itself, or nobody
+	Zone       string            `json:"zone"`
+	Labels     map[string]string `json:"labels"`
+	Facts      map[string]string `json:"facts"`
+	Version    string            `json:"version"`
+	Term       uint64            `json:"term"`
+	Address    string            `json:"address"`
+	API        string            `json:"api"`
+	Started    *time.Time        `json:"started"`
+	FirstSeen  *time.Time        `json:"first_seen"`
+	LastSeen   *time.Time        `json:"last_seen"`
+	AsOf       *time.Time        `json:"as_of"` // nil: nothing has been heard of it in this run
+	Domains    int               `json:"domains"`
+	Alarms     map[string]int    `json:"alarms"` // severity → standing ones
+	Watch      *HostWatch        `json:"watch"`  // nil: the answering host does not watch it
+}
+
+// HostWatch is what the watch of the answering host knows of one.
+type HostWatch struct {
+	Observers []string `json:"observers"`
+	SilenceMS *int64   `json:"silence_ms"` // since its agent was heard; nil: never, and of the answering host itself
+	NoEcho    bool     `json:"no_echo"`
 }
 
 // HostList is GET /v1/hosts, by name.
@@ -45,6 +55,62 @@ type ClusterPart struct {
 	Replica     ReplicaCount      `json:"replica"`
 	Dropped     map[string]uint64 `json:"dropped"` // messages by reason
 	Troubles    []Trouble         `json:"troubles"`
+	Watch       *WatchPart        `json:"watch"` // nil: it has not begun
+}
+
+// WatchPart is how the watch for lost hosts does.
+type WatchPart struct {
+	Address    string         `json:"address"`
+	Echo       string         `json:"echo"` // raw, ping or none
+	EchoReason string         `json:"echo_reason"`
+	Isolated   bool           `json:"isolated"`
+	Blind      bool           `json:"blind"` // no other agent was ever heard
+	Witness    string         `json:"witness"`
+	Deadlines  WatchDeadlines `json:"deadlines"`
+	Observers  []string       `json:"observers"` // of this host
+	Observed   []Observed     `json:"observed"`  // by this host
+	NoEcho     []string       `json:"no_echo"`
+	SpeaksFor  []string       `json:"speaks_for"`
+	Counters   WatchCounters  `json:"counters"`
+}
+
+// WatchDeadlines are the silences after which a host is lost, in milliseconds.
+type WatchDeadlines struct {
+	ProbableMS             int64 `json:"probable_ms"`
+	ConfirmedMS            int64 `json:"confirmed_ms"`
+	ProbableWithoutEchoMS  int64 `json:"probable_without_echo_ms"`
+	ConfirmedWithoutEchoMS int64 `json:"confirmed_without_echo_ms"`
+}
+
+// Observed is one host that the answering one watches.
+type Observed struct {
+	Host      string `json:"host"`
+	SilenceMS *int64 `json:"silence_ms"` // nil: its agent was never heard
+	Verdict   string `json:"verdict"`    // none, silent, hung, probable or confirmed
+	Left      string `json:"left"`       // agent-stop, host-shutdown, or empty
+}
+
+// WatchCounters count since the start.
+type WatchCounters struct {
+	Sent           uint64            `json:"sent"`
+	Received       uint64            `json:"received"`
+	Refused        map[string]uint64 `json:"refused"` // by reason, none left out
+	SendErrors     uint64            `json:"send_errors"`
+	Unsent         uint64            `json:"unsent"`
+	PortsClosed    uint64            `json:"ports_closed"`
+	EchoesSent     uint64            `json:"echoes_sent"`
+	EchoReplies    uint64            `json:"echo_replies"`
+	EchoesForeign  uint64            `json:"echoes_foreign"`
+	EchoesHeldBack uint64            `json:"echoes_held_back"`
+	Late           uint64            `json:"late"`
+	LatestMS       int64             `json:"latest_ms"`
+	Verdicts       map[string]uint64 `json:"verdicts"` // by level, none left out
+	FalseAlarms    uint64            `json:"false_alarms"`
+	Accused        uint64            `json:"accused"`
+	Spoke          uint64            `json:"spoke"`
+	Hushed         uint64            `json:"hushed"`
+	Claims         uint64            `json:"claims"`
+	Dropped        uint64            `json:"dropped"`
 }
 
 // ExchangeCount counts what was compared with peers.

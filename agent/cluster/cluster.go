@@ -203,12 +203,13 @@ func (c *Cluster) Run(ctx context.Context) error {
 	inner, end := context.WithCancel(ctx)
 	defer end()
 	if c.cfg.Metrics != nil {
-		figures := newCollector(c)
-		if err := c.cfg.Metrics.Register(figures); err != nil {
-			endPeer(nil)
-			return errors.Join(fmt.Errorf("register metrics: %w", err), <-peerDone)
+		for _, figures := range []prometheus.Collector{newCollector(c), newWatchCollector(c)} {
+			if err := c.cfg.Metrics.Register(figures); err != nil {
+				endPeer(nil)
+				return errors.Join(fmt.Errorf("register metrics: %w", err), <-peerDone)
+			}
+			defer c.cfg.Metrics.Unregister(figures)
 		}
-		defer c.cfg.Metrics.Unregister(figures)
 	}
 	var group sync.WaitGroup
 	storeCtx, endStore := context.WithCancel(context.WithoutCancel(ctx))

@@ -42,7 +42,7 @@ func (a ages) asOf(host string) time.Time {
 
 // Hosts implements api.Cluster.
 func (c *Cluster) Hosts() []ledger.HostView {
-	now, ages := time.Now(), c.ages()
+	now, ages, watched := time.Now(), c.ages(), c.watch.hosts(c.node)
 	roster := c.repl.Peer().Hosts()
 	views := make([]ledger.HostView, 0, len(roster))
 	c.mu.Lock()
@@ -62,6 +62,7 @@ func (c *Cluster) Hosts() []ledger.HostView {
 		if v.Zone == "" {
 			v.Zone = h.Zone
 		}
+		v.Watch = watched[h.Node]
 		views = append(views, v)
 	}
 	return views
@@ -116,6 +117,7 @@ func (c *Cluster) Status() api.ClusterStatus {
 	if r := c.replica.Load(); r != nil {
 		s.Replica = *r
 	}
+	s.Watch = c.watchStatus()
 	if ids, ok := c.cfg.Sealer.(interface{ IDs() []string }); ok {
 		s.SecretsKeys = ids.IDs()
 	}

@@ -56,6 +56,9 @@ type watching struct {
 	left     atomic.Uint32 // watch.Left: the last word
 	wake     chan struct{} // capacity 1
 
+	shown  atomic.Pointer[lookout.Lookout] // lookout, for those who only look
+	speaks atomic.Pointer[[]string]        // the hosts that the takeover speaks for
+
 	mu     sync.Mutex
 	news   []watch.News // at most maxWords of each
 	words  []word
@@ -109,6 +112,7 @@ func (c *Cluster) openWatch() error {
 		return fmt.Errorf("open the watch for lost hosts (cluster.watch): %w", err)
 	}
 	c.watch.lookout = l
+	c.watch.shown.Store(l)
 	at := cfg.Advertise
 	if !at.IsValid() || at.Port() == 0 {
 		addr := cmp.Or(at.Addr(), l.Addr().Addr())
@@ -188,7 +192,11 @@ func (c *Cluster) listen() {
 }
 
 // decide lets the takeover do what is due, when all that was said is taken in.
-func (c *Cluster) decide() { c.carryOutTakeover(c.watch.takeover.Tick(time.Now())) }
+func (c *Cluster) decide() {
+	c.carryOutTakeover(c.watch.takeover.Tick(time.Now()))
+	speaks := c.watch.takeover.Speaks()
+	c.watch.speaks.Store(&speaks)
+}
 
 func (c *Cluster) hearNews(n *watch.News) {
 	w := c.watch

@@ -24,6 +24,9 @@ type HostView struct {
 	AsOf    time.Time // what is known of it is not older than this; zero: nothing is known
 	Domains int       // active ones
 	Alarms  map[correlate.Severity]int
+	// Standing are the alarms on the host itself, without what peers said before it spoke again. State reads them.
+	Standing []*correlate.Alarm
+	Watch    *HostWatch // nil: this host does not watch it
 }
 
 // DomainView is a domain of another host. State follows from the standing alarms of that host.
@@ -171,9 +174,11 @@ func (l *Ledger) Hosts() []string {
 	return names
 }
 
-// HostRecord is a host by its own word: Name, Host, Self, Domains and Alarms of the view; the rest is the shell's.
+// HostRecord is a host by its own word and that of its speakers: Name, Host, Self, Domains, Alarms and Standing of the view; the rest
+// is the shell's.
 func (l *Ledger) HostRecord(name string) (HostView, bool) {
 	v := HostView{Name: name, Alarms: map[correlate.Severity]int{}}
+	itself := correlate.NewID(correlate.KindHost, name)
 	if name == l.cfg.Node {
 		v.Self, v.Host = true, l.me
 		for uuid, d := range l.domains {
@@ -182,8 +187,11 @@ func (l *Ledger) HostRecord(name string) (HostView, bool) {
 			}
 		}
 		for _, o := range l.alarms {
-			if o.change.Alarm.Standing() {
-				v.Alarms[o.change.Alarm.Severity]++
+			if a := o.change.Alarm; a.Standing() {
+				v.Alarms[a.Severity]++
+				if a.Key.Resource == itself {
+					v.Standing = append(v.Standing, a)
+				}
 			}
 		}
 		return v, true
@@ -199,8 +207,12 @@ func (l *Ledger) HostRecord(name string) (HostView, bool) {
 		}
 	}
 	for _, a := range h.alarms {
-		if a.Alarm.Standing() {
-			v.Alarms[a.Alarm.Severity]++
+		if !a.Alarm.Standing() {
+			continue
+		}
+		v.Alarms[a.Alarm.Severity]++
+		if r := a.Alarm.Revision; a.Alarm.Key.Resource == itself && (r.Term%2 == 0 || r.Term > h.term) {
+			v.Standing = append(v.Standing, a.Alarm)
 		}
 	}
 	return v, true

@@ -49,6 +49,14 @@ type Counters struct {
 	Latest time.Duration // the worst
 }
 
+// Refused are the frames that were refused, by reason, in words for metrics. None is left out.
+func (c *Counters) Refused() map[string]uint64 {
+	return map[string]uint64{
+		"malformed": c.Malformed, "framing": c.Framing, "unknown key": c.UnknownKey, "untried": c.Untried, "replayed": c.Replayed,
+		"old session": c.OldSession, "unknown host": c.UnknownHost, "unchallenged": c.Unchallenged,
+	}
+}
+
 func (c *Counters) refuse(why refusal) {
 	switch why {
 	case refusedMalformed:

@@ -102,8 +102,17 @@ func (m *Machine) end(now time.Duration) Effects {
 	}
 	out := m.out
 	m.out = Effects{}
-	out.Wake = m.start.Add(m.wake)
+	out.Wake, out.Calm = m.start.Add(m.wake), m.calm(now)
 	return out
+}
+
+func (m *Machine) calm(now time.Duration) bool {
+	if m.isolated || m.withheld != 0 || len(m.inquiries) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(m.watched, func(p *peer) bool {
+		return p.verdict == LevelNone && p.Left == LeftNot && !p.Lost && now-p.from >= askAfter
+	})
 }
 
 // at asks for a Tick.
@@ -320,6 +329,10 @@ func (m *Machine) Status(now time.Time) Status {
 			if p.heard != 0 {
 				o.Silence = max(0, t-p.heard)
 			}
+			for _, by := range p.observers {
+				o.Observers = append(o.Observers, by.Name)
+			}
+			slices.Sort(o.Observers)
 			s.Observed = append(s.Observed, o)
 		}
 		if p.noEcho() && m.cfg.Echo {

@@ -62,7 +62,13 @@ type Effects struct {
 	PingWitness bool
 	News        []News    // in order
 	Wake        time.Time // call Tick then, or a little later; never zero
+	// Calm: nobody is suspect, and nothing was asked of this host that somebody waits for within Patience. The shell may leave
+	// its sockets unread for that long.
+	Calm bool
 }
+
+// Patience is how long a packet may lie unread at a host that is calm. Who asks for an echo, or a witness, waits for twice as long.
+const Patience = 20 * time.Millisecond
 
 // Send is one packet.
 type Send struct {
@@ -137,4 +143,9 @@ type Observed struct {
 	Silence time.Duration
 	Level   Level // of the verdict that stands
 	Left    Left
+	// Observers are all that watch it, this host among them, by name.
+	Observers []string
 }
+
+// WithoutEcho is how many times as long as Config says a host may be silent whose kernel answers no echoes.
+const WithoutEcho = unknownTimes
