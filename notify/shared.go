@@ -132,9 +132,15 @@ func (n *Notifier) takePairs(alarms []correlate.Change, pairs []Pair, now time.T
 			n.know(w, p.AlarmID, p.Told)
 		}
 	}
-	standing := n.standing()
+	these := map[string]struct{}{} // alone: who was told that another is over must not hear it again
+	for _, c := range alarms {
+		if c.Alarm != nil {
+			these[c.Alarm.ID] = struct{}{}
+		}
+	}
+	batch := slices.DeleteFunc(n.standing(), func(c change) bool { return !has(these, c.newest.Alarm.ID) })
 	for _, w := range n.list() {
-		w.offer(standing, now)
+		w.offer(batch, now)
 	}
 	n.box.flush()
 	for _, c := range alarms { // cleared ones that nobody is owed
