@@ -35,6 +35,9 @@ func (m *Machine) group(c *loss) {
 		of[l.zone]++
 	}
 	for _, l := range recent {
+		if l.zone == "" { // there is nothing to name: each is told by itself
+			continue
+		}
 		z := m.zones[l.zone]
 		if z == nil {
 			if of[l.zone] < 2 && !m.many(c.verdict.Suspects) {
