@@ -14,9 +14,10 @@ import (
 
 // consumer is "paramedic receive -o json" on the other machine, and what it has said.
 type consumer struct {
-	name    string
-	project string // empty: an administrator
-	addr    string
+	name       string
+	project    string // empty: an administrator
+	confidence string // the least that it wants to hear of a host's loss; empty: the default, confirmed
+	addr       string
 
 	mu      sync.Mutex
 	partial []byte
@@ -35,15 +36,27 @@ type told struct {
 			Host     string `json:"host"`
 			Alarm    struct {
 				Condition     string `json:"condition"`
+				Confidence    string `json:"confidence"`
 				Severity      string `json:"severity"`
 				ProbableCause string `json:"probable_cause"`
+				ClearReason   string `json:"clear_reason"`
 			} `json:"alarm"`
 			Affected []struct {
 				Name  string `json:"name"`
 				State string `json:"state"`
 			} `json:"affected"`
+			Evidence map[string]any `json:"evidence"`
 		} `json:"data"`
 	} `json:"event"`
+}
+
+// machines are those that it names.
+func (t *told) machines() string {
+	var list []string
+	for _, d := range t.Event.Data.Affected {
+		list = append(list, fmt.Sprintf("%q %s", d.Name, d.State))
+	}
+	return strings.Join(list, ", ")
 }
 
 // listen starts the consumer on a host.

@@ -84,17 +84,14 @@ func (s *stage) logs() string {
 func (s *stage) print(c *consumer, t told, began time.Time, want, teller string) error {
 	alarm := t.Event.Data.Alarm
 	what := strings.TrimPrefix(t.Event.Type, "paramedic.fault.") + " " + alarm.Condition
-	var machines []string
-	for _, d := range t.Event.Data.Affected {
-		machines = append(machines, fmt.Sprintf("%q %s", d.Name, d.State))
-	}
+	machines := t.machines()
 	by := ""
 	if t.Event.Data.Reporter != "" { // tenants are not told of hosts
 		s.teller = t.Event.Data.Reporter
 		by = " of " + t.Event.Data.Host + ", told by " + s.teller
 	}
-	fmt.Fprintf(s.out, "    %-4s %7.1f ms   %s%s, %s (%s): %s\n", c.name, float64(t.Received.Sub(began).Microseconds())/1000,
-		what, by, alarm.Severity, alarm.ProbableCause, strings.Join(machines, ", "))
+	fmt.Fprintf(s.out, "    %-4s %7.1f ms   %s%s, %s (%s): %s\n", c.name, milliseconds(t.Received.Sub(began)),
+		what, by, alarm.Severity, alarm.ProbableCause, machines)
 	if t.Signature != "good" {
 		return fmt.Errorf("%s: the signature is %s", c.name, t.Signature)
 	}

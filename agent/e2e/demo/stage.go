@@ -41,6 +41,7 @@ type stage struct {
 type node struct {
 	host    *lab.Host
 	libvirt *lab.Libvirt
+	port    *lab.Port // its place on the management network
 	uplinks []*lab.Cable
 	agent   *lab.Agent
 }
@@ -91,7 +92,7 @@ func build(out io.Writer) (*stage, error) {
 		if n.host, err = l.Host(fmt.Sprint("cmp-", i+1)); err != nil {
 			return s, err
 		}
-		if _, err = s.lan.Attach(n.host, "mgmt0", fmt.Sprintf("10.99.0.%d/24", i+1)); err != nil {
+		if n.port, err = s.lan.Attach(n.host, "mgmt0", fmt.Sprintf("10.99.0.%d/24", i+1)); err != nil {
 			return s, err
 		}
 	}

@@ -65,13 +65,15 @@ func (s *stage) story(ctx context.Context) error {
 	if err := s.standIn(ctx, cmp2); err != nil {
 		return err
 	}
-	fmt.Fprint(s.out, "The agent of cmp-1, which took the subscriptions, is killed (kill -9).\n\n")
-	if err := cmp1.agent.Kill(); err != nil {
+	err = s.scenes(ctx, "The agent that took the subscriptions dies", []scene{
+		{"kill -9 of the agent of cmp-1: its kernel answers for the host, which nobody takes for lost", cmp1.agent.Kill, tell("raised agent-silent", "ops"), "!cmp-1"},
+		{"the guest of blue-2, at cmp-3, panics: the subscriptions are in force", func() error { return cmp3.libvirt.Panic("blue-2") }, tell("raised guest-panic", "blue", "ops"), "cmp-3"},
+		{"the agent of cmp-1 is started again", cmp1.agent.Start, tell("cleared agent-silent", "ops"), "cmp-1"},
+	})
+	if err != nil {
 		return err
 	}
-	return s.scenes(ctx, "They are in force", []scene{
-		{"the guest of blue-2, at cmp-3, panics", func() error { return cmp3.libvirt.Panic("blue-2") }, tell("raised guest-panic", "blue", "ops"), "cmp-3"},
-	})
+	return s.hostLoss(ctx, cmp2, cmp3)
 }
 
 func tell(what string, names ...string) map[string]string {
@@ -88,6 +90,15 @@ func (s *stage) meet() error {
 	if err := s.start(); err != nil {
 		return err
 	}
+	if err := s.together(); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "The three agents are started, and have found each other after %d ms.\n\n", time.Since(began).Milliseconds())
+	return nil
+}
+
+// together waits until each agent knows all hosts as members.
+func (s *stage) together() error {
 	for _, n := range s.nodes {
 		_, err := until(n.agent, "/v1/hosts", "the others", func(l hostList) bool {
 			here := 0
@@ -102,7 +113,6 @@ func (s *stage) meet() error {
 			return err
 		}
 	}
-	fmt.Fprintf(s.out, "The three agents are started, and have found each other after %d ms.\n\n", time.Since(began).Milliseconds())
 	return nil
 }
 
@@ -110,29 +120,49 @@ func (s *stage) meet() error {
 func (s *stage) subscribe(at *node) error {
 	fmt.Fprintf(s.out, "■ three consumers subscribe, at %s\n", at.host.Name)
 	for _, c := range s.consumers {
-		args := []string{"subscribe", "http://" + c.addr + "/", "--name", c.name, "--secret-file", c.secretFile()}
-		if c.project != "" {
-			args = append(args, "--role", "consumer", "--filter", "projects="+c.project)
-		}
-		out, err := at.agent.Command(args...)
-		if err != nil {
+		if err := s.subscribeOne(at, c); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.out, "    $ paramedic %s\n%s", strings.Join(args, " "), indent(out))
 	}
+	took, err := s.inForce()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "    each URL has proved by a signed challenge that it wants this; %.1f ms later they are in force at all hosts\n\n", milliseconds(took))
+	return nil
+}
+
+func (s *stage) subscribeOne(at *node, c *consumer) error {
+	args := []string{"subscribe", "http://" + c.addr + "/", "--name", c.name, "--secret-file", c.secretFile()}
+	if c.project != "" {
+		args = append(args, "--role", "consumer", "--filter", "projects="+c.project)
+	}
+	if c.confidence != "" {
+		args = append(args, "--filter", "min_confidence="+c.confidence)
+	}
+	out, err := at.agent.Command(args...)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "    $ paramedic %s\n%s", strings.Join(args, " "), indent(out))
+	return nil
+}
+
+// inForce waits until all hosts have the subscriptions of all consumers.
+func (s *stage) inForce() (time.Duration, error) {
 	began := time.Now()
 	for _, n := range s.nodes {
 		_, err := until(n.agent, "/v1/subscriptions", "the subscriptions", func(l subscriptionList) bool {
 			return len(l.Subscriptions) == len(s.consumers)
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
-	fmt.Fprintf(s.out, "    each URL has proved by a signed challenge that it wants this; %.1f ms later they are in force at all hosts\n\n",
-		float64(time.Since(began).Microseconds())/1000)
-	return nil
+	return time.Since(began), nil
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // query has a fault at one host, asks another about it, and acknowledges it there.
 func (s *stage) query(ctx context.Context, at, from *node) error {
@@ -174,7 +204,7 @@ func (s *stage) query(ctx context.Context, at, from *node) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "    %s, whose alarm it is, knows of it %.1f ms later\n", there, float64(took.Microseconds())/1000)
+	fmt.Fprintf(s.out, "    %s, whose alarm it is, knows of it %.1f ms later\n", there, milliseconds(took))
 	return s.scenes(ctx, "", []scene{
 		{"the cable is put back", uplink.Plug, map[string]string{"red": "cleared network", "blue": "cleared network", "ops": "cleared carrier"}, there},
 	})
