@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -145,7 +146,22 @@ func openUDP(bind netip.AddrPort) (socket, error) {
 		s.close()
 		return socket{}, fmt.Errorf("ask for the errors of the network: %w", err)
 	}
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) // without it a packet came when it is read
 	return s, nil
+}
+
+// stampOf is when the kernel took a packet in, by the wall clock (SO_TIMESTAMPNS in socket(7)).
+func stampOf(control []byte) (time.Time, bool) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return time.Time{}, false
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
+			return time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:]))), true
+		}
+	}
+	return time.Time{}, false
 }
 
 // refused reads one entry of the error queue: where a datagram went that met a closed port, and how it began. more is false
