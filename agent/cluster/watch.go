@@ -51,6 +51,7 @@ type watching struct {
 	wakeAt   time.Time                // of the takeover; the pump's
 	addrs    map[string]watchedAt     // of hosts that are or were members, where they are watched; the pump's
 	known    map[string]watch.Verdict // by host: the newest, so that it is passed on once; the pump's
+	stale    bool                     // the lookout must be told who is lost; the pump's
 	keys     [][]byte                 // of the gossip, as the lookout has them; the pump's
 	isolated atomic.Bool
 	left     atomic.Uint32 // watch.Left: the last word
@@ -193,6 +194,9 @@ func (c *Cluster) listen() {
 
 // decide lets the takeover do what is due, when all that was said is taken in.
 func (c *Cluster) decide() {
+	if c.watch.stale {
+		c.lookAround()
+	}
 	c.carryOutTakeover(c.watch.takeover.Tick(time.Now()))
 	speaks := c.watch.takeover.Speaks()
 	c.watch.speaks.Store(&speaks)
@@ -210,6 +214,10 @@ func (c *Cluster) hearNews(n *watch.News) {
 		}
 	case watch.NewsHeard:
 		c.log.Info("a host is heard again", "host", n.Host, "verdict", n.Verdict.Level)
+		if v, ok := w.known[n.Host]; ok && v.Term == n.Verdict.Term { // should it be lost again before it takes a higher term
+			delete(w.known, n.Host)
+			w.stale = true
+		}
 		if n.Verdict.Level == watch.LevelProbable {
 			w.counts.falseAlarms.Add(1)
 		}
@@ -219,6 +227,7 @@ func (c *Cluster) hearNews(n *watch.News) {
 		c.reportIsolated(n, isolated)
 		c.carryOutTakeover(w.takeover.Isolated(time.Now(), isolated))
 		clear(w.known) // what still holds is said again, or recorded
+		w.stale = true
 		if !isolated {
 			c.mu.Lock()
 			lost := c.ledger.Lost()
@@ -238,7 +247,7 @@ func (c *Cluster) takeVerdict(v watch.Verdict) bool {
 	if was, ok := w.known[v.Host]; ok && (was.Term > v.Term || was.Term == v.Term && was.Level >= v.Level) {
 		return false
 	}
-	w.known[v.Host] = v
+	w.known[v.Host], w.stale = v, true
 	w.counts.verdicts[v.Level].Add(1)
 	c.carryOutTakeover(w.takeover.Verdict(time.Now(), c.zoneOf(v.Host), v))
 	return true
@@ -336,6 +345,7 @@ func (c *Cluster) speak(o *ledger.Orders) {
 func (c *Cluster) back(b ledger.Back) {
 	if v, ok := c.watch.known[b.Host]; ok && v.Term < b.Term {
 		delete(c.watch.known, b.Host)
+		c.watch.stale = true
 	}
 	c.carryOutTakeover(c.watch.takeover.Returned(time.Now(), b.Host, b.Term))
 }
@@ -352,6 +362,7 @@ func (c *Cluster) zoneOf(host string) string {
 // lookAround tells the watch who is there.
 func (c *Cluster) lookAround() {
 	w := c.watch
+	w.stale = false
 	peer := c.repl.Peer()
 	var members []takeover.Member
 	live := map[string]bool{}
@@ -374,6 +385,8 @@ func (c *Cluster) lookAround() {
 		at := w.addrs[h.Node]
 		one := lookout.Host{Addr: at.addr, Host: watch.Host{Name: h.Node, Zone: h.Zone, Member: live[h.Node], Watched: at.addr.IsValid()}}
 		one.Term = max(at.term, c.ledger.TermOf(h.Node))
+		v, accused := w.known[h.Node]
+		one.Lost = accused && v.Level >= watch.LevelProbable && v.Term >= one.Term
 		if h.Node == c.node {
 			one.Term = c.term.Load()
 		} else if record, ok := c.ledger.HostRecord(h.Node); ok && !live[h.Node] {
