@@ -54,13 +54,17 @@ func known(h api.Host, text string) string {
 }
 
 func hostState(h api.Host) string {
-	switch {
-	case h.Self && h.State == "starting":
-		return "this host, starting"
-	case h.Self:
-		return "this host"
+	state := word(h.State)
+	if h.Confidence == "probable" {
+		state += ", probably"
 	}
-	return word(h.State)
+	switch {
+	case h.Self && h.State == "member":
+		return "this host"
+	case h.Self:
+		return "this host, " + state
+	}
+	return state
 }
 
 // host prints all about one.
@@ -72,6 +76,7 @@ func (p *printer) host(h api.Host) {
 	pairs := [][2]string{
 		{"host", escape(h.Name)},
 		{"state", hostState(h)},
+		{"spoken for", escape(h.Speaker)},
 		{"zone", escape(h.Zone)},
 		{"alarms", known(h, countSeverities(h.Alarms))},
 		{"domains", known(h, strconv.Itoa(h.Domains))},
@@ -84,6 +89,15 @@ func (p *printer) host(h api.Host) {
 		{"last seen", p.exact(h.LastSeen)},
 		{"as of", cmp.Or(p.exact(h.AsOf), "never heard in this run")},
 	}
+	if w := h.Watch; w != nil {
+		pairs = append(pairs, [2]string{"watched by", names(w.Observers)})
+		if !h.Self {
+			pairs = append(pairs, [2]string{"last heard", lastHeard(w.SilenceMS)})
+		}
+		if w.NoEcho {
+			pairs = append(pairs, [2]string{"no echo", "its kernel answers none: it is given the longer deadline"})
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(h.Labels)) {
 		pairs = append(pairs, [2]string{"label", escape(name + " " + h.Labels[name])})
 	}
@@ -91,6 +105,22 @@ func (p *printer) host(h api.Host) {
 		pairs = append(pairs, [2]string{"fact", escape(name + " " + h.Facts[name])})
 	}
 	p.pairs(pairs)
+}
+
+func lastHeard(silenceMS *int64) string {
+	if silenceMS == nil {
+		return "never"
+	}
+	return inShort(*silenceMS) + " ago"
+}
+
+// inShort shows milliseconds as a duration; long ones in whole seconds.
+func inShort(n int64) string {
+	d := time.Duration(n) * time.Millisecond
+	if d >= 10*time.Second {
+		d = d.Round(time.Second)
+	}
+	return d.String()
 }
 
 type hostsForgetCommand struct {
@@ -149,6 +179,9 @@ func (p *printer) cluster(c *api.ClusterPart) {
 		{"dropped", dropped},
 		{"can't join", strings.ReplaceAll(escape(c.JoinError), "\n", `\n`)},
 	}
+	if c.Watch != nil {
+		pairs = append(pairs, watchPairs(c.Watch)...)
+	}
 	// The agent gives those first that were seen last, and keeps what may long be over: that is counted only.
 	earlier := 0
 	for i, t := range c.Troubles {
@@ -169,6 +202,67 @@ func (p *printer) cluster(c *api.ClusterPart) {
 		pairs = append(pairs, [2]string{"earlier", fmt.Sprintf("%d more, last seen before these or over an hour ago: -o json shows them", earlier)})
 	}
 	p.pairs(pairs)
+}
+
+// watchPairs say how the watch for lost hosts does: what is wrong with it in capitals, with the remedy.
+func watchPairs(w *api.WatchPart) [][2]string {
+	at := "at " + word(w.Address)
+	switch {
+	case w.Isolated:
+		at = "ISOLATED: this host reaches half of the hosts or less, and accuses none; look at the network of " + word(w.Address)
+	case w.Blind:
+		at = "BLIND: no other agent was ever heard; let UDP pass to " + word(w.Address) + ", and to the others' cluster.watch"
+	case len(w.Observers) > 0:
+		at += ", by " + names(w.Observers)
+	}
+	after := func(probable, confirmed int64) string {
+		return inShort(probable) + " probable, " + inShort(confirmed) + " confirmed"
+	}
+	d := w.Deadlines
+	lost, longer := after(d.ProbableMS, d.ConfirmedMS), after(d.ProbableWithoutEchoMS, d.ConfirmedWithoutEchoMS)
+	echo := word(w.EchoReason)
+	if w.Echo == "none" {
+		lost, echo = longer, "NONE: "+echo
+	}
+	noEcho, lack, lateness := "", "", ""
+	if len(w.NoEcho) > 0 {
+		noEcho = fmt.Sprintf("from %s: lost only after %s; let ICMP echo pass", names(w.NoEcho), longer)
+	}
+	for _, o := range w.Observed {
+		if o.Verdict != "none" {
+			lack += fmt.Sprintf(", %s (%s, last heard %s)", word(o.Host), word(o.Verdict), lastHeard(o.SilenceMS))
+		}
+	}
+	if lack != "" {
+		lack = lack[2:]
+	}
+	if n := w.Counters; n.Late > 0 {
+		lateness = fmt.Sprintf("%d times, at worst by %s", n.Late, inShort(n.LatestMS))
+	}
+	falseAlarms := ""
+	if n := w.Counters.FalseAlarms; n > 0 {
+		falseAlarms = strconv.FormatUint(n, 10)
+	}
+	return [][2]string{
+		{"watched", at},
+		{"watches", observedNames(w.Observed)},
+		{"lost after", lost},
+		{"echo", echo},
+		{"no echo", noEcho},
+		{"witness", escape(w.Witness)},
+		{"silent", lack},
+		{"speaks for", names(w.SpeaksFor)},
+		{"false alarms", falseAlarms},
+		{"woken late", lateness},
+	}
+}
+
+func observedNames(observed []api.Observed) string {
+	all := make([]string, len(observed))
+	for i, o := range observed {
+		all[i] = o.Host
+	}
+	return names(all)
 }
 
 // What `status` shows of the troubles: the agent tells of up to a few hundred.
@@ -197,6 +291,14 @@ func (p *printer) alarmAge(a api.Alarm) string {
 		return ""
 	}
 	return p.age(a.AsOf)
+}
+
+// home is the host of an alarm; nothing for that of a zone.
+func (p *printer) home(a api.Alarm) string {
+	if age := p.alarmAge(a); a.Host != "" || age != "" {
+		return aged(a.Host, age)
+	}
+	return ""
 }
 
 // aged is the name of a host with an age, if there is one.

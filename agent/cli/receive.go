@@ -100,10 +100,12 @@ type notification struct {
 	Data    struct {
 		Challenge string `json:"challenge"`
 		Text      string `json:"text"`
+		Reporter  string `json:"reporter"`
 		Alarm     struct {
 			ID            string `json:"id"`
 			Revision      string `json:"revision"`
 			Severity      string `json:"severity"`
+			Confidence    string `json:"confidence"`
 			Condition     string `json:"condition"`
 			ProbableCause string `json:"probable_cause"`
 			Text          string `json:"text"`
@@ -119,15 +121,17 @@ type notification struct {
 
 // received is one line of -o json.
 type received struct {
-	Received  time.Time          `json:"received"`
-	Signature string             `json:"signature"` // good, bad or unchecked
-	Error     string             `json:"error,omitempty"`
-	Type      string             `json:"type"`
-	Severity  string             `json:"severity"`
-	Subject   string             `json:"subject"`
-	Affected  []string           `json:"affected"`
-	Latency   map[string]float64 `json:"latency_ms"` // since each stage that was reached
-	Event     json.RawMessage    `json:"event,omitempty"`
+	Received   time.Time          `json:"received"`
+	Signature  string             `json:"signature"` // good, bad or unchecked
+	Error      string             `json:"error,omitempty"`
+	Type       string             `json:"type"`
+	Severity   string             `json:"severity"`
+	Confidence string             `json:"confidence,omitempty"`
+	Reporter   string             `json:"reporter,omitempty"`
+	Subject    string             `json:"subject"`
+	Affected   []string           `json:"affected"`
+	Latency    map[string]float64 `json:"latency_ms"` // since each stage that was reached
+	Event      json.RawMessage    `json:"event,omitempty"`
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
@@ -193,6 +197,7 @@ func (r *receiver) read(header http.Header, body []byte, at time.Time) (n notifi
 		return n, line, http.StatusBadRequest
 	}
 	line.Type, line.Severity, line.Subject, line.Event = n.Type, n.Data.Alarm.Severity, n.Subject, body
+	line.Confidence, line.Reporter = n.Data.Alarm.Confidence, n.Data.Reporter
 	for _, d := range n.Data.Affected {
 		line.Affected = append(line.Affected, cmp.Or(d.Name, d.Resource))
 	}
@@ -219,6 +224,12 @@ func (r *receiver) print(n notification, line received, counts bool) {
 	}
 }
 
+// ofWhole reports whether a notification is about a whole host or zone, for which others may speak, surely or not.
+func ofWhole(subject string) bool {
+	kind, _, _ := strings.Cut(subject, "/")
+	return (kind == "host" || kind == "zone") && strings.Count(subject, "/") == 1
+}
+
 // describe is the line for people.
 func describe(p *printer, n notification, line received) string {
 	parts := []string{line.Received.In(p.now().Location()).Format("15:04:05.000")}
@@ -227,7 +238,11 @@ func describe(p *printer, n notification, line received) string {
 	}
 	parts = append(parts, word(strings.TrimPrefix(n.Type, "paramedic.")))
 	if a := n.Data.Alarm; a.ID != "" {
-		parts = append(parts, p.paint(word(a.Severity)), word(a.Condition), "on", word(n.Subject)+":")
+		subject := word(n.Subject)
+		if ofWhole(n.Subject) {
+			subject += " (" + word(a.Confidence) + ", says " + word(n.Data.Reporter) + ")"
+		}
+		parts = append(parts, p.paint(word(a.Severity)), word(a.Condition), "on", subject+":")
 	}
 	if text := cmp.Or(n.Data.Alarm.Text, n.Data.Text); text != "" {
 		parts = append(parts, word(text))

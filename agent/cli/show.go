@@ -133,6 +133,9 @@ func (p *printer) alarms(page api.AlarmPage) {
 		if note != "" {
 			note = "(" + note + ") "
 		}
+		if a.Confidence == "probable" {
+			note += "(probable) "
+		}
 		switch {
 		case a.Under != "":
 			note += "(under " + short(a.Under) + ") "
@@ -258,7 +261,7 @@ func (p *printer) alarm(a api.Alarm) {
 		{"alarm", escape(a.ID)},
 		{"revision", escape(a.Revision + " " + a.State)},
 		{"severity", p.paint(escape(a.Severity))},
-		{"host", aged(a.Host, p.alarmAge(a))},
+		{"host", p.home(a)},
 		{"resource", escape(a.Resource)},
 		{"condition", escape(a.Condition)},
 		{"text", word(a.Text)},

@@ -92,7 +92,11 @@ func (p *printer) watched(e streamEvent) error {
 	for _, d := range a.Affected {
 		hit = append(hit, word(cmp.Or(d.Name, d.Resource)))
 	}
-	line := fmt.Sprintf("%s %s %s %s %s on %s %s: %s", p.clock(at), word(short(a.ID)), word(w.Transition), p.paint(word(a.Severity)), word(a.Condition), aged(a.Host, p.alarmAge(a)), word(a.Resource), word(a.Text))
+	where := strings.TrimSpace(p.home(a) + " " + word(a.Resource))
+	if a.Confidence == "probable" {
+		where += " (probable)"
+	}
+	line := fmt.Sprintf("%s %s %s %s %s on %s: %s", p.clock(at), word(short(a.ID)), word(w.Transition), p.paint(word(a.Severity)), word(a.Condition), where, word(a.Text))
 	if len(hit) > 0 {
 		line += " [" + strings.Join(hit, ", ") + "]"
 	}
