@@ -265,9 +265,9 @@ func (n *Notifier) forgetSettled(alarmID string) {
 		delete(n.alarms, alarmID)
 		if has(n.guests, alarmID) {
 			delete(n.guests, alarmID)
-			return
+		} else {
+			n.box.put(write{place{shelfAlarms, alarmID}, nil})
 		}
-		n.box.put(write{place{shelfAlarms, alarmID}, nil})
 		if n.cfg.Peers != nil {
 			n.feed.forget(alarmID)
 		}

@@ -101,6 +101,9 @@ func (l *Ledger) expire(id string) {
 func (l *Ledger) Forgot(now time.Time, ids []string) Orders {
 	l.begin(now)
 	for _, id := range ids {
+		if home, guest := l.guests[id]; guest && l.speeches[home] == nil { // of one that was forgotten
+			delete(l.guests, id)
+		}
 		if o := l.alarms[id]; o != nil && o.due && l.owes[id] == 0 {
 			l.expire(id)
 		}
@@ -198,9 +201,14 @@ func says(has *correlate.Acknowledgement, ack Ack) bool {
 	return has != nil && has.By == ack.By && has.Comment == ack.Comment
 }
 
-// Handed takes the answer to a request that this host made for home; when settled, a receipt is written.
-func (l *Ledger) Handed(now time.Time, h notify.HandOver, home string, a notify.Answer) Orders {
+// Handed takes the answer to a request that this host made for another, which is the alarm's home or speaks for it; when settled,
+// a receipt for the home is written.
+func (l *Ledger) Handed(now time.Time, h notify.HandOver, asked string, a notify.Answer) Orders {
 	l.begin(now)
+	home := asked
+	if h.Change.Alarm != nil && h.Change.Alarm.Key.Home != "" {
+		home = h.Change.Alarm.Key.Home
+	}
 	if a.Outcome.Verdict == delivery.Settled && h.Change.Alarm != nil && home != "" && home != l.cfg.Node {
 		id := pairID(h.Subscription, h.Change.Alarm.ID)
 		r := receipt{home, h.Change.Alarm.Revision}

@@ -20,6 +20,7 @@ func (l *Ledger) Take(now time.Time, c gossip.Changes) Orders {
 	for _, rec := range inOrder(c.Purged) {
 		l.purge(rec)
 	}
+	l.purged(c.Purged)
 	for _, rec := range inOrder(c.Changed) {
 		l.learn(rec)
 	}
@@ -59,7 +60,6 @@ func (l *Ledger) purge(rec gossip.Record) {
 		return // of a former life, which is over; what of it must go on is taken up
 	}
 	l.read(rec, false)
-	l.purged(rec)
 	if rec.Space == gossip.Shared {
 		delete(l.ended, rec.ID)
 	}
@@ -191,7 +191,7 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 		if live {
 			var p progress
 			if p, err = l.codec.decodeDelivery(id, rec.Payload); err == nil {
-				p.Delivery = Delivery{Taken: p.Taken} // the rest is for its own next life, which has it from the replica
+				p.Delivery = Delivery{Taken: p.Taken, Parked: p.Parked} // the rest is for its own next life, which has it from the replica
 				h.deliveries[id] = p
 				l.checkReceipt(id)
 			}
@@ -255,6 +255,7 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 		h.unpacked -= was.size
 	}
 	delete(h.alarms, rec.ID)
+	delete(h.lost, rec.ID)
 	if !live {
 		for id, r := range l.receipts {
 			if _, alarm := splitPair(id); alarm == rec.ID && r.home == rec.Space {

@@ -68,7 +68,10 @@ type speech struct {
 }
 
 // zoneCounts number a zone's revisions by what they say, so that two speakers that know the same say it under the same number.
-type zoneCounts struct{ ever, confirmed, back map[string]struct{} }
+type zoneCounts struct {
+	term                  uint64
+	ever, confirmed, back map[string]struct{}
+}
 
 // SetPolicies says how severe what this host says of others is.
 func (l *Ledger) SetPolicies(policies []correlate.Policy) { l.policies = slices.Clone(policies) }
@@ -245,7 +248,7 @@ func told(v watch.Verdict, c correlate.Condition) string {
 
 // proof is the evidence of a verdict: who has not heard what, for how long.
 func proof(v watch.Verdict, speaker string) map[string]string {
-	e := map[string]string{"speaker": speaker, "verdict": v.Level.String()}
+	e := map[string]string{evidenceSpeaker: speaker, "verdict": v.Level.String()}
 	if v.By != "" {
 		e["counted_by"] = v.By
 		e["suspects"] = strconv.Itoa(v.Suspects)
@@ -293,25 +296,34 @@ func (l *Ledger) addKnown(home string, sp *speech, g *Guests) {
 	if h := l.hosts[home]; h != nil {
 		for id, d := range h.deliveries {
 			if subscription, alarm := splitPair(id); has(sp.alarms, alarm) {
-				pairs[id] = notify.Pair{
-					Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked, Attempts: d.Attempts, LastError: d.LastError,
-				}
+				pairs[id] = notify.Pair{Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked}
 			}
 		}
 	}
-	l.eachReceipt(func(id string, r receipt) {
-		subscription, alarm := splitPair(id)
+	told := func(subscription, alarm, of string, r correlate.Revision) {
 		a := sp.alarms[alarm]
-		if a == nil || r.home != home || r.told.Compare(a.Revision) > 0 {
+		if a == nil || of != home || r.Compare(a.Revision) > 0 {
 			return
 		}
+		id := pairID(subscription, alarm)
 		p := pairs[id]
 		p.Subscription, p.AlarmID = subscription, alarm
-		if r.told.Compare(p.Told) > 0 {
-			p.Told = r.told
+		if r.Compare(p.Told) > 0 {
+			p.Told = r
 		}
 		pairs[id] = p
+	}
+	l.eachReceipt(func(id string, r receipt) {
+		subscription, alarm := splitPair(id)
+		told(subscription, alarm, r.home, r.told)
 	})
+	for subscription, w := range l.shared { // what the home has not taken yet
+		for alarm, g := range w.payload.Snapshot {
+			if r, err := correlate.ParseRevision(g.Revision); err == nil {
+				told(subscription, alarm, g.Home, r)
+			}
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(pairs)) {
 		p := pairs[id]
 		if p.Owed.Compare(p.Told) <= 0 {
@@ -337,8 +349,8 @@ func (l *Ledger) eachReceipt(f func(id string, r receipt)) {
 func (l *Ledger) speakZone(s takeover.Speech) *correlate.Alarm {
 	home := ZoneSpace + s.Zone
 	sp := l.speech(home)
-	if sp.counts.ever == nil {
-		sp.counts = zoneCounts{map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}}
+	if sp.counts.term != s.Term { // another loss of the same zone
+		sp.counts = zoneCounts{s.Term, map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}}
 	}
 	says := correlate.Spoken{
 		Key:  correlate.Key{Home: home, Resource: correlate.NewID(correlate.KindZone, s.Zone), Condition: correlate.CondZoneLost},
@@ -383,13 +395,19 @@ func (l *Ledger) speakZone(s takeover.Speech) *correlate.Alarm {
 	if level == watch.LevelConfirmed {
 		says.Confidence = correlate.ConfidenceConfirmed
 	}
-	says.Evidence["speaker"] = l.cfg.Node
+	says.Evidence[evidenceSpeaker] = l.cfg.Node
 	says.Text = fmt.Sprintf("%d hosts of zone %s were lost at once", len(s.Hosts), shown(s.Zone))
 	was := l.recorded(home, says.ID())
 	if was == nil {
 		was = sp.alarms[says.ID()]
 	}
-	if was != nil {
+	slices.Sort(says.Correlated)
+	switch {
+	case was == nil:
+	case was.Standing() && was.Confidence == says.Confidence && slices.Equal(was.Correlated, says.Correlated) &&
+		slices.EqualFunc(was.Affected, says.Affected, correlate.SameAffected): // another speaker's word, of which this one is a repetition
+		says.Counter, says.Times, says.Last, says.Reached = was.Revision.Counter, was.Times, was.Last, was.Reached.Counter
+	default:
 		says.Counter = max(says.Counter, was.Revision.Counter+1)
 		says.Times, says.Last, says.Reached = was.Times, correlate.Changed, was.Reached.Counter
 		says.Times.Changed = now
@@ -458,7 +476,11 @@ func (l *Ledger) guestPair(home string, p notify.Pair) {
 	}
 	r := receipt{home, p.Told}
 	if p.Removed {
-		if a := l.recorded(home, p.AlarmID); a != nil && !a.Standing() {
+		a := l.recorded(home, p.AlarmID)
+		if sp != nil && sp.alarms[p.AlarmID] != nil { // it may not be in the replica yet
+			a = newer(a, sp.alarms[p.AlarmID])
+		}
+		if a != nil && !a.Standing() {
 			r.told = a.Revision
 		}
 	}
@@ -472,6 +494,13 @@ func (l *Ledger) guestPair(home string, p notify.Pair) {
 		return
 	}
 	l.hold(id, r)
+}
+
+func newer(a, b *correlate.Alarm) *correlate.Alarm {
+	if a == nil || a.Revision.Compare(b.Revision) < 0 {
+		return b
+	}
+	return a
 }
 
 // spokenFor tells who watches that a record is what a speaker has said of a host, and under which zone's alarm.
@@ -534,10 +563,21 @@ func (l *Ledger) heardOf(h *host, rec gossip.Record) {
 	}
 }
 
-// purged says that what was said of a host is void: it is back, or forgotten.
-func (l *Ledger) purged(rec gossip.Record) {
-	if rec.Version.A%2 == 1 && rec.Kind == gossip.KindAlarm && rec.Space != gossip.Shared {
-		l.out.Back = append(l.out.Back, Back{Host: rec.Space, Term: takeover.Forgotten})
+// purged says that what was said of a host is void: it is back under a higher term than what it was said under, or it is forgotten,
+// and then nothing of it is left. Which of the two shows when all that goes is gone.
+func (l *Ledger) purged(records []gossip.Record) {
+	void := map[string]uint64{}
+	for _, rec := range records {
+		if rec.Version.A%2 == 1 && rec.Kind == gossip.KindAlarm && rec.Space != gossip.Shared && rec.Space != l.cfg.Node {
+			void[rec.Space] = max(void[rec.Space], rec.Version.A+1)
+		}
+	}
+	for _, home := range slices.Sorted(maps.Keys(void)) {
+		b := Back{Host: home, Term: void[home]}
+		if l.hosts[home] == nil {
+			b.Term = takeover.Forgotten
+		}
+		l.out.Back = append(l.out.Back, b)
 	}
 }
 

@@ -29,7 +29,7 @@ func TestStories(t *testing.T) {
 		if !strings.HasSuffix(path, ".txt") {
 			return
 		}
-		s := &story{t: t, now: noon, hosts: map[string]*storyHost{}, alarms: map[string]*correlate.Alarm{}}
+		s := &story{t: t, now: noon, hosts: map[string]*storyHost{}, alarms: map[string]*correlate.Alarm{}, aliases: map[string]string{}}
 		datadriven.RunTest(t, path, s.run)
 	})
 }
@@ -82,14 +82,16 @@ type storyHost struct {
 	key     string
 	sealed  uint64
 	subs    map[string]notify.Subscription // what its notifier has
+	speaks  map[string]bool                // homes for which it speaks
 }
 
 type story struct {
-	t      *testing.T
-	now    time.Time
-	hosts  map[string]*storyHost
-	alarms map[string]*correlate.Alarm // newest form, as their homes have them
-	out    strings.Builder
+	t       *testing.T
+	now     time.Time
+	hosts   map[string]*storyHost
+	alarms  map[string]*correlate.Alarm // newest form, as their homes have them
+	aliases map[string]string           // of alarms that speakers have made, by id
+	out     strings.Builder
 }
 
 func (s *story) names() []string { return slices.Sorted(maps.Keys(s.hosts)) }
@@ -107,7 +109,7 @@ func (s *story) say(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n
 func (s *story) boot(name, key string, term uint64) *storyHost {
 	r, err := gossip.New(gossip.Config{Self: name, Term: term})
 	s.check(err)
-	h := &storyHost{name: name, replica: r, key: key, subs: map[string]notify.Subscription{}}
+	h := &storyHost{name: name, replica: r, key: key, subs: map[string]notify.Subscription{}, speaks: map[string]bool{}}
 	cfg := Config{Node: name, Label: "prod"}
 	if key != "" {
 		cfg.Sealer = toySealer{key, &h.sealed}
@@ -123,6 +125,9 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 	arg := map[string]string{}
 	for _, a := range d.CmdArgs {
 		arg[a.Key] = strings.Join(a.Vals, " ")
+	}
+	if arg["alarm"] != "" {
+		arg["alarm"] = s.lookup(arg["alarm"])
 	}
 	h := s.hosts[arg["at"]]
 	l := (*Ledger)(nil)
@@ -172,12 +177,15 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		s.obey(h, o)
 	case "pair": // pair at=cmp-1 sub=s alarm=a told=2.1 owed=2.2 [removed]
-		p := notify.Pair{Subscription: arg["sub"], AlarmID: arg["alarm"], Told: s.revision(arg["told"]), Owed: s.revision(arg["owed"]), Removed: d.HasArg("removed")}
+		p := notify.Pair{Subscription: arg["sub"], AlarmID: arg["alarm"], Told: s.revision(arg["told"]), Owed: s.revision(arg["owed"]), Removed: d.HasArg("removed"), Parked: d.HasArg("parked")}
 		s.obey(h, l.Pairs(s.now, []notify.Pair{p}))
-	case "handed": // this host has told the consumer for the alarm's home
+	case "handed": // this host has told the consumer for the alarm's home, or for one that speaks for that: by=cmp-2
 		a := s.alarms[arg["alarm"]]
+		if a == nil {
+			a = l.foreign(arg["alarm"]).Alarm
+		}
 		ho := notify.HandOver{Subscription: arg["sub"], Change: correlate.Change{Alarm: a}}
-		s.obey(h, l.Handed(s.now, ho, a.Key.Home, notify.Answer{By: h.name, Outcome: delivery.Outcome{}}))
+		s.obey(h, l.Handed(s.now, ho, cmp.Or(arg["by"], a.Key.Home), notify.Answer{By: h.name, Outcome: delivery.Outcome{}}))
 	case "settled":
 		s.say("%v", l.Settled(arg["sub"], arg["alarm"], s.revision(arg["revision"])))
 	case "inventory": // inventory at=cmp-1 [full]
@@ -254,6 +262,14 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		res, err := h.replica.Forget(s.now, d.CmdArgs[0].Key)
 		s.check(err)
 		s.take(h, res)
+	case "speak": // hosts below, one a line: cmp-1 term=2 confirmed
+		s.speech(h, arg, d.Input)
+	case "hush":
+		s.obey(h, l.Hush(s.now, arg["home"]))
+	case "lost":
+		s.lost(l)
+	case "kept":
+		s.keptFor(l)
 	case "alarms":
 		for _, a := range l.Standing() {
 			s.say("%s: %s", a.Key.Home, s.describe(a))
@@ -336,11 +352,12 @@ func (s *story) obey(h *storyHost, o Orders) {
 		if w.Delete {
 			verb = "deletes"
 		}
-		s.say("%s %s %s%s", h.name, verb, kindNames[w.Kind], orNothing(" ", w.ID))
+		s.say("%s %s %s%s", h.name, verb, kindNames[w.Kind], orNothing(" ", s.shown(w.ID)))
 		if changed {
 			res.Changed = append(res.Changed, rec)
 		}
 	}
+	s.spoken(h, &o)
 	for _, id := range o.Drop {
 		s.say("%s drops %s", h.name, id)
 		delete(h.subs, id)
@@ -351,6 +368,8 @@ func (s *story) obey(h *storyHost, o Orders) {
 		for _, id := range slices.Sorted(maps.Keys(p.Told)) {
 			own, ok := h.ledger.Own(id)
 			switch {
+			case h.ledger.guests[id] != "":
+				s.say("    told %s %v: of %s", s.called(id), p.Told[id], h.ledger.guests[id])
 			case ok && own.Alarm.Standing():
 				s.say("    told %s %v: stands", id, p.Told[id])
 			case ok:
@@ -367,7 +386,7 @@ func (s *story) obey(h *storyHost, o Orders) {
 		}
 	}
 	for _, x := range o.Told {
-		s.say("%s learns that %s was told %s %v", h.name, x.Subscription, x.AlarmID, x.Revision)
+		s.say("%s learns that %s was told %s %v", h.name, x.Subscription, s.called(x.AlarmID), x.Revision)
 	}
 	for _, e := range o.Report {
 		s.say("%s reports %s %s %s%s", h.name, e.Resource, e.Condition, e.Status, orNothing(": ", e.Text))
@@ -398,6 +417,14 @@ var kindNames = map[gossip.Kind]string{
 	gossip.KindHost: "host", gossip.KindDomain: "domain", gossip.KindAlarm: "alarm", gossip.KindDelivery: "delivery",
 	gossip.KindReceipt: "receipt", gossip.KindFileWish: "file wish", gossip.KindRefusal: "refusal",
 	gossip.KindSubscription: "subscription", gossip.KindAck: "ack",
+}
+
+// shown is the id of a record with the names of the stories.
+func (s *story) shown(id string) string {
+	if subscription, alarm := splitPair(id); alarm != "" {
+		return pairID(subscription, s.called(alarm))
+	}
+	return s.called(id)
 }
 
 func orNothing(before, s string) string {
@@ -476,6 +503,8 @@ func (s *story) alarm(h *storyHost, verb string, arg map[string]string) correlat
 	}
 	if old := s.alarms[a.ID]; old != nil {
 		a = *old
+	} else if own, ok := h.ledger.Own(a.ID); ok { // of a former life, or of its speakers
+		a = *own.Alarm
 	}
 	switch verb {
 	case "change":
@@ -588,7 +617,8 @@ func (s *story) delta(input string) correlate.Delta {
 }
 
 func (s *story) describe(a *correlate.Alarm) string {
-	text := fmt.Sprintf("%s %s %v %s: %s %s, %s", a.Key.Home, a.ID, a.Revision, a.Last, a.Key.Resource, a.Key.Condition, a.Severity)
+	s.alias(a)
+	text := fmt.Sprintf("%s %s %v %s: %s %s, %s", a.Key.Home, s.called(a.ID), a.Revision, a.Last, a.Key.Resource, a.Key.Condition, a.Severity)
 	if a.Ack != nil {
 		text += ", acknowledged by " + a.Ack.By
 	}
@@ -613,7 +643,7 @@ func (s *story) records(h *storyHost, of string) {
 	var lines []string
 	for rec := range h.replica.Records() {
 		if name := kindNames[rec.Kind]; rec.Space == of && name != "" && !rec.Deleted {
-			lines = append(lines, strings.TrimSpace(name+" "+rec.ID))
+			lines = append(lines, strings.TrimSpace(name+" "+s.shown(rec.ID)))
 		}
 	}
 	slices.Sort(lines)
