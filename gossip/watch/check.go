@@ -10,6 +10,7 @@ const (
 	reachWithin   = 150 * time.Millisecond // well under a deadline: who was heard just before a split is not reached after it
 	reachEvery    = 100 * time.Millisecond
 	pollEvery     = 10 * time.Millisecond
+	staleFor      = 10 * time.Millisecond // after a freeze: what is read then is of before it, and says nothing of who is there now
 	isolatedAfter = 250 * time.Millisecond
 	isolatedPoll  = 20 * time.Millisecond
 	suspectFor    = 2 * time.Second // after the deadline: the long dead are nobody's suspects
@@ -19,6 +20,7 @@ const (
 type check struct {
 	at     time.Duration
 	sample []*peer
+	of     int           // how many it was drawn from
 	allAt  time.Duration // when all were asked
 
 	witnessAt time.Duration // when the outside witness was
@@ -56,6 +58,7 @@ func (m *Machine) drawSample(now time.Duration) {
 			candidates = append(candidates, p)
 		}
 	}
+	m.check.of = len(candidates)
 	for n := len(candidates); n > 0 && len(m.check.sample) < sampleSize; n-- {
 		i := int(m.rand() % uint64(n))
 		p := candidates[i]
@@ -66,7 +69,7 @@ func (m *Machine) drawSample(now time.Duration) {
 }
 
 func (m *Machine) sampleAnswers(now time.Duration) bool {
-	if m.check.at == 0 || now > m.check.at+checkFor || len(m.check.sample) == 0 {
+	if m.check.at < max(m.thawed+staleFor, now-checkFor, 1) || len(m.check.sample) == 0 || 4*m.check.of < 3*m.roster {
 		return false
 	}
 	n := 0
@@ -121,8 +124,9 @@ func (m *Machine) askWitness(now time.Duration) {
 // roster.
 func (m *Machine) reach(now time.Duration) (reached, roster int) {
 	reached, roster = 1, m.roster
+	since := max(now-reachWithin, m.thawed+staleFor, 1)
 	for _, p := range m.others {
-		if p.lastHeard() != 0 && now-p.lastHeard() <= reachWithin {
+		if p.lastHeard() >= since {
 			reached++
 		}
 	}

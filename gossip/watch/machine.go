@@ -24,6 +24,8 @@ const (
 	stoppedConf  = 1350 * time.Millisecond
 	unknownTimes = 4 // the deadlines where kernels say nothing
 	accuseEvery  = 200 * time.Millisecond
+	outageAfter  = 100 * time.Millisecond // without anything from outageOf hosts that send
+	outageOf     = 4
 	lateAfter    = 30 * time.Millisecond
 	idle         = time.Second
 	reorder      = 200 * time.Millisecond // a packet that arrives so soon after a goodbye was overtaken by it
@@ -64,6 +66,8 @@ type Machine struct {
 	inquiries []*inquiry
 
 	check     check
+	lastAny   time.Duration // when any of the watched was heard
+	thawed    time.Duration // since when this host is no longer frozen
 	witness   time.Duration // answered a request of then
 	withheld  time.Duration // since when the self-check has failed
 	isolated  bool
@@ -141,21 +145,48 @@ func (m *Machine) ask(p *peer, now time.Duration, kernel bool) {
 
 // frozen forgives everybody what this host could not hear, and forgets what it was about to say.
 func (m *Machine) frozen(late, now time.Duration) {
-	for _, p := range m.sorted {
-		if p.from != 0 {
-			p.from = min(p.from+late, now)
-		}
-		if p.kernelFrom != 0 {
-			p.kernelFrom = min(p.kernelFrom+late, now)
-		}
-		p.unvote()
-	}
+	m.forgive(late, now)
 	for _, q := range m.inquiries {
 		q.began, q.asks = now, 0
 	}
 	m.check = check{}
 	m.withheld = 0
+	m.thawed, m.lastAny = now, now
 	m.wake = now
+}
+
+// came notes that one of those that this host watches was heard. Where several send and none was heard for a while, it was this
+// host that was cut off: nobody is suspect for that time.
+func (m *Machine) came(from *peer, now time.Duration) {
+	if !from.observed {
+		return
+	}
+	gap := now - m.lastAny
+	if m.lastAny != 0 && gap > outageAfter {
+		n := 0
+		for _, p := range m.watched {
+			if p.observed && p.verdict == LevelNone {
+				n++
+			}
+		}
+		if n >= outageOf {
+			m.forgive(gap, now)
+		}
+	}
+	m.lastAny = now
+}
+
+// forgive lets everybody's silence begin later.
+func (m *Machine) forgive(by, now time.Duration) {
+	for _, p := range m.sorted {
+		if p.from != 0 {
+			p.from = min(p.from+by, now)
+		}
+		if p.kernelFrom != 0 {
+			p.kernelFrom = min(p.kernelFrom+by, now)
+		}
+		p.unvote()
+	}
 }
 
 // Receive takes a packet; from is authenticated. Strangers to the roster are ignored.
@@ -165,6 +196,7 @@ func (m *Machine) Receive(now time.Time, from string, pkt Packet) Effects {
 	if p == nil || m.gone {
 		return m.end(t)
 	}
+	m.came(p, t)
 	if pkt.Kind != EchoReply {
 		m.hear(p, t, t)
 	}
@@ -222,6 +254,7 @@ func (m *Machine) accusation(pkt Packet) {
 func (m *Machine) Echoed(now time.Time, host string, asked time.Time) Effects {
 	t, at := m.begin(now), asked.Sub(m.start)
 	if p := m.peers[host]; p != nil && at > 0 && at <= t {
+		m.came(p, t)
 		m.hearKernel(p, at, t)
 	}
 	return m.end(t)

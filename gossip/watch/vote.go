@@ -125,11 +125,11 @@ func (m *Machine) judge(p *peer, now time.Duration) (withheld bool) {
 		}
 		return false
 	}
+	if !m.trusted(p, level, now) { // a vote that was cast as well: the others may be gone since
+		m.withhold(now)
+		return true
+	}
 	if level > p.vote {
-		if !m.trusted(p, level, now) {
-			m.withhold(now)
-			return true
-		}
 		p.vote, p.votedAt = level, now
 		p.ballotAt, p.witnessAt = now, now+witnessAfter
 	}
