@@ -99,6 +99,7 @@ func lastOf(log string) string {
 type rest struct {
 	traffic linkCount // a second
 	percent float64   // of a core
+	wakeUps float64   // a second
 	rss     [2]float64
 }
 
@@ -110,21 +111,22 @@ func (c *cloud) atRest(ctx context.Context, members []*member, wait, period time
 	if err := pause(ctx, wait); err != nil {
 		return out, err
 	}
-	read := func() (traffic linkCount, cpu time.Duration, rss []float64, err error) {
+	read := func() (traffic linkCount, sum usage, rss []float64, err error) {
 		for _, m := range members {
 			l, err := linkCountOf(m.Host, cloudLink)
 			if err != nil {
-				return traffic, cpu, rss, err
+				return traffic, sum, rss, err
 			}
 			u, err := usageOf(m.agent.Process().PID())
 			if err != nil {
-				return traffic, cpu, rss, err
+				return traffic, sum, rss, err
 			}
 			traffic = linkCount{traffic.txBytes + l.txBytes, traffic.rxBytes + l.rxBytes, traffic.txPackets + l.txPackets, traffic.rxPackets + l.rxPackets}
-			cpu += u.cpu
+			sum.cpu += u.cpu
+			sum.switches += u.switches
 			rss = append(rss, float64(u.rss)/1024)
 		}
-		return traffic, cpu, rss, nil
+		return traffic, sum, rss, nil
 	}
 	first, used, _, err := read()
 	if err != nil {
@@ -142,7 +144,8 @@ func (c *cloud) atRest(ctx context.Context, members []*member, wait, period time
 	d := last.minus(first)
 	each := took.Seconds() * n
 	out.traffic = linkCount{d.txBytes / each, d.rxBytes / each, d.txPackets / each, d.rxPackets / each}
-	out.percent = 100 * float64(usedThen-used) / float64(took) / n
+	out.percent = 100 * float64(usedThen.cpu-used.cpu) / float64(took) / n
+	out.wakeUps = float64(usedThen.switches-used.switches) / each
 	slices.Sort(rss)
 	out.rss = [2]float64{rss[len(rss)/2], rss[len(rss)-1]}
 	return out, nil

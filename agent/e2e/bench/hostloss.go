@@ -456,5 +456,5 @@ func (w watchRest) print(r *report, n int) {
 		r.line("| %s: sent | %.1f | %.0f |\n| received | %.1f | %.0f |", row.title, out.Packets, out.Bytes, in.Packets, in.Bytes)
 	}
 	r.line("| **watch, all of it** | %.1f | %.0f |", all.Packets, all.Bytes)
-	r.line("\nBytes with the headers of IP and UDP. The whole agent takes %.2f %% of a core at rest; the watch alone can't be told apart.", w.percent)
+	r.line("\nBytes with the headers of IP and UDP. The whole agent takes %.2f %% of a core, with %.0f wake-ups a second; the watch alone can't be told apart.", w.percent, w.wakeUps)
 }
