@@ -36,14 +36,15 @@ type lossStage struct {
 	probable, confirmed wish
 	plain               []*plain
 
-	mu     sync.Mutex
-	losses []*loss
+	losses []*loss // of this size
+	before []*loss // of smaller ones
 }
 
 // loss is one host cut off.
 type loss struct {
 	host      string
 	at        time.Time
+	healed    time.Time     // its cable is back
 	probable  time.Duration // until a consumer had the POST
 	confirmed time.Duration
 	left      []time.Duration // as plain of the stage; zero: not within cutFor
@@ -128,7 +129,7 @@ func (s *lossStage) size(ctx context.Context, members []*member, p plan, r *repo
 	before := machineNow()
 	s.probable.Forget()
 	s.confirmed.Forget()
-	s.losses = nil
+	s.before, s.losses = append(s.before, s.losses...), nil
 	wrongBefore, blamedBefore := s.counts()
 	if err := s.cutAll(ctx, members, p.cuts); err != nil {
 		return err
@@ -170,7 +171,7 @@ func (s *lossStage) size(ctx context.Context, members []*member, p plan, r *repo
 	}
 	r.row("back: from the cable to the clear, at the consumer", cleared)
 	r.line("\n| declared dead though not cut off | |\n|---|--:|")
-	r.line("| paramedic: POSTs | %d |", s.falseCalls())
+	r.line("| paramedic: POSTs, without those that repeat one | %d |", s.falseCalls())
 	for i, l := range s.plain {
 		r.line("| memberlist, %s: events at hosts that were not cut off either (at hosts that were) | %d (%d) |", l.name, wrong[i]-wrongBefore[i], blamed[i]-blamedBefore[i])
 	}
@@ -230,9 +231,7 @@ func (s *lossStage) cutAll(ctx context.Context, members []*member, count int) er
 			continue
 		}
 		one := &loss{host: members[n].Name, left: make([]time.Duration, len(s.plain))}
-		s.mu.Lock()
 		s.losses = append(s.losses, one)
-		s.mu.Unlock()
 		running.Go(func() {
 			defer func() { <-places }()
 			one.err = s.cutOne(ctx, members[n], n, one)
@@ -251,9 +250,7 @@ func (s *lossStage) cutAll(ctx context.Context, members []*member, count int) er
 
 func (s *lossStage) cutOne(ctx context.Context, m *member, n int, one *loss) error {
 	began := time.Now()
-	s.mu.Lock()
 	one.at = began
-	s.mu.Unlock()
 	for _, l := range s.plain {
 		l.cutOff(m.Name, began)
 	}
@@ -287,6 +284,7 @@ func (s *lossStage) cutOne(ctx context.Context, m *member, n int, one *loss) err
 	if err := m.port.Plug(); err != nil {
 		return err
 	}
+	one.healed = time.Now()
 	for _, l := range s.plain {
 		l.healed(m.Name)
 		if err := l.join(n); err != nil {
@@ -297,16 +295,19 @@ func (s *lossStage) cutOne(ctx context.Context, m *member, n int, one *loss) err
 	return err
 }
 
-// falseCalls counts POSTs about hosts that were not cut off.
+// falseCalls counts the POSTs that say anew that a host is lost which was not cut off, nor a moment ago.
 func (s *lossStage) falseCalls() (n int) {
-	cutBefore := func(host string, at time.Time) bool {
-		return slices.ContainsFunc(s.losses, func(l *loss) bool { return l.host == host && l.at.Before(at) })
-	}
+	all := slices.Concat(s.before, s.losses)
 	for _, w := range []wish{s.probable, s.confirmed} {
+		had := map[string]bool{}
 		for _, got := range w.All() {
-			if got.Data.Alarm.Condition == "host-lost" && !cutBefore(got.Data.Host, got.Arrived) {
+			of := func(l *loss) bool {
+				return l.host == got.Data.Host && got.Arrived.After(l.at) && (l.healed.IsZero() || got.Arrived.Before(l.healed.Add(time.Second)))
+			}
+			if got.Type != "paramedic.fault.cleared" && !had[got.ID] && !slices.ContainsFunc(all, of) {
 				n++
 			}
+			had[got.ID] = true
 		}
 	}
 	return n
