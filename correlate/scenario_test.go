@@ -97,6 +97,14 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		return s.tell(s.engine.Reterm(s.now, s.cfg.Term))
 	case "close": // a consumer was told of an alarm that nobody here remembers: close alarm=(nic/eth0,carrier) revision=2.1
 		return s.tell(s.engine.Close(s.now, s.forgotten(t, d)))
+	case "running": // as the memory of the host would note it
+		var out strings.Builder
+		for _, hit := range s.engine.Running() {
+			out.WriteString(affectedLine(hit) + "\n")
+		}
+		return orNothing(out.String(), "nothing runs\n")
+	case "stands": // stands host/cmp-1 host-lost
+		return fmt.Sprintf("%v\n", s.engine.Stands(s.id(d.CmdArgs[0].Key), Condition(d.CmdArgs[1].Key)))
 	case "policies":
 		s.cfg.Policies = s.policies(d.Input)
 		return s.tell(s.engine.SetPolicies(s.now, s.cfg.Policies))
@@ -180,9 +188,11 @@ func (s *story) forgotten(t *testing.T, d *datadriven.TestData) *Alarm {
 	home := s.cfg.Home
 	d.ScanArgs(t, "revision", &revision)
 	d.MaybeScanArgs(t, "home", &home)
+	var confidence string
+	d.MaybeScanArgs(t, "confidence", &confidence)
 	rev, err := ParseRevision(revision)
 	s.check(err)
-	a := &Alarm{Revision: rev}
+	a := &Alarm{Revision: rev, Confidence: Confidence(confidence)}
 	for _, arg := range d.CmdArgs {
 		if arg.Key == "alarm" {
 			a.Key = Key{Home: home, Resource: s.id(arg.Vals[0]), Condition: Condition(arg.Vals[1])}
@@ -239,6 +249,9 @@ func (s *story) parse(d *Delta, input string) {
 					continue
 				case "reason":
 					ev.Reason = value
+					continue
+				case "hit": // by the event's own word: hit=domain/web
+					ev.Hit = append(ev.Hit, Affected{Resource: s.id(value), Name: s.id(value).Name(), State: StateFailed})
 					continue
 				}
 				ev.Text = strings.Join(f[3+i:], " ")
@@ -373,6 +386,9 @@ func (s *story) tell(eff Effects) string {
 func (s *story) describe(a *Alarm) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s %s", a.Key.Resource, a.Key.Condition)
+	if a.Confidence != ConfidenceConfirmed {
+		fmt.Fprintf(&out, " (%s)", a.Confidence)
+	}
 	if a.Standing() {
 		fmt.Fprintf(&out, ": %s", a.Severity)
 	} else {

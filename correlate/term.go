@@ -57,7 +57,7 @@ func (e *Engine) Close(now time.Time, last ...*Alarm) Effects {
 		if a.First == (Revision{}) {
 			a.First = was.Revision
 		}
-		a.Severity, a.State, a.ClearReason = SeverityCleared, StateOK, closing(was)
+		a.Severity, a.State, a.ClearReason = SeverityCleared, StateOK, e.closing(was)
 		if a.Confidence == "" {
 			a.Confidence = ConfidenceConfirmed
 		}
@@ -77,9 +77,12 @@ func (e *Engine) Close(now time.Time, last ...*Alarm) Effects {
 	return eff
 }
 
-// closing is why an alarm ends that the home does not stand for. What its speakers said of its loss ends because it is back.
-func closing(a *Alarm) string {
+// closing is why an alarm ends that the home does not stand for. What its speakers said of its loss ends because it is back; it was
+// no false alarm when the host has been restarted meanwhile, however quickly.
+func (e *Engine) closing(a *Alarm) string {
 	switch {
+	case a.Revision.Term%2 != 0 && e.Stands(a.Key.Resource, CondHostRestarted):
+		return ReasonRestarted
 	case a.Key.Condition == CondHostLost && a.Confidence == ConfidenceProbable:
 		return ReasonFalseAlarm
 	case a.Revision.Term%2 != 0:
