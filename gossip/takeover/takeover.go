@@ -25,8 +25,9 @@ const (
 	claimTo = 4
 	// claimFor is how long a speaker renews its claim when nobody says that it has told all.
 	claimFor = 30 * time.Second
-	// gather is how long several losses at once are collected, so that each consumer gets one call.
-	gather = 30 * time.Millisecond
+	// gather is how long several losses at once are collected, so that each consumer gets one call. The last heartbeats of hosts that
+	// go together are up to watch's 50 ms apart, and so are the verdicts.
+	gather = 60 * time.Millisecond
 	// massWithin is the time in which losses count as one event; massLeast and massShare (one in) how many are many.
 	massWithin = 2 * time.Second
 	massLeast  = 3

@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/gossip/watch"
@@ -86,8 +87,8 @@ func (m *Machine) lost(name string) []Loss {
 func (m *Machine) turnOfZone(z *zone) {
 	hosts := m.lost(z.name)
 	if len(hosts) == 1 && !z.speaking && z.holder == "" { // a zone is not lost with one host: wait for the others
-		if alone := z.at.Add(gather); m.now.Before(alone) {
-			m.wake(alone)
+		if m.now.Before(z.at) {
+			m.wake(z.at)
 			return
 		}
 		m.cases[hosts[0].Host].grouped = false
@@ -96,8 +97,12 @@ func (m *Machine) turnOfZone(z *zone) {
 	}
 	switch {
 	case z.speaking && z.dirty:
-		if m.now.Before(z.due) {
-			m.wake(z.due)
+		due := z.due
+		if z.said < z.level && slices.ContainsFunc(hosts, func(l Loss) bool { return l.Verdict.Level < z.level }) {
+			due = due.Add(gather) // else those of which less is known would be named no more, to be named again a moment later
+		}
+		if m.now.Before(due) {
+			m.wake(due)
 			break
 		}
 		z.dirty = false
