@@ -25,6 +25,7 @@ var (
 	ErrBusy        = errors.New("too much is under way")
 	ErrPaused      = errors.New("it is paused")
 	ErrLocked      = errors.New("its secret can't be opened here")
+	errAlive       = errors.New("it says that this host is lost, which lives")
 )
 
 // fault writes the notification that a hand-over is about.
@@ -138,6 +139,8 @@ func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
 	switch {
 	case h.Change.Alarm == nil || h.NotificationID == "":
 		return refuse(sub.Name, fmt.Errorf("%w: alarm and notification id are needed", ErrInvalid))
+	case n.ofUs(h.Change.Alarm) && h.Change.Alarm.Standing():
+		return refuse(sub.Name, errAlive)
 	case sub.Version != h.Version:
 		return refuse(sub.Name, fmt.Errorf("version %d is known here, not %d: %w", sub.Version, h.Version, ErrNotFound))
 	case sub.Paused != "":

@@ -110,6 +110,12 @@ func (n *Notifier) takePairs(alarms []correlate.Change, pairs []Pair, now time.T
 			n.tellRemoved(p.Subscription, p.AlarmID)
 			continue
 		}
+		if n.ofUs(known.Alarm) && known.Alarm.Standing() { // that we are lost is not ours to tell: that it is over is, and who was told of it hears that
+			if p.Told == (correlate.Revision{}) {
+				continue
+			}
+			p.Owed, p.Parked = correlate.Revision{}, false
+		}
 		r := delivery.Record{
 			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: now,
 		}
