@@ -184,7 +184,7 @@ func (a *Agent) goodbye(ctx context.Context) {
 			if a.Query(ctx, func(e *correlate.Engine) { raised = e.Stands(hostID(c), correlate.CondHostShutdown) }) != nil {
 				return
 			}
-		} else if !a.owes(correlate.CondHostShutdown) {
+		} else if !a.notifier.Owes(correlate.CondHostShutdown) {
 			return
 		}
 		select {
@@ -193,16 +193,6 @@ func (a *Agent) goodbye(ctx context.Context) {
 			return // peers go on with it
 		}
 	}
-}
-
-// owes reports whether a delivery about a condition of this host is under way.
-func (a *Agent) owes(c correlate.Condition) bool {
-	for _, d := range a.notifier.Deliveries("") {
-		if d.Condition == c && d.LastError == "" {
-			return true
-		}
-	}
-	return false
 }
 
 // systemStopping asks systemd whether it is shutting the host down (SystemState of org.freedesktop.systemd1.Manager). Without

@@ -334,6 +334,14 @@ func (n *Notifier) Deliveries(state DeliveryState) []DeliveryView {
 	return out
 }
 
+// Owes reports whether anybody is yet to be told of a condition and no attempt at it has failed. What was published before counts.
+func (n *Notifier) Owes(c correlate.Condition) bool {
+	n.mu.Lock()
+	n.drain()
+	n.mu.Unlock()
+	return slices.ContainsFunc(n.Deliveries(""), func(d DeliveryView) bool { return d.Condition == c && d.LastError == "" })
+}
+
 func (w *worker) deliveries(state DeliveryState) []DeliveryView {
 	w.mu.Lock()
 	defer w.mu.Unlock()
