@@ -7,7 +7,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # su without "-" leaves them out
 
 packages=(
 	libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils
-	busybox-static iproute2 nftables iptables ethtool socat tini cpio kmod xz-utils
+	busybox-static iproute2 nftables iptables ethtool socat tini dbus-daemon cpio kmod xz-utils
 	gcc libc6-dev make git curl jq ca-certificates
 )
 # What the guest's kernel needs as modules, in the order of loading; dependencies are found.

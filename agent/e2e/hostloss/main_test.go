@@ -230,16 +230,13 @@ func voters(n lab.Notification) (names []string) {
 // affects fails unless the notification names exactly the host's domains, in that state.
 func affects(t *testing.T, n lab.Notification, of *fleet.Machine, state string) {
 	t.Helper()
-	var names []string
 	for _, d := range n.Data.Affected {
-		names = append(names, d.Name)
 		if d.State != state {
 			t.Errorf("%s: %s is %s", n, d.Name, d.State)
 		}
 	}
-	slices.Sort(names)
-	if !slices.Equal(names, domainsOf(of)) {
-		t.Errorf("%s names %v, want %v", n, names, domainsOf(of))
+	if !slices.Equal(names(n), domainsOf(of)) {
+		t.Errorf("%s names %v, want %v", n, names(n), domainsOf(of))
 	}
 }
 
