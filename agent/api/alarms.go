@@ -70,10 +70,12 @@ func (s *Server) alarms(ctx context.Context, state string) (all []*correlate.Ala
 			return now, starting, nil
 		}
 	}
-	all = slices.Clone(s.backend.History())
-	known := make(map[string]bool, len(all))
-	for _, a := range all {
-		known[a.ID] = true
+	known := make(map[string]bool)
+	for _, a := range slices.Backward(s.backend.History()) { // what a speaker has cleared its home may clear once more
+		if !known[a.ID] {
+			known[a.ID] = true
+			all = append(all, a)
+		}
 	}
 	for _, a := range now {
 		if !known[a.ID] {

@@ -284,6 +284,22 @@ func TestAHostThatIsLostIsShownWithWhoSpeaksForIt(t *testing.T) {
 	}
 }
 
+func TestAnAlarmThatWasClearedTwiceIsListedOnce(t *testing.T) {
+	h := newHost(t)
+	c := serve(t, h)
+	h.carrier("nic/eth0", correlate.StatusFailed)
+	h.carrier("nic/eth0", correlate.StatusOK)
+	h.set(func() {
+		again := *h.history[0]
+		again.Revision.Term += 2
+		h.history = append(h.history, &again)
+	})
+	list := get[AlarmPage](c, "GET", "/v1/alarms?state=all", nil, 200).Alarms
+	if len(list) != 1 || list[0].Revision != h.history[1].Revision.String() {
+		t.Errorf("%+v, want the last of the two", list)
+	}
+}
+
 func TestAHostThatIsCutOffSaysSoOfItself(t *testing.T) {
 	h := newHost(t)
 	h.cluster = threeHosts(t)

@@ -236,7 +236,11 @@ func watchPairs(w *api.WatchPart) [][2]string {
 	if lack != "" {
 		lack = lack[2:]
 	}
-	if n := w.Counters; n.Late > 0 {
+	switch n := w.Counters; n.Late {
+	case 0:
+	case 1:
+		lateness = "once, by " + inShort(n.LatestMS)
+	default:
 		lateness = fmt.Sprintf("%d times, at worst by %s", n.Late, inShort(n.LatestMS))
 	}
 	falseAlarms := ""
