@@ -19,6 +19,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/gossip/watch"
 	"github.com/paramedic-ha/paramedic/notify"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
@@ -99,7 +100,26 @@ func FuzzMessage(f *testing.F) {
 	}
 	f.Add(q)
 	f.Add(encodeAnswer(answer{ID: 1, Refused: "busy"}))
+	f.Add(encodeMessage(typeVerdict, []byte(`{"Host":"cmp-2","Term":2,"Level":3,"By":"cmp-3","Votes":[{"Voter":"cmp-3","Silence":330000000,"Kernel":-1}]}`)))
+	f.Add(encodeMessage(typeClaim, []byte(`{"Zone":"rack-1","Term":3,"Level":4,"Hosts":["cmp-2"]}`)))
 	f.Fuzz(func(t *testing.T, msg []byte) {
+		if kind, body, err := openMessage(msg); err == nil && (kind == typeVerdict || kind == typeClaim) {
+			w := newWatching("cmp-1")
+			err := w.heard("cmp-3", kind, body)
+			_, words := w.take()
+			if (err == nil) != (len(words) == 1) {
+				t.Fatalf("it is refused and heard, or neither: %v", err)
+			}
+			for _, one := range words {
+				if v := one.verdict; v != nil && (v.Term%2 != 0 || v.Level == watch.LevelNone || v.Level > watch.LevelConfirmed || v.Host == "") {
+					t.Fatalf("a verdict is heard that can't be: %+v", v)
+				}
+				if c := one.claim; c != nil && (c.Level > watch.LevelConfirmed || c.Host == "" && c.Zone == "") {
+					t.Fatalf("a claim is heard that can't be: %+v", c)
+				}
+			}
+			return
+		}
 		q, a, err := decode(msg)
 		if err != nil {
 			return

@@ -63,6 +63,7 @@ type watching struct {
 	mu     sync.Mutex
 	news   []watch.News // at most maxWords of each
 	words  []word
+	size   int // of words, as they came
 	missed uint64
 
 	counts watchCounts
@@ -89,7 +90,11 @@ type watchCounts struct {
 }
 
 // maxWords bounds what waits for the pump; what is beyond is dropped, counted, and said again by others.
-const maxWords = 4096
+const (
+	maxWords   = 4096
+	maxWord    = 256 << 10 // bytes of one: a zone of a thousand hosts
+	maxWaiting = 16 << 20  // bytes of all
+)
 
 func newWatching(node string) *watching {
 	return &watching{
@@ -126,12 +131,14 @@ func (c *Cluster) openWatch() error {
 	return nil
 }
 
-func (w *watching) put(f func()) {
+// put lets the pump know what was heard. What others flood us with takes no room from what this host has seen itself, which
+// its watch says once.
+func (w *watching) put(room func() bool, f func()) {
 	w.mu.Lock()
-	if len(w.news) >= maxWords || len(w.words) >= maxWords {
-		w.missed++
-	} else {
+	if room() {
 		f()
+	} else {
+		w.missed++
 	}
 	w.mu.Unlock()
 	select {
@@ -141,15 +148,23 @@ func (w *watching) put(f func()) {
 }
 
 // newsOf takes news of the lookout, on its goroutine.
-func (w *watching) newsOf(n watch.News) { w.put(func() { w.news = append(w.news, n) }) }
+func (w *watching) newsOf(n watch.News) {
+	w.put(func() bool { return len(w.news) < maxWords }, func() { w.news = append(w.news, n) })
+}
 
 // heard takes a peer's word. It does not block.
 func (w *watching) heard(from string, t gossip.MessageType, body []byte) error {
 	one := word{from: from}
+	if len(body) > maxWord {
+		return fmt.Errorf("a word about a lost host of %d bytes, at most %d are allowed", len(body), maxWord)
+	}
 	if t == typeClaim {
 		one.claim = new(takeover.Claim)
 		if err := json.Unmarshal(body, one.claim); err != nil {
 			return fmt.Errorf("claim to speak: %w", err)
+		}
+		if c := one.claim; (c.Host == "") == (c.Zone == "") || c.Level > watch.LevelConfirmed {
+			return errors.New("claim to speak: it names no host or zone, or no level")
 		}
 	} else {
 		one.verdict = new(watch.Verdict)
@@ -161,7 +176,9 @@ func (w *watching) heard(from string, t gossip.MessageType, body []byte) error {
 			return errors.New("verdict: it names no host, no level or an odd term")
 		}
 	}
-	w.put(func() { w.words = append(w.words, one) })
+	w.put(func() bool { return len(w.words) < maxWords && w.size+len(body) <= maxWaiting }, func() {
+		w.words, w.size = append(w.words, one), w.size+len(body)
+	})
 	return nil
 }
 
@@ -169,7 +186,7 @@ func (w *watching) take() ([]watch.News, []word) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	news, words := w.news, w.words
-	w.news, w.words = nil, nil
+	w.news, w.words, w.size = nil, nil, 0
 	return news, words
 }
 
@@ -244,6 +261,9 @@ func (c *Cluster) hearNews(n *watch.News) {
 // takeVerdict takes a verdict, of this host's own or of a peer's watch, and reports whether it is new.
 func (c *Cluster) takeVerdict(v watch.Verdict) bool {
 	w := c.watch
+	if !onRoster(c.repl.Peer().Hosts(), v.Host) { // it was forgotten, or never was
+		return false
+	}
 	if was, ok := w.known[v.Host]; ok && (was.Term > v.Term || was.Term == v.Term && was.Level >= v.Level) {
 		return false
 	}
