@@ -311,3 +311,21 @@ func TestASubscriptionThatEndsTakesItsGuestsAlong(t *testing.T) {
 		t.Errorf("left: %v %v", n.guests, n.pairs)
 	}
 }
+
+// TestThatOurLossIsOverIsToldOnce: another consumer is still owed the clear when receipts for the loss come.
+func TestThatOurLossIsOverIsToldOnce(t *testing.T) {
+	c, failing := newConsumer(t, nil), newConsumer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	n, _, _ := clustered(t, t.TempDir(), fileSub("a", c.URL), fileSub("b", failing.URL))
+	over := lost(3, "p1")
+	over.Key.Home, over.Revision, over.Last = "cmp-1", correlate.Revision{Term: 4, Counter: 3}, correlate.Cleared
+	n.Publish(effects(over))
+	c.waitFor(t, 1)
+	eventually(t, "it is told to the one", func() bool { return len(n.Deliveries("")) == 1 })
+	for range 3 {
+		n.Told(FileID("prod", "a"), over.ID, lost(2).Revision)
+	}
+	eventually(t, "nobody else is owed it", func() bool { return len(n.Deliveries("")) == 1 })
+	if got := c.revisions("lost"); len(got) != 1 {
+		t.Errorf("sent %v", got)
+	}
+}

@@ -307,7 +307,9 @@ func (n *Notifier) Told(subscription, alarmID string, r correlate.Revision) {
 		return
 	}
 	n.know(w, alarmID, r)
-	w.offer([]change{{newest: correlate.Change(known)}}, n.cfg.Now()) // should the pair itself have been lost
+	if !n.ofUs(known.Alarm) { // who was told that we are lost hears once that it is over, whatever receipts come after that
+		w.offer([]change{{newest: correlate.Change(known)}}, n.cfg.Now()) // should the pair itself have been lost
+	}
 	n.box.flush()
 }
 
