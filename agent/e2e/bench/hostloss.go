@@ -211,7 +211,7 @@ func (s *lossStage) untilLevel(ctx context.Context) error {
 }
 
 // mostCut is how many hosts are cut off at a time: plain memberlist takes so long that one after the other would take an hour.
-func mostCut(n int) int { return min(max(2, n/8), 5) }
+func mostCut(n int) int { return min(max(3, n/6), 6) }
 
 // cutAll cuts hosts off, in turn, until there were count.
 func (s *lossStage) cutAll(ctx context.Context, members []*member, count int) error {
