@@ -10,6 +10,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/e2e/fleet"
 	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
+	"github.com/paramedic-ha/paramedic/correlate"
 )
 
 const (
@@ -225,6 +226,16 @@ func voters(n lab.Notification) (names []string) {
 		}
 	}
 	return names
+}
+
+// ownWord reports whether a host says something itself, under its own term, which is even; a peer may carry it.
+func ownWord(n lab.Notification, home *fleet.Machine) bool {
+	return n.Source == "/paramedic/lab/"+home.Name && revision(n).Term%2 == 0
+}
+
+func revision(n lab.Notification) (r correlate.Revision) {
+	_, _ = fmt.Sscanf(n.Data.Alarm.Revision, "%d.%d", &r.Term, &r.Counter)
+	return r
 }
 
 // affects fails unless the notification names exactly the host's domains, in that state.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/e2e/fleet"
 	"github.com/paramedic-ha/paramedic/agent/e2e/lab"
-	"github.com/paramedic-ha/paramedic/correlate"
 )
 
 // inZones puts the hosts into zones of so many, in their order.
@@ -171,7 +170,7 @@ func TestARackIsOneAlarm(t *testing.T) {
 	l.quiet(t, 2*time.Second, func(n lab.Notification) bool { return n.Data.Alarm.ID != sure.Data.Alarm.ID }) // no host's own
 	for _, c := range l.both() {                                                                              // on a machine that is busy with twenty agents some may be known late, and more than one may speak
 		t.Logf("%s was called %d times", c.Name, len(c.All()))
-		last := slices.MaxFunc(c.All(), byRevision)
+		last := slices.MaxFunc(c.All(), func(a, b lab.Notification) int { return revision(a).Compare(revision(b)) })
 		if last.Data.Alarm.Confidence != "confirmed" || !slices.Equal(names(last), victims) {
 			t.Errorf("the last that %s was told is %s", c.Name, last)
 		}
@@ -201,12 +200,4 @@ func names(n lab.Notification) (of []string) {
 	}
 	slices.Sort(of)
 	return of
-}
-
-// byRevision orders notifications of one alarm.
-func byRevision(a, b lab.Notification) int {
-	var x, y correlate.Revision
-	_, _ = fmt.Sscanf(a.Data.Alarm.Revision, "%d.%d", &x.Term, &x.Counter)
-	_, _ = fmt.Sscanf(b.Data.Alarm.Revision, "%d.%d", &y.Term, &y.Counter)
-	return x.Compare(y)
 }
