@@ -97,13 +97,11 @@ func (l *Ledger) expire(id string) {
 	l.remove(gossip.KindAlarm, id)
 }
 
-// Forgot takes alarms of this host that are cleared and that nobody is owed; those that were kept for long enough go.
+// Forgot takes alarms that are cleared and that nobody is owed, of this host and of those for which it speaks; those that were kept for long enough go.
 func (l *Ledger) Forgot(now time.Time, ids []string) Orders {
 	l.begin(now)
 	for _, id := range ids {
-		if home, guest := l.guests[id]; guest && l.speeches[home] == nil { // of one that was forgotten
-			delete(l.guests, id)
-		}
+		l.forgotGuest(id)
 		if o := l.alarms[id]; o != nil && o.due && l.owes[id] == 0 {
 			l.expire(id)
 		}

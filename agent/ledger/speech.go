@@ -348,6 +348,9 @@ func (l *Ledger) eachReceipt(f func(id string, r receipt)) {
 // speakZone says that many hosts of a zone were lost; nil when nothing is left to be said of it.
 func (l *Ledger) speakZone(s takeover.Speech) *correlate.Alarm {
 	home := ZoneSpace + s.Zone
+	if len(s.Hosts) == 0 && l.speeches[home] == nil {
+		return nil
+	}
 	sp := l.speech(home)
 	if sp.counts.term != s.Term { // another loss of the same zone
 		sp.counts = zoneCounts{s.Term, map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}}
@@ -460,6 +463,19 @@ func (l *Ledger) Hush(now time.Time, home string) Orders {
 	return l.finish()
 }
 
+// forgotGuest ends what was kept for an alarm of another home that is over and that nobody is owed any more.
+func (l *Ledger) forgotGuest(id string) {
+	home, guest := l.guests[id]
+	sp := l.speeches[home]
+	if !guest || sp != nil && sp.alarms[id] != nil && sp.alarms[id].Standing() {
+		return
+	}
+	delete(l.guests, id)
+	if sp != nil && strings.HasPrefix(home, ZoneSpace) { // nobody comes back to end it
+		delete(l.speeches, home)
+	}
+}
+
 // guestPair notes what became of a delivery for another host: a receipt, for its home and for who speaks after us.
 func (l *Ledger) guestPair(home string, p notify.Pair) {
 	id := pairID(p.Subscription, p.AlarmID)
@@ -563,21 +579,27 @@ func (l *Ledger) heardOf(h *host, rec gossip.Record) {
 	}
 }
 
-// purged says that what was said of a host is void: it is back under a higher term than what it was said under, or it is forgotten,
-// and then nothing of it is left. Which of the two shows when all that goes is gone.
+// purged says that what was said of hosts is void: they are back under a higher term than what it was said under, or forgotten, and
+// then nothing of them is left. Which of the two shows when all that goes is gone.
 func (l *Ledger) purged(records []gossip.Record) {
 	void := map[string]uint64{}
 	for _, rec := range records {
-		if rec.Version.A%2 == 1 && rec.Kind == gossip.KindAlarm && rec.Space != gossip.Shared && rec.Space != l.cfg.Node {
-			void[rec.Space] = max(void[rec.Space], rec.Version.A+1)
+		if rec.Space == gossip.Shared || rec.Space == l.cfg.Node {
+			continue
 		}
+		above := void[rec.Space]
+		if rec.Version.A%2 == 1 && rec.Kind == gossip.KindAlarm {
+			above = max(above, rec.Version.A+1)
+		}
+		void[rec.Space] = above
 	}
 	for _, home := range slices.Sorted(maps.Keys(void)) {
-		b := Back{Host: home, Term: void[home]}
-		if l.hosts[home] == nil {
-			b.Term = takeover.Forgotten
+		switch above := void[home]; {
+		case l.hosts[home] == nil:
+			l.out.Back = append(l.out.Back, Back{Host: home, Term: takeover.Forgotten})
+		case above > 0:
+			l.out.Back = append(l.out.Back, Back{Host: home, Term: above})
 		}
-		l.out.Back = append(l.out.Back, b)
 	}
 }
 

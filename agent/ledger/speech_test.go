@@ -61,9 +61,11 @@ func (s *story) speech(h *storyHost, arg map[string]string, input string) {
 // spoken carries out, in the shell's order, what a ledger has ordered about other hosts.
 func (s *story) spoken(h *storyHost, o *Orders) {
 	for _, b := range o.Back {
-		if b.Term == takeover.Forgotten {
-			s.say("%s knows that what was said of %s is void", h.name, b.Host)
-		} else if h.speaks[b.Host] {
+		switch {
+		case !h.speaks[b.Host]:
+		case b.Term == takeover.Forgotten:
+			s.say("%s knows that %s is forgotten", h.name, b.Host)
+		default:
 			s.say("%s knows that %s is back under term %d", h.name, b.Host, b.Term)
 		}
 	}
