@@ -75,16 +75,18 @@ func (p *plain) grow(members []*member) error {
 	return nil
 }
 
-// join has a node join through the first other that is not cut off.
-func (p *plain) join(n int) error {
+// join has a node join through the first other that is not cut off, or is not while it tries.
+func (p *plain) join(n int) (err error) {
 	for other := range p.nodes {
 		if other == n || p.isCut(p.nodes[other].LocalNode().Name) {
 			continue
 		}
-		if _, err := p.nodes[n].Join([]string{fmt.Sprintf("%s:%d", cloudAddr(other), p.port)}); err != nil {
-			return fmt.Errorf("memberlist of %s: join: %w", p.nodes[n].LocalNode().Name, err)
+		if _, err = p.nodes[n].Join([]string{fmt.Sprintf("%s:%d", cloudAddr(other), p.port)}); err == nil {
+			return nil
 		}
-		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("memberlist of %s: join: %w", p.nodes[n].LocalNode().Name, err)
 	}
 	return nil
 }
