@@ -202,8 +202,12 @@ func (l *loop) reterm(now time.Time, above uint64) {
 		}
 		return
 	}
-	p.log.Warn("the peers know this host under a term that is not below its own: a higher one is taken. Unless its disk was set back, look for another agent of this name",
-		"own", l.engine.Term(), "known", above, "taken", term)
+	if above%2 == 1 {
+		p.log.Info("peers have spoken for this host, which speaks for itself again under a higher term", "own", l.engine.Term(), "theirs", above, "taken", term)
+	} else {
+		p.log.Warn("the peers know this host under a term that is not below its own: a higher one is taken. Unless its disk was set back, look for another agent of this name",
+			"own", l.engine.Term(), "known", above, "taken", term)
+	}
 	if err := p.notifier.SetTerm(term); err != nil {
 		p.log.Error("the term of this host is not on its disk", "term", term, "err", err)
 	}

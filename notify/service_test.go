@@ -51,6 +51,9 @@ func TestFilters(t *testing.T) {
 	a.AtRisk = []correlate.Affected{{Resource: "domain/r", Name: "risky", Project: "p3", State: correlate.StateAtRisk}}
 	probable, indeterminate := *a, *a
 	probable.Confidence, indeterminate.Severity = correlate.ConfidenceProbable, correlate.SeverityIndeterminate
+	probable.Key.Condition = correlate.CondHostLost
+	confirmed := probable
+	confirmed.Confidence = correlate.ConfidenceConfirmed
 	cleared := alarm("a1", 2, correlate.Cleared, "p1", "p2")
 	cleared.Affected[0].State, cleared.Affected[1].State = correlate.StateOK, correlate.StateOK
 	for name, test := range map[string]struct {
@@ -77,7 +80,8 @@ func TestFilters(t *testing.T) {
 		"indeterminate":      {Filter{MinSeverity: correlate.SeverityCritical}, &indeterminate, true, 2},
 		"probable":           {Filter{}, &probable, false, 2},
 		"probable, asked":    {Filter{MinConfidence: correlate.ConfidenceProbable}, &probable, true, 2},
-		"fenced asked":       {Filter{MinConfidence: correlate.ConfidenceFenced}, a, false, 2},
+		"fenced asked":       {Filter{MinConfidence: correlate.ConfidenceFenced}, &confirmed, false, 2},
+		"fenced, of a link":  {Filter{MinConfidence: correlate.ConfidenceFenced}, a, true, 2},
 		"kind":               {Filter{Kinds: []string{"fault"}}, a, true, 2},
 		"project, none left": {Filter{Projects: []string{"p1"}}, alarm("a", 1, correlate.Raised), false, 0},
 	} {

@@ -170,6 +170,11 @@ func confidenceRank(c correlate.Confidence) int {
 	return 1
 }
 
+// onLadder reports whether an alarm comes in levels of confidence: the loss of hosts does, all else is seen or not.
+func onLadder(a *correlate.Alarm) bool {
+	return a.Key.Condition == correlate.CondHostLost || a.Key.Condition == correlate.CondZoneLost
+}
+
 // Affected returns those of an alarm's domains that this filter lists. At-risk ones are listed only when States asks.
 // States does not judge a clear: it names whom the fault had hit, and they are well by then.
 func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
@@ -219,7 +224,7 @@ func (f Filter) match(a *correlate.Alarm) bool {
 		len(f.ResourceTypes) > 0 && !slices.Contains(f.ResourceTypes, a.Key.Resource.Kind()),
 		len(f.Conditions) > 0 && !slices.Contains(f.Conditions, a.Key.Condition),
 		a.Severity != correlate.SeverityIndeterminate && a.Severity < f.MinSeverity,
-		confidenceRank(a.Confidence) < confidenceRank(f.MinConfidence):
+		onLadder(a) && confidenceRank(a.Confidence) < confidenceRank(f.MinConfidence):
 		return false
 	}
 	judged := len(f.Projects) > 0 || len(f.Domains) > 0 || len(f.States) > 0

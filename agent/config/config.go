@@ -222,7 +222,7 @@ type Filter struct {
 	Kinds []string `yaml:"kinds" check:"notification-kind" required:"true"`
 	// States of the affected domains. When empty: failed and degraded.
 	States []string `yaml:"states" check:"state" required:"true"`
-	// MinConfidence is how sure the speaker must be.
+	// MinConfidence is how sure the hosts must be that another one is lost. All other alarms pass.
 	MinConfidence string `yaml:"min_confidence" check:"confidence" required:"true" default:"confirmed"`
 }
 

@@ -44,7 +44,7 @@ type Member struct{ Name, Zone string }
 type Loss struct {
 	Host    string
 	Verdict watch.Verdict
-	At      time.Time // it was known here
+	At      time.Time // that was known here
 }
 
 // Speech is what this host says from now on, in place of what it said before of the same host or zone. Level LevelNone says
@@ -126,6 +126,7 @@ type loss struct {
 	term    uint64
 	verdict watch.Verdict
 	first   time.Time
+	known   time.Time   // that it is of this level
 	grouped bool        // it is its zone's speaker who speaks
 	joined  watch.Level // of what its zone says of it
 }
@@ -190,7 +191,7 @@ func (m *Machine) Verdict(now time.Time, where string, v watch.Verdict) Effects 
 	case v.Term < c.term || v.Level <= c.level && c.verdict.Level != watch.LevelNone:
 		return m.noted()
 	}
-	c.zone, c.verdict, c.level, c.at = cmp.Or(where, c.zone), v, v.Level, now
+	c.zone, c.verdict, c.level, c.at, c.known = cmp.Or(where, c.zone), v, v.Level, now, now
 	if v.Suspects > 1 && v.Level >= watch.LevelProbable {
 		c.at = now.Add(gather)
 	}
@@ -208,7 +209,7 @@ func (m *Machine) Departed(now time.Time, host string, term uint64) Effects {
 		if c != nil {
 			m.forget(c)
 		}
-		m.cases[host] = &loss{host: host, term: term, first: now, turn: turn{at: now}}
+		m.cases[host] = &loss{host: host, term: term, first: now, known: now, turn: turn{at: now}}
 		m.succeed()
 	}
 	return m.noted()
@@ -279,7 +280,7 @@ func (m *Machine) Recorded(now time.Time, where string, r Record) Effects {
 			m.forget(c)
 		}
 		c = &loss{host: r.Host, term: r.Term, first: now, zone: where, verdict: watch.Verdict{Host: r.Host, Term: r.Term, Level: r.Level}}
-		c.level, c.at = r.Level, now
+		c.level, c.at, c.known = r.Level, now, now
 		m.cases[r.Host] = c
 		m.succeed()
 	}
@@ -287,7 +288,7 @@ func (m *Machine) Recorded(now time.Time, where string, r Record) Effects {
 		return m.noted()
 	}
 	if c.level < r.Level {
-		c.level, c.at, c.verdict.Level = r.Level, now, r.Level
+		c.level, c.at, c.known, c.verdict.Level = r.Level, now, now, r.Level
 	}
 	if r.Zone != "" {
 		z := m.zones[r.Zone]
@@ -532,7 +533,7 @@ func (m *Machine) turnOfHost(c *loss) {
 	}
 	if m.mine(&c.turn, c.host) {
 		c.speak(m.now, m.self)
-		m.eff.Speak = append(m.eff.Speak, Speech{Hosts: []Loss{{c.host, c.verdict, c.first}}})
+		m.eff.Speak = append(m.eff.Speak, Speech{Hosts: []Loss{{c.host, c.verdict, c.known}}})
 	}
 	m.renewal(&c.turn, c.host, Claim{Host: c.host, Term: c.term, Level: c.said})
 }

@@ -78,7 +78,7 @@ func (m *Machine) lost(name string) []Loss {
 	var out []Loss
 	for _, c := range m.sorted() {
 		if c.grouped && c.zone == name {
-			out = append(out, Loss{c.host, c.verdict, c.first})
+			out = append(out, Loss{c.host, c.verdict, c.known})
 		}
 	}
 	return out

@@ -260,12 +260,15 @@ func (m *Machine) Echoed(now time.Time, host string, asked time.Time) Effects {
 	return m.end(t)
 }
 
-// Closed says that a host's kernel has refused a packet of ours: nobody listens on the agent's port. It is no sign of life:
-// which packet it was is not known, and so not how old the answer is.
+// Closed says that a host's kernel has refused a packet of ours: nobody listens on the agent's port. Which packet it was is not
+// known, and so not how old the answer is: as a sign of life it counts only where kernels are asked for no echoes.
 func (m *Machine) Closed(now time.Time, host string) Effects {
 	t := m.begin(now)
 	if p := m.peers[host]; p != nil {
 		p.closed = true
+		if !m.kernelAnswers(p) {
+			p.kernelFrom = max(p.kernelFrom, t-askEvery)
+		}
 	}
 	return m.end(t)
 }

@@ -13,13 +13,14 @@ const (
 	witnessAfter = 30 * time.Millisecond
 	witnessEvery = 60 * time.Millisecond
 	witnessesOf  = 3
-	freshEcho    = 200 * time.Millisecond // a kernel that answers
+	freshEcho    = 200 * time.Millisecond  // a kernel that answers
+	freshRefusal = 1500 * time.Millisecond // a kernel that says, once a second at most (icmp(7), icmp_ratelimit), that a port is closed
 )
 
 // deadlines are when a host is due for each level; zero: never. Those of Silent and Hung hold only while the kernel answers.
 func (m *Machine) deadlines(p *peer) (at [LevelConfirmed + 1]time.Duration) {
 	probable, confirmed := m.cfg.Probable, m.cfg.Confirmed
-	answers := m.cfg.Echo && p.kernel != 0
+	answers := m.kernelAnswers(p)
 	switch {
 	case p.Left == LeftStopped && !answers: // nothing is left to hear of it
 		return at
@@ -28,6 +29,9 @@ func (m *Machine) deadlines(p *peer) (at [LevelConfirmed + 1]time.Duration) {
 		at[LevelSilent] = p.leftAt + stoppedFor
 	case !answers:
 		probable, confirmed = unknownTimes*probable-margin, unknownTimes*confirmed-margin
+		if p.closed {
+			at[LevelSilent] = p.from + silentAfter
+		}
 	default:
 		probable, confirmed = probable-margin, confirmed-margin
 		at[LevelSilent] = p.from + silentAfter
@@ -42,11 +46,17 @@ func (m *Machine) deadlines(p *peer) (at [LevelConfirmed + 1]time.Duration) {
 	return at
 }
 
+// kernelAnswers says that its kernel can be asked for echoes, and is known to answer.
+func (m *Machine) kernelAnswers(p *peer) bool { return m.cfg.Echo && p.kernel != 0 }
+
 // opinion is the level that this host would vote for, and when the next higher one is due.
 func (m *Machine) opinion(p *peer, now time.Duration) (level Level, next time.Duration) {
 	fresh := freshEcho
-	if p.Left == LeftStopped {
+	switch {
+	case p.Left == LeftStopped:
 		fresh = slowAfter
+	case p.closed && !m.kernelAnswers(p):
+		fresh = freshRefusal
 	}
 	answers := p.kernelFrom > p.from && now-p.kernelFrom <= fresh
 	for l, at := range m.deadlines(p) {
