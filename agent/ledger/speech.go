@@ -319,6 +319,9 @@ func (l *Ledger) addKnown(home string, sp *speech, g *Guests) {
 	})
 	for subscription, w := range l.shared { // what the home has not taken yet
 		for alarm, g := range w.payload.Snapshot {
+			if !has(sp.alarms, alarm) {
+				continue
+			}
 			if r, err := correlate.ParseRevision(g.Revision); err == nil {
 				told(subscription, alarm, g.Home, r)
 			}
