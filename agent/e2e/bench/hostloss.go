@@ -195,12 +195,22 @@ func (s *lossStage) counts() (wrong, blamed []int) {
 	return wrong, blamed
 }
 
-// untilLevel waits until plain memberlist has all hosts again.
+// untilLevel waits until plain memberlist has all hosts again. On a busy machine news get lost there: its nodes join anew, then.
 func (s *lossStage) untilLevel(ctx context.Context) error {
 	for _, l := range s.plain {
-		for deadline := time.Now().Add(time.Minute); !l.level(); {
-			if time.Now().After(deadline) {
+		deadline, again := time.Now().Add(2*time.Minute), time.Now().Add(calm)
+		for !l.level() {
+			now := time.Now()
+			if now.After(deadline) {
 				return fmt.Errorf("memberlist (%s) does not know all hosts", l.name)
+			}
+			if now.After(again) {
+				again = now.Add(calm)
+				for n := range l.nodes {
+					if err := l.join(n); err != nil {
+						return err
+					}
+				}
 			}
 			if err := pause(ctx, 100*time.Millisecond); err != nil {
 				return err
