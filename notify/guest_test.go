@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -327,5 +328,57 @@ func TestThatOurLossIsOverIsToldOnce(t *testing.T) {
 	eventually(t, "nobody else is owed it", func() bool { return len(n.Deliveries("")) == 1 })
 	if got := c.revisions("lost"); len(got) != 1 {
 		t.Errorf("sent %v", got)
+	}
+}
+
+// TestASpeechTellsNobodyAgainThatOurLossIsOver: one consumer knows it, another one can't be told, so that it is kept.
+func TestASpeechTellsNobodyAgainThatOurLossIsOver(t *testing.T) {
+	c, failing := newConsumer(t, nil), newConsumer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	n, _, _ := clustered(t, t.TempDir(), fileSub("a", c.URL), fileSub("b", failing.URL))
+	over := ours(lost(3, "p1"))
+	over.Revision, over.Last = correlate.Revision{Term: 4, Counter: 3}, correlate.Cleared
+	n.Publish(effects(over))
+	eventually(t, "it is told to the one", func() bool { return len(c.messages()) == 1 && len(n.Deliveries("")) == 1 })
+	n.Speak(changes(guest("g", 1, correlate.Raised)), nil)
+	eventually(t, "the other's alarm is told", func() bool { return len(c.revisions("g")) == 1 })
+	if got := c.revisions("lost"); len(got) != 1 {
+		t.Errorf("sent %v", got)
+	}
+}
+
+func ours(a *correlate.Alarm) *correlate.Alarm {
+	a.Key.Home, a.Key.Resource = "cmp-1", "host/cmp-1"
+	return a
+}
+
+// TestThatWeAreLostWeTellNobody: neither what a speaker has left undone, nor what it hands over to us; but who was told that hears
+// that it is over.
+func TestThatWeAreLostWeTellNobody(t *testing.T) {
+	c, d := newConsumer(t, nil), newConsumer(t, nil)
+	n, _, _ := clustered(t, t.TempDir(), fileSub("a", c.URL), fileSub("b", d.URL))
+	a := ours(lost(2, "p1"))
+	n.Adopt(changes(a), []Pair{
+		{Subscription: FileID("prod", "a"), AlarmID: a.ID, Owed: a.Revision},
+		{Subscription: FileID("prod", "b"), AlarmID: a.ID, Told: lost(1).Revision, Owed: a.Revision},
+	})
+	for _, w := range n.list() {
+		sub := w.subscription()
+		h := HandOver{Subscription: sub.ID, Version: sub.Version, NotificationID: "n", Change: correlate.Change{Alarm: a, Found: epoch}}
+		if _, err := n.Deliver(t.Context(), h); !errors.Is(err, errAlive) {
+			t.Errorf("handed over, %v", err)
+		}
+	}
+	over := *a
+	over.Last, over.Severity, over.ClearReason = correlate.Cleared, correlate.SeverityCleared, correlate.ReasonReturned
+	over.Revision = correlate.Revision{Term: 4, Counter: 1}
+	n.Publish(effects(&over))
+	settledAll(t, n)
+	d.waitFor(t, 1)
+	for _, who := range []*consumer{c, d} {
+		for _, r := range who.revisions("lost") {
+			if r != "4.1" {
+				t.Errorf("sent %v", who.revisions("lost"))
+			}
+		}
 	}
 }
