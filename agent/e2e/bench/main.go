@@ -81,7 +81,7 @@ func main() {
 	flag.DurationVar(&p.idle, "idle", 30*time.Second, "how long the idle agent is watched")
 	flag.IntVar(&p.instances, "instances", 1000, "domains of the throughput loop")
 	flag.DurationVar(&p.feed, "feed", 5*time.Second, "how long the throughput loop is fed")
-	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain, idle, peers, hostloss or cluster (of it agents, fleet or simulated)")
+	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain, idle, peers, hostloss (of it lossmodel) or cluster (of it agents, fleet or simulated)")
 	flag.IntVar(&p.agents, "agents", 50, "real agents of the cluster")
 	flag.IntVar(&p.changes, "changes", 200, "changes at one agent that all others hear of")
 	flag.IntVar(&p.subscriptions, "subscriptions", 20, "subscriptions that all agents hear of")
@@ -114,7 +114,7 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 	for _, b := range []struct {
 		block, name string
 		measure     func(context.Context, plan, *report) error
-	}{{"cluster", "agents", agents}, {"cluster", "fleet", fleets}, {"cluster", "simulated", simulated}, {"hostloss", "hostloss", hostLoss}} {
+	}{{"cluster", "agents", agents}, {"cluster", "fleet", fleets}, {"cluster", "simulated", simulated}, {"hostloss", "hostloss", hostLoss}, {"hostloss", "lossmodel", lossModel}} {
 		if wanted(b.block) || p.only == b.name {
 			if err := b.measure(ctx, p, &r); err != nil {
 				return fmt.Errorf("%s: %w", b.name, err)
@@ -122,7 +122,7 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 			r.line("%.0f s so far.", time.Since(began).Seconds())
 		}
 	}
-	if slices.Contains([]string{"throughput", "cluster", "agents", "fleet", "simulated", "hostloss"}, p.only) {
+	if slices.Contains([]string{"throughput", "cluster", "agents", "fleet", "simulated", "hostloss", "lossmodel"}, p.only) {
 		return nil
 	}
 	s, err := build(p)
