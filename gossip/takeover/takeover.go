@@ -416,7 +416,10 @@ func (m *Machine) hear(t *turn, key, from string, c Claim) {
 		return
 	}
 	t.sticky = c.Done || t.sticky && t.holder == from && c.Level <= t.holds
-	t.holder, t.holds, t.heard = from, c.Level, m.now
+	if t.holder != from || t.holds < c.Level { // of a zone's hosts some may be recorded at a lower level than it was said at
+		t.holds = c.Level
+	}
+	t.holder, t.heard = from, m.now
 	if t.speaking {
 		t.speaking = false
 		if l := m.cases[key]; l != nil && &l.turn == t {
