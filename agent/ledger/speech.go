@@ -351,7 +351,7 @@ func (l *Ledger) eachReceipt(f func(id string, r receipt)) {
 // speakZone says that many hosts of a zone were lost; nil when nothing is left to be said of it.
 func (l *Ledger) speakZone(s takeover.Speech) *correlate.Alarm {
 	home := ZoneSpace + s.Zone
-	if len(s.Hosts) == 0 && l.speeches[home] == nil {
+	if len(s.Hosts) == 0 && l.speeches[home] == nil && l.hosts[home] == nil {
 		return nil
 	}
 	sp := l.speech(home)
@@ -423,6 +423,9 @@ func (l *Ledger) speakZone(s takeover.Speech) *correlate.Alarm {
 	}
 	if len(s.Hosts) == 0 {
 		if was == nil || !was.Standing() {
+			if len(sp.alarms) == 0 {
+				delete(l.speeches, home)
+			}
 			return nil
 		}
 		says.Last, says.Reason, says.Times.Cleared = correlate.Cleared, correlate.ReasonReturned, now

@@ -137,6 +137,8 @@ type zone struct {
 	term  uint64
 	dirty bool      // something in it changed since it was said
 	due   time.Time // when that is to be said
+	empty time.Time // since when all its hosts are back; zero: they are not, or it never had one
+	had   bool      // it had hosts
 }
 
 // New makes a machine that knows nobody.
@@ -250,6 +252,9 @@ func (m *Machine) Claim(now time.Time, from string, c Claim) Effects {
 		return m.noted()
 	}
 	z := m.zones[c.Zone]
+	if z != nil && z.over() && z.term < c.Term {
+		z = nil
+	}
 	if z == nil || z.term < c.Term {
 		if z == nil {
 			z = &zone{name: c.Zone}

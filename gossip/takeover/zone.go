@@ -52,8 +52,17 @@ func (m *Machine) group(c *loss) {
 	}
 }
 
+// over reports whether all hosts of a zone are back of which another host speaks: it is kept for a while, should that one die
+// before it has said so.
+func (z *zone) over() bool { return !z.empty.IsZero() && !z.speaking }
+
 // join makes a host one of its zone's.
 func (m *Machine) join(c *loss, z *zone) {
+	if z.over() { // another loss
+		*z = zone{name: z.name}
+		z.at = m.now.Add(gather)
+	}
+	z.had = true
 	if !z.speaking && z.holder == "" {
 		z.term = max(z.term, c.term+1)
 	}
@@ -86,6 +95,11 @@ func (m *Machine) lost(name string) []Loss {
 
 func (m *Machine) turnOfZone(z *zone) {
 	hosts := m.lost(z.name)
+	if len(hosts) > 0 {
+		z.empty = time.Time{}
+	} else if z.empty.IsZero() && z.had {
+		z.empty = m.now
+	}
 	if len(hosts) == 1 && !z.speaking && z.holder == "" { // a zone is not lost with one host: wait for the others
 		if m.now.Before(z.at) {
 			m.wake(z.at)
@@ -111,10 +125,17 @@ func (m *Machine) turnOfZone(z *zone) {
 	case m.mine(&z.turn, z.name):
 		z.dirty = false
 		z.speak(m.now, m.self)
+		if len(hosts) == 0 { // its speaker is gone, and it is over: said once, by one
+			m.claim(z.name, m.zoneClaim(z, true))
+		}
 		m.eff.Speak = append(m.eff.Speak, Speech{Zone: z.name, Term: z.term, Hosts: hosts})
 	}
 	if len(hosts) == 0 {
-		if !z.dirty || !z.speaking {
+		switch until := z.empty.Add(claimFor); {
+		case z.speaking && z.dirty:
+		case !z.speaking && z.had && !z.heard.IsZero() && m.now.Before(until):
+			m.wake(until)
+		default:
 			delete(m.zones, z.name)
 		}
 		return
