@@ -11,6 +11,7 @@ const (
 	reachEvery    = 100 * time.Millisecond
 	pollEvery     = 10 * time.Millisecond
 	staleFor      = 10 * time.Millisecond // after a freeze: what is read then is of before it, and says nothing of who is there now
+	restoredFor   = 60 * time.Millisecond // a heartbeat, and two echoes
 	isolatedAfter = 250 * time.Millisecond
 	isolatedPoll  = 20 * time.Millisecond
 	suspectFor    = 2 * time.Second // after the deadline: the long dead are nobody's suspects
@@ -165,6 +166,16 @@ func (m *Machine) trusted(p *peer, level Level, now time.Duration) bool {
 	}
 	m.askAll(now)
 	return false
+}
+
+// seenSince says that a self-check which had failed holds again for long enough that the suspects, too, would have been heard:
+// after a split the first answers may be those of the others.
+func (m *Machine) seenSince(now time.Duration) bool {
+	if m.restored == 0 {
+		m.restored = now
+	}
+	m.at(now + pollEvery)
+	return now >= m.restored+restoredFor
 }
 
 // doubts says that this host may be the one which is cut off: it is no good witness.

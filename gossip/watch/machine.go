@@ -67,6 +67,7 @@ type Machine struct {
 
 	check     check
 	lastAny   time.Duration // when any of the watched was heard
+	restored  time.Duration // since when the self-check holds again
 	thawed    time.Duration // since when this host is no longer frozen
 	witness   time.Duration // answered a request of then
 	withheld  time.Duration // since when the self-check has failed

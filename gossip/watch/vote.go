@@ -85,7 +85,7 @@ func (m *Machine) suspicions(now time.Duration) {
 		}
 	}
 	if !withheld {
-		m.withheld = 0
+		m.withheld, m.restored = 0, 0
 	}
 }
 
@@ -136,7 +136,11 @@ func (m *Machine) judge(p *peer, now time.Duration) (withheld bool) {
 		return false
 	}
 	if !m.trusted(p, level, now) { // a vote that was cast as well: the others may be gone since
+		m.restored = 0
 		m.withhold(now)
+		return true
+	}
+	if level >= LevelProbable && m.withheld != 0 && !m.seenSince(now) {
 		return true
 	}
 	if level > p.vote {
@@ -200,6 +204,9 @@ func (m *Machine) ballot(from *peer, pkt Packet, now time.Duration) {
 	}
 	if !s.observed || m.objects(from, s, pkt.Level, now) {
 		return
+	}
+	if m.heardLater(s, pkt, now) {
+		m.object(from, s, now)
 	}
 	if _, has := s.ballots[from.Name]; !has && len(s.ballots) >= maxBallots {
 		return

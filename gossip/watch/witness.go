@@ -12,6 +12,7 @@ const (
 	maxInquiries = 256
 	maxAsking    = 16
 	objectWithin = 120 * time.Millisecond
+	heardApart   = 60 * time.Millisecond // one lost heartbeat is no difference
 )
 
 // inquiry is what this host does as a witness: look whether a host answers, for those that asked.
@@ -32,6 +33,17 @@ func (m *Machine) objects(to, s *peer, level Level, now time.Duration) bool {
 		m.object(to, s, now)
 	}
 	return agent || kernel
+}
+
+// heardLater says that this host has heard another one later than a voter, by so much that the vote is too early: the voter's
+// own link may have been down. Else it and witnesses, who look only for a moment, could outvote the other observers.
+func (m *Machine) heardLater(s *peer, vote Packet, now time.Duration) bool {
+	silence := vote.Silence
+	if vote.Kernel >= 0 && vote.Level >= LevelProbable {
+		silence = min(silence, vote.Kernel)
+	}
+	least := now - silence + heardApart
+	return !vote.Witness && silence >= 0 && (s.heard > max(least, 0) || vote.Level >= LevelProbable && s.kernel > max(least, 0))
 }
 
 func (m *Machine) object(to, s *peer, now time.Duration) {
