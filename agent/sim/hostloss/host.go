@@ -254,12 +254,8 @@ func (h *host) handle(i uint32) {
 	case inProof:
 		h.knows[in.from] = max(h.knows[in.from], in.session)
 	case inEcho:
-		asked := in.asked
-		if s.cfg.Bug == StampsArrival {
-			asked = s.now
-		}
 		if s.cfg.Bug != IgnoresKernels || s.now < warmUp {
-			h.do(h.machine.Echoed(h.clock(), from.name, h.at(asked)))
+			h.do(h.machine.Echoed(h.clock(), from.name, h.at(in.asked)))
 		}
 	case inClosed:
 		h.do(h.machine.Closed(h.clock(), from.name))

@@ -109,7 +109,7 @@ func TestFigures(t *testing.T) {
 func rates(r Report) string {
 	out := ""
 	for _, level := range []string{"probable", "confirmed"} {
-		n := r.Count(level, "") - r.Count(level, "true")
+		n := r.Count(level, "") - r.Count(level, "true") - r.Count(level, tDead) // that one had been dead until a moment before
 		out += fmt.Sprintf("  %s, and alive: %d, at 95 %% less than %.3g a node-hour", level, n, UpperBound(n)/r.HostHours())
 		if stalls := r.Faults["process stall"] + r.Faults["kernel stall"] + r.Faults["bond failover"]; stalls > 0 {
 			out += fmt.Sprintf(", %.3g a stall", UpperBound(n)/float64(stalls))

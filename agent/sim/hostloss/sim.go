@@ -39,7 +39,6 @@ type Bug string
 // The bugs.
 const (
 	IgnoresKernels    Bug = "has no ear for kernels"
-	StampsArrival     Bug = "takes an echo to be of when it arrived"
 	SaysNoGoodbye     Bug = "goes without a word"
 	KeepsTerm         Bug = "does not answer an accusation"
 	CountsMembersOnly Bug = "counts majorities of the members, not of the roster"
