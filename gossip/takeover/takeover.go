@@ -211,7 +211,10 @@ func (m *Machine) Departed(now time.Time, host string, term uint64) Effects {
 		if c != nil {
 			m.forget(c)
 		}
-		m.cases[host] = &loss{host: host, term: term, first: now, known: now, turn: turn{at: now}}
+		m.cases[host] = &loss{
+			host: host, term: term, first: now, known: now, turn: turn{at: now},
+			verdict: watch.Verdict{Host: host, Term: term}, // whoever missed the goodbye may record it as lost: then that is said in its term
+		}
 		m.succeed()
 	}
 	return m.noted()
