@@ -23,7 +23,7 @@ func (a *Agent) View() (View, error) {
 		return v, err
 	}
 	for _, h := range hosts {
-		if h.State == "member" {
+		if h.State == "member" || h.State == "isolated" { // the hosts of half a cluster say that they are cut off, and are each other's members
 			v.Members = append(v.Members, h.Name)
 		}
 	}
@@ -48,7 +48,7 @@ func (a *Agent) View() (View, error) {
 // HostLine is a line of GET /v1/hosts.
 type HostLine struct {
 	Name    string    `json:"name"`
-	State   string    `json:"state"` // member or away
+	State   string    `json:"state"` // see ledger.HostState
 	Address string    `json:"address"`
 	Term    uint64    `json:"term"`
 	AsOf    time.Time `json:"as_of"`
