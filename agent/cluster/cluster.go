@@ -338,6 +338,8 @@ func (c *Cluster) pump(ctx context.Context) {
 			}
 		case <-second.C:
 			c.lookAround()
+			c.catchUp(time.Now())
+			c.mourn(time.Now())
 			c.look(ctx)
 			c.sayAgain()
 		}

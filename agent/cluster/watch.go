@@ -51,6 +51,8 @@ type watching struct {
 	wakeAt   time.Time                // of the takeover; the pump's
 	addrs    map[string]watchedAt     // of hosts that are or were members, where they are watched; the pump's
 	known    map[string]watch.Verdict // by host: the newest, so that it is passed on once; the pump's
+	catchUp  time.Time                // set: isolated until lately, and verdicts of others may be old; the pump's
+	mourned  time.Time                // the pump's
 	stale    bool                     // the lookout must be told who is lost; the pump's
 	keys     [][]byte                 // of the gossip, as the lookout has them; the pump's
 	isolated atomic.Bool
@@ -88,6 +90,12 @@ type watchCounts struct {
 	spoke, hushed, claims atomic.Uint64
 	falseAlarms, accused  atomic.Uint64
 }
+
+const (
+	// catchUpFor is how long a host that was isolated listens before it believes that somebody is still lost: some exchanges of digests.
+	catchUpFor = 3 * time.Second
+	mournEvery = 10 * time.Second
+)
 
 // maxWords bounds what waits for the pump; what is beyond is dropped, counted, and said again by others.
 const (
@@ -203,7 +211,7 @@ func (c *Cluster) listen() {
 			c.carryOutTakeover(w.takeover.Claim(time.Now(), one.from, *one.claim))
 		case one.verdict.Host == c.node:
 			c.accused(*one.verdict)
-		default:
+		case w.catchUp.IsZero():
 			c.takeVerdict(*one.verdict)
 		}
 	}
@@ -244,14 +252,9 @@ func (c *Cluster) hearNews(n *watch.News) {
 		c.reportIsolated(n, isolated)
 		c.carryOutTakeover(w.takeover.Isolated(time.Now(), isolated))
 		clear(w.known) // what still holds is said again, or recorded
-		w.stale = true
+		w.stale, w.catchUp = true, time.Time{}
 		if !isolated {
-			c.mu.Lock()
-			lost := c.ledger.Lost()
-			c.mu.Unlock()
-			for _, r := range lost {
-				c.carryOutTakeover(w.takeover.Recorded(time.Now(), c.zoneOf(r.Host), r))
-			}
+			w.catchUp = time.Now().Add(catchUpFor)
 		}
 	case watch.NewsAccused:
 		c.accused(n.Verdict)
@@ -377,6 +380,36 @@ func (c *Cluster) zoneOf(host string) string {
 		}
 	}
 	return ""
+}
+
+// catchUp takes up whom the others know to be lost, when a host that was isolated has had the time to learn who is back.
+func (c *Cluster) catchUp(now time.Time) {
+	w := c.watch
+	if w.catchUp.IsZero() || now.Before(w.catchUp) {
+		return
+	}
+	w.catchUp = time.Time{}
+	c.mu.Lock()
+	lost := c.ledger.Lost()
+	c.mu.Unlock()
+	for _, r := range lost {
+		c.carryOutTakeover(w.takeover.Recorded(now, c.zoneOf(r.Host), r))
+	}
+}
+
+// mourn ends the alarms of zones of which all hosts are back, and whose speaker has not said so.
+func (c *Cluster) mourn(now time.Time) {
+	w := c.watch
+	if now.Before(w.mourned.Add(mournEvery)) || w.isolated.Load() || !w.catchUp.IsZero() {
+		return
+	}
+	w.mourned = now
+	c.mu.Lock()
+	orphans := c.ledger.Orphans(now)
+	c.mu.Unlock()
+	for _, o := range orphans {
+		c.carryOutTakeover(w.takeover.Orphaned(now, o.Zone, o.Term))
+	}
 }
 
 // lookAround tells the watch who is there.

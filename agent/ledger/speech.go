@@ -577,6 +577,42 @@ func lossOf(h *host, rec gossip.Record, a *correlate.Alarm) (r takeover.Record, 
 	return r, true
 }
 
+// Orphan is an alarm of a zone that stands although none of its hosts is lost.
+type Orphan struct {
+	Zone string
+	Term uint64
+}
+
+// orphanAfter is how long the speaker of a zone has to say that it is over.
+const orphanAfter = time.Minute
+
+// Orphans are the zones whose alarms nobody has ended.
+func (l *Ledger) Orphans(now time.Time) []Orphan {
+	lost := map[Orphan]bool{}
+	for _, r := range l.Lost() {
+		lost[Orphan{r.Zone, r.ZTerm}] = true
+	}
+	var out []Orphan
+	for _, space := range slices.Sorted(maps.Keys(l.hosts)) {
+		zone, ok := strings.CutPrefix(space, ZoneSpace)
+		if !ok {
+			continue
+		}
+		for _, p := range l.hosts[space].alarms {
+			a := p.Alarm
+			o := Orphan{zone, a.Revision.Term}
+			last := a.Times.Raised
+			if a.Times.Changed.After(last) {
+				last = a.Times.Changed
+			}
+			if a.Standing() && a.Key.Condition == correlate.CondZoneLost && !lost[o] && now.Sub(last) > orphanAfter {
+				out = append(out, o)
+			}
+		}
+	}
+	return out
+}
+
 // heardOf notes the term under which a host speaks for itself.
 func (l *Ledger) heardOf(h *host, rec gossip.Record) {
 	if a := rec.Version.A; a%2 == 0 && a > h.term && rec.Version.Node == rec.Space {

@@ -117,6 +117,10 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) {
 		for _, m := range slices.Sorted(maps.Keys(s.machines)) {
 			s.tell(m, func(x *Machine) Effects { return x.Departed(s.now, names[0], uint64(number("term", 2))) })
 		}
+	case "orphaned":
+		for _, m := range slices.Sorted(maps.Keys(s.machines)) {
+			s.tell(m, func(x *Machine) Effects { return x.Orphaned(s.now, names[0], uint64(number("term", 3))) })
+		}
 	case "returned":
 		for _, m := range slices.Sorted(maps.Keys(s.machines)) {
 			for _, host := range names {

@@ -314,6 +314,17 @@ func (m *Machine) Recorded(now time.Time, where string, r Record) Effects {
 	return m.noted()
 }
 
+// Orphaned says that the replica holds an alarm of a zone of which no host is lost any more: its speaker has not ended it.
+func (m *Machine) Orphaned(now time.Time, name string, term uint64) Effects {
+	m.begin(now)
+	if z := m.zones[name]; !m.isolated && (z == nil || z.over() && z.term <= term) {
+		z = &zone{name: name, term: term, had: true, dirty: true}
+		z.level, z.at = watch.LevelConfirmed, now
+		m.zones[name] = z
+	}
+	return m.noted()
+}
+
 // Told says that all who had to be told at once of what this host says of a host or zone are told.
 func (m *Machine) Told(now time.Time, hostOrZone string) Effects {
 	m.begin(now)
