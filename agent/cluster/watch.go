@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -51,7 +52,8 @@ type watching struct {
 	wakeAt   time.Time                // of the takeover; the pump's
 	addrs    map[string]watchedAt     // of hosts that are or were members, where they are watched; the pump's
 	known    map[string]watch.Verdict // by host: the newest, so that it is passed on once; the pump's
-	catchUp  time.Time                // set: isolated until lately, and verdicts of others may be old; the pump's
+	began    bool                     // this host has a term; the pump's
+	catchUp  time.Time                // until then it does not speak for others; zero: it may, or is isolated; the pump's
 	mourned  time.Time                // the pump's
 	stale    bool                     // the lookout must be told who is lost; the pump's
 	keys     [][]byte                 // of the gossip, as the lookout has them; the pump's
@@ -92,8 +94,8 @@ type watchCounts struct {
 }
 
 const (
-	// catchUpFor is how long a host that was isolated listens before it believes that somebody is still lost: some exchanges of digests.
-	catchUpFor = 3 * time.Second
+	// catchUpFor is how long a host that has begun, or was isolated, listens before it speaks for others: some exchanges of digests.
+	catchUpFor = 2 * time.Second
 	mournEvery = 10 * time.Second
 )
 
@@ -105,9 +107,11 @@ const (
 )
 
 func newWatching(node string) *watching {
-	return &watching{
+	w := &watching{
 		takeover: takeover.New(node), wake: make(chan struct{}, 1), addrs: map[string]watchedAt{}, known: map[string]watch.Verdict{},
 	}
+	w.takeover.Isolated(time.Time{}, true) // see catchUp
+	return w
 }
 
 // openWatch opens the sockets of the watch, and tells the others where we are watched.
@@ -211,7 +215,7 @@ func (c *Cluster) listen() {
 			c.carryOutTakeover(w.takeover.Claim(time.Now(), one.from, *one.claim))
 		case one.verdict.Host == c.node:
 			c.accused(*one.verdict)
-		case w.catchUp.IsZero():
+		default:
 			c.takeVerdict(*one.verdict)
 		}
 	}
@@ -250,10 +254,11 @@ func (c *Cluster) hearNews(n *watch.News) {
 		isolated := n.Kind == watch.NewsIsolated
 		w.isolated.Store(isolated)
 		c.reportIsolated(n, isolated)
-		c.carryOutTakeover(w.takeover.Isolated(time.Now(), isolated))
 		clear(w.known) // what still holds is said again, or recorded
 		w.stale, w.catchUp = true, time.Time{}
-		if !isolated {
+		if isolated {
+			c.carryOutTakeover(w.takeover.Isolated(time.Now(), true))
+		} else {
 			w.catchUp = time.Now().Add(catchUpFor)
 		}
 	case watch.NewsAccused:
@@ -382,9 +387,12 @@ func (c *Cluster) zoneOf(host string) string {
 	return ""
 }
 
-// catchUp takes up whom the others know to be lost, when a host that was isolated has had the time to learn who is back.
+// catchUp lets this host speak for others again, or for the first time, when it has had the time to learn who is lost and who is back.
 func (c *Cluster) catchUp(now time.Time) {
 	w := c.watch
+	if !w.began && c.begun.Load() {
+		w.began, w.catchUp = true, now.Add(catchUpFor)
+	}
 	if w.catchUp.IsZero() || now.Before(w.catchUp) {
 		return
 	}
@@ -392,8 +400,12 @@ func (c *Cluster) catchUp(now time.Time) {
 	c.mu.Lock()
 	lost := c.ledger.Lost()
 	c.mu.Unlock()
+	c.carryOutTakeover(w.takeover.Isolated(now, false))
 	for _, r := range lost {
 		c.carryOutTakeover(w.takeover.Recorded(now, c.zoneOf(r.Host), r))
+	}
+	for _, host := range slices.Sorted(maps.Keys(w.known)) {
+		c.carryOutTakeover(w.takeover.Verdict(now, c.zoneOf(host), w.known[host]))
 	}
 }
 

@@ -482,7 +482,7 @@ func (m *Machine) rank(key string) int {
 	return n
 }
 
-// next are the living that would speak after us, the first claimTo of them.
+// next are the other living, those first that would speak first.
 func (m *Machine) next(key string) []string {
 	var names []string
 	for name := range m.members {
@@ -496,7 +496,7 @@ func (m *Machine) next(key string) []string {
 		}
 		return 1
 	})
-	return names[:min(len(names), claimTo)]
+	return names
 }
 
 // mine reports whether it is our turn to say what t.level says; if not yet it notes when to look again.
@@ -540,8 +540,13 @@ func (m *Machine) renewal(t *turn, key string, c Claim) {
 	m.wake(t.renew)
 }
 
+// claim says that we speak to those who would be next. Of a host that said goodbye there is no record that would show it: all are told.
 func (m *Machine) claim(key string, c Claim) {
-	for _, to := range m.next(key) {
+	to := m.next(key)
+	if c.Level > watch.LevelNone {
+		to = to[:min(len(to), claimTo)]
+	}
+	for _, to := range to {
 		m.eff.Send = append(m.eff.Send, Send{to, c})
 	}
 }

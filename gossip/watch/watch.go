@@ -68,7 +68,7 @@ type Effects struct {
 }
 
 // Patience is how long a packet may lie unread at a host that is calm. Who asks for an echo, or a witness, waits for twice as long.
-const Patience = 20 * time.Millisecond
+const Patience = 25 * time.Millisecond
 
 // Send is one packet.
 type Send struct {
