@@ -14,7 +14,7 @@ import (
 const tolerable = 5 * time.Second
 
 func TestAHostThatIsCutOffIsSpokenFor(t *testing.T) {
-	all, l := form(t, size)
+	all, l := formed(t, size)
 	victim, rest := all[0], all[1:]
 
 	at := cut(t, victim)

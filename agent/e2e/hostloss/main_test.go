@@ -72,6 +72,14 @@ func form(t *testing.T, n int, edit ...func(m *fleet.Machine, s *fleet.Settings)
 	return all, l
 }
 
+// formed is form, of agents that have listened for as long as one that has begun does before it speaks for others.
+func formed(t *testing.T, n int, edit ...func(m *fleet.Machine, s *fleet.Settings)) (fleet.Agents, listeners) {
+	t.Helper()
+	all, l := form(t, n, edit...)
+	l.quiet(t, 2200*time.Millisecond, anything)
+	return all, l
+}
+
 // knows is an error until the agent knows where each host is watched and what runs there.
 func knows(a *fleet.Agent, all fleet.Agents) error {
 	hosts, err := a.ClusterHosts()

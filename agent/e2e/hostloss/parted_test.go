@@ -53,7 +53,7 @@ func accusesNone(t *testing.T, as fleet.Agents) {
 }
 
 func TestAMinorityAccusesNobody(t *testing.T) {
-	all, l := form(t, size, inZones(7, 7, 6))
+	all, l := formed(t, size, inZones(7, 7, 6))
 	minority, majority := all[:7], all[7:]
 	fleet.Must(t, w.LAN.Split(minority.Hosts(), majority.Hosts()))
 
@@ -135,7 +135,7 @@ func TestOfTwoHalvesNoneAccusesTheOther(t *testing.T) {
 }
 
 func TestARackIsOneAlarm(t *testing.T) {
-	all, l := form(t, size, inZones(6, 7, 7))
+	all, l := formed(t, size, inZones(6, 7, 7))
 	rack, rest := all[:6], all[6:]
 	var victims []string
 	for _, a := range rack {

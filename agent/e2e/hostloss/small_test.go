@@ -19,7 +19,7 @@ func TestOneHostAloneAccusesNobody(t *testing.T) {
 }
 
 func TestOfTwoHostsTheOtherIsOnlyProbablyLost(t *testing.T) {
-	all, l := form(t, 2)
+	all, l := formed(t, 2)
 	victim := all[1]
 	cut(t, victim)
 	n := l.probable.Hears(t, "raised", "host-lost", victim.Machine)
@@ -44,7 +44,7 @@ func TestOfTwoHostsTheOtherIsOnlyProbablyLost(t *testing.T) {
 }
 
 func TestOfTwoHostsTheOneThatReachesTheWitnessIsSure(t *testing.T) {
-	all, l := form(t, 2, func(_ *fleet.Machine, s *fleet.Settings) { s.Cluster = "witness: " + fleet.ConsumerAddr })
+	all, l := formed(t, 2, func(_ *fleet.Machine, s *fleet.Settings) { s.Cluster = "witness: " + fleet.ConsumerAddr })
 	victim := all[1]
 	cut(t, victim)
 	first := l.probable.Hears(t, "raised", "host-lost", victim.Machine)
@@ -67,7 +67,7 @@ func TestOfTwoHostsTheOneThatReachesTheWitnessIsSure(t *testing.T) {
 }
 
 func TestOfThreeHostsTwoAgree(t *testing.T) {
-	all, l := form(t, 3)
+	all, l := formed(t, 3)
 	victim := all[1]
 	at := cut(t, victim)
 	for _, c := range l.both() {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestTheNextOneFinishesWhatADeadSpeakerBegan(t *testing.T) {
-	all, l := form(t, 6)
+	all, l := formed(t, 6)
 	victim := all[1]
 	// One consumer takes the request and says nothing, the other is as usual.
 	release := make(chan struct{})
@@ -71,7 +71,7 @@ func byName(t *testing.T, all fleet.Agents, name string) *fleet.Agent {
 }
 
 func TestWhatALostHostOwesIsTold(t *testing.T) {
-	all, l := form(t, 6)
+	all, l := formed(t, 6)
 	victim := all[1]
 	down := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
 	l.confirmed.Respond(down)
