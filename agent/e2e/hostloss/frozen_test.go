@@ -70,9 +70,10 @@ func TestAFrozenAgentIsNoLostHost(t *testing.T) {
 		return err
 	})
 	l.quiet(t, 3*time.Second, func(n lab.Notification) bool {
-		return n.Data.Host != victim.Name || n.Data.Alarm.Condition == "host-lost"
+		return accuses(n) && (n.Data.Host != victim.Name || n.Data.Alarm.Condition != "host-hung")
 	})
 	thaw(t, all[1:2])
+	fleet.Must(t, killed.Start())
 	for _, c := range l.both() {
 		if over := c.Hears(t, "cleared", "host-hung", victim.Machine); !ownWord(over, victim.Machine) || over.Data.Alarm.ClearReason != "returned" {
 			t.Errorf("%s told that it is over because of %q: %s", over.Data.Reporter, over.Data.Alarm.ClearReason, over)
