@@ -60,6 +60,7 @@ type WatchStatus struct {
 	Address             string // where this host is watched
 	Witness             string // the outside one; empty: there is none
 	Probable, Confirmed time.Duration
+	Listening           bool     // it has begun, or was isolated, a moment ago, and does not speak for others yet
 	SpeaksFor           []string // hosts that can't speak for themselves
 	Counts              WatchCounts
 }

@@ -65,6 +65,7 @@ type WatchPart struct {
 	EchoReason string         `json:"echo_reason"`
 	Isolated   bool           `json:"isolated"`
 	Blind      bool           `json:"blind"` // no other agent was ever heard
+	Listening  bool           `json:"listening"`
 	Witness    string         `json:"witness"`
 	Deadlines  WatchDeadlines `json:"deadlines"`
 	Observers  []string       `json:"observers"` // of this host

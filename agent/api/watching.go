@@ -13,7 +13,7 @@ func fromWatch(s *WatchStatus) *WatchPart {
 	}
 	n, became := &s.Counters, &s.Counts
 	out := &WatchPart{
-		Address: s.Address, Echo: string(s.Echo), EchoReason: s.EchoReason, Isolated: s.Isolated, Blind: s.Blind, Witness: s.Witness,
+		Address: s.Address, Echo: string(s.Echo), EchoReason: s.EchoReason, Isolated: s.Isolated, Blind: s.Blind, Listening: s.Listening, Witness: s.Witness,
 		Deadlines: WatchDeadlines{
 			ProbableMS: s.Probable.Milliseconds(), ConfirmedMS: s.Confirmed.Milliseconds(),
 			ProbableWithoutEchoMS:  watch.WithoutEcho * s.Probable.Milliseconds(),

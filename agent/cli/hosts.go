@@ -215,6 +215,9 @@ func watchPairs(w *api.WatchPart) [][2]string {
 	case len(w.Observers) > 0:
 		at += ", by " + names(w.Observers)
 	}
+	if w.Listening {
+		at += "; it has just begun, and does not speak for others yet"
+	}
 	after := func(probable, confirmed int64) string {
 		return inShort(probable) + " probable, " + inShort(confirmed) + " confirmed"
 	}

@@ -298,6 +298,7 @@ func (c *Cluster) pump(ctx context.Context) {
 	c.lookAround()
 	for {
 		c.listen()
+		c.catchUp(time.Now())
 		c.drain()
 		c.flush()
 		c.carryOut()
@@ -338,7 +339,6 @@ func (c *Cluster) pump(ctx context.Context) {
 			}
 		case <-second.C:
 			c.lookAround()
-			c.catchUp(time.Now())
 			c.mourn(time.Now())
 			c.look(ctx)
 			c.sayAgain()

@@ -58,8 +58,10 @@ type watching struct {
 	stale    bool                     // the lookout must be told who is lost; the pump's
 	keys     [][]byte                 // of the gossip, as the lookout has them; the pump's
 	isolated atomic.Bool
-	left     atomic.Uint32 // watch.Left: the last word
-	wake     chan struct{} // capacity 1
+	// listening: this host does not speak for others yet.
+	listening atomic.Bool
+	left      atomic.Uint32 // watch.Left: the last word
+	wake      chan struct{} // capacity 1
 
 	shown  atomic.Pointer[lookout.Lookout] // lookout, for those who only look
 	speaks atomic.Pointer[[]string]        // the hosts that the takeover speaks for
@@ -94,7 +96,7 @@ type watchCounts struct {
 }
 
 const (
-	// catchUpFor is how long a host that has begun, or was isolated, listens before it speaks for others: some exchanges of digests.
+	// catchUpFor is how long a host that has begun, or was isolated, listens at most before it speaks for others: some exchanges of digests.
 	catchUpFor = 2 * time.Second
 	mournEvery = 10 * time.Second
 )
@@ -111,6 +113,7 @@ func newWatching(node string) *watching {
 		takeover: takeover.New(node), wake: make(chan struct{}, 1), addrs: map[string]watchedAt{}, known: map[string]watch.Verdict{},
 	}
 	w.takeover.Isolated(time.Time{}, true) // see catchUp
+	w.listening.Store(true)
 	return w
 }
 
@@ -256,10 +259,11 @@ func (c *Cluster) hearNews(n *watch.News) {
 		c.reportIsolated(n, isolated)
 		clear(w.known) // what still holds is said again, or recorded
 		w.stale, w.catchUp = true, time.Time{}
+		w.listening.Store(false)
 		if isolated {
 			c.carryOutTakeover(w.takeover.Isolated(time.Now(), true))
 		} else {
-			w.catchUp = time.Now().Add(catchUpFor)
+			w.listenFrom(time.Now())
 		}
 	case watch.NewsAccused:
 		c.accused(n.Verdict)
@@ -391,12 +395,18 @@ func (c *Cluster) zoneOf(host string) string {
 func (c *Cluster) catchUp(now time.Time) {
 	w := c.watch
 	if !w.began && c.begun.Load() {
-		w.began, w.catchUp = true, now.Add(catchUpFor)
+		w.began = true
+		w.listenFrom(now)
 	}
-	if w.catchUp.IsZero() || now.Before(w.catchUp) {
+	if w.catchUp.IsZero() {
+		return
+	}
+	// Level with a peer it knows what that one knows.
+	if level := c.repl.Stats().LastInSync; now.Before(w.catchUp) && !level.After(w.catchUp.Add(-catchUpFor)) {
 		return
 	}
 	w.catchUp = time.Time{}
+	w.listening.Store(false)
 	c.mu.Lock()
 	lost := c.ledger.Lost()
 	c.mu.Unlock()
@@ -407,6 +417,11 @@ func (c *Cluster) catchUp(now time.Time) {
 	for _, host := range slices.Sorted(maps.Keys(w.known)) {
 		c.carryOutTakeover(w.takeover.Verdict(now, c.zoneOf(host), w.known[host]))
 	}
+}
+
+func (w *watching) listenFrom(now time.Time) {
+	w.catchUp = now.Add(catchUpFor)
+	w.listening.Store(true)
 }
 
 // mourn ends the alarms of zones of which all hosts are back, and whose speaker has not said so.

@@ -38,7 +38,7 @@ func (c *Cluster) watchStatus() *api.WatchStatus {
 	s := &api.WatchStatus{
 		Status: l.Status(), Address: l.Addr().String(), Witness: c.cfg.Watch.Witness,
 		Probable: cmp.Or(c.cfg.Watch.Probable, DefaultProbable), Confirmed: cmp.Or(c.cfg.Watch.Confirmed, DefaultConfirmed),
-		Counts: w.figures(),
+		Counts: w.figures(), Listening: w.listening.Load(),
 	}
 	if names := w.speaks.Load(); names != nil {
 		s.SpeaksFor = *names

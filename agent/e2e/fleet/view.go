@@ -139,6 +139,9 @@ type Status struct {
 	Cluster struct {
 		Members  int       `json:"members"`
 		Troubles []Trouble `json:"troubles"`
+		Watch    struct {
+			Listening bool `json:"listening"`
+		} `json:"watch"`
 	} `json:"cluster"`
 }
 

@@ -72,11 +72,22 @@ func form(t *testing.T, n int, edit ...func(m *fleet.Machine, s *fleet.Settings)
 	return all, l
 }
 
-// formed is form, of agents that have listened for as long as one that has begun does before it speaks for others.
+// formed is form, of agents that speak for others: one that has begun listens for a while first.
 func formed(t *testing.T, n int, edit ...func(m *fleet.Machine, s *fleet.Settings)) (fleet.Agents, listeners) {
 	t.Helper()
 	all, l := form(t, n, edit...)
-	l.quiet(t, 2200*time.Millisecond, anything)
+	fleet.Within(t, fleet.Patience, "all agents to speak for others", func() error {
+		for _, a := range all {
+			s, err := a.Status()
+			if err != nil {
+				return err
+			}
+			if s.Cluster.Watch.Listening {
+				return fmt.Errorf("%s still listens", a.Name)
+			}
+		}
+		return nil
+	})
 	return all, l
 }
 
