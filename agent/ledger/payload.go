@@ -47,7 +47,8 @@ type Alarm struct {
 	AffectedTotal int `json:"affected_total,omitempty"`
 	AtRiskTotal   int `json:"at_risk_total,omitempty"`
 
-	size int // of its JSON
+	size    int       // of its JSON
+	learned time.Time // when this revision was heard of
 }
 
 // Delivery is KindDelivery, id "subscription/alarm": what home owes and has told. With the id "subscription/" it says

@@ -273,6 +273,9 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 	}
 	h.unpacked += p.size
 	h.alarms[rec.ID] = p
+	if p.learned = l.now; was != nil && was.Alarm.Revision == p.Alarm.Revision {
+		p.learned = was.learned
+	}
 	l.spokenFor(h, rec, p.Alarm)
 	if was == nil || was.Alarm.Revision.Compare(p.Alarm.Revision) < 0 {
 		l.out.Seen = append(l.out.Seen, p.Change)

@@ -314,8 +314,9 @@ func (l *Ledger) addKnown(home string, sp *speech, g *Guests) {
 		pairs[id] = p
 	}
 	l.eachReceipt(func(id string, r receipt) {
-		subscription, alarm := splitPair(id)
-		told(subscription, alarm, r.home, r.told)
+		if subscription, alarm := splitPair(id); has(pairs, id) || !l.endedByHome(home, alarm) {
+			told(subscription, alarm, r.home, r.told)
+		}
 	})
 	for subscription, w := range l.shared { // what the home has not taken yet
 		for alarm, g := range w.payload.Snapshot {
@@ -334,6 +335,19 @@ func (l *Ledger) addKnown(home string, sp *speech, g *Guests) {
 		}
 		g.Pairs = append(g.Pairs, p)
 	}
+}
+
+// ownSaid is between a host's word that an alarm is over and its word about whom it owes that; the latter is late by flushAfter.
+const ownSaid = 5 * time.Second
+
+// endedByHome says that a home has itself ended an alarm, and had the time to say whom it owes that: those of whom it says nothing know it.
+func (l *Ledger) endedByHome(home, id string) bool {
+	h := l.hosts[home]
+	if h == nil || h.alarms[id] == nil {
+		return false
+	}
+	a := h.alarms[id].Alarm
+	return !a.Standing() && a.Revision.Term%2 == 0 && l.now.Sub(h.alarms[id].learned) > ownSaid
 }
 
 // eachReceipt goes over all receipts, ours too.
