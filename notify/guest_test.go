@@ -329,6 +329,9 @@ func TestThatOurLossIsOverIsToldOnce(t *testing.T) {
 	if got := c.revisions("lost"); len(got) != 1 {
 		t.Errorf("sent %v", got)
 	}
+	if _, pairs := n.Kept(); len(pairs) != 1 || pairs[0].Subscription != FileID("prod", "b") {
+		t.Errorf("the receipts have left %v: whoever speaks for us next would take that for somebody who must be told", pairs)
+	}
 }
 
 // TestASpeechTellsNobodyAgainThatOurLossIsOver: one consumer knows it, another one can't be told, so that it is kept.

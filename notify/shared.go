@@ -306,10 +306,15 @@ func (n *Notifier) Told(subscription, alarmID string, r correlate.Revision) {
 		}
 		return
 	}
-	n.know(w, alarmID, r)
-	if !n.ofUs(known.Alarm) { // who was told that we are lost hears once that it is over, whatever receipts come after that
-		w.offer([]change{{newest: correlate.Change(known)}}, n.cfg.Now()) // should the pair itself have been lost
+	if n.ofUs(known.Alarm) { // who may know that we were lost is owed the end of it when that comes: a receipt after it leaves nothing behind
+		if known.Alarm.Standing() {
+			n.know(w, alarmID, r)
+			n.box.flush()
+		}
+		return
 	}
+	n.know(w, alarmID, r)
+	w.offer([]change{{newest: correlate.Change(known)}}, n.cfg.Now()) // should the pair itself have been lost
 	n.box.flush()
 }
 
