@@ -43,7 +43,7 @@ e2e: build ## the real binary on real links, libvirtd and qemu, and twenty of it
 .PHONY: e2e-race
 e2e-race: ## the same with the race detector in the binary (root)
 	CGO_ENABLED=1 go build -race -trimpath -o bin/paramedic-race .
-	GORACE='halt_on_error=1 atexit_sleep_ms=0' PARAMEDIC_BIN=$(CURDIR)/bin/paramedic-race go test -count=1 -p 1 -timeout 15m ./agent/e2e ./agent/e2e/cluster
+	GORACE='halt_on_error=1 atexit_sleep_ms=0' PARAMEDIC_BIN=$(CURDIR)/bin/paramedic-race go test -count=1 -p 1 -timeout 15m ./agent/e2e ./agent/e2e/cluster ./agent/e2e/hostloss
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI) ## gofmt, go vet, golangci-lint
