@@ -93,7 +93,7 @@ func New(opts Options) (*Agent, error) {
 		stopped:     make(chan struct{}),
 	}
 	if a.specs == nil {
-		a.specs = sourceTable(a.alarmedLinks)
+		a.specs = sourceTable(a)
 	}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 
 	"github.com/paramedic-ha/paramedic/agent/config"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
+	"github.com/paramedic-ha/paramedic/hw/kmsg"
 	"github.com/paramedic-ha/paramedic/hw/nic"
 	"github.com/paramedic-ha/paramedic/hw/virt"
 )
@@ -22,7 +24,7 @@ type sourceSpec struct {
 }
 
 // sourceTable is every source there is, the most urgent first: the loop looks at their queues in this order.
-func sourceTable(alarmedLinks func(context.Context) (map[correlate.ID][]correlate.ID, error)) []sourceSpec {
+func sourceTable(a *Agent) []sourceSpec {
 	return []sourceSpec{
 		{
 			name: "nic",
@@ -33,7 +35,7 @@ func sourceTable(alarmedLinks func(context.Context) (map[correlate.ID][]correlat
 				return c.HW.NIC
 			},
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
-				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Alarmed: alarmedLinks, Log: log})
+				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Alarmed: a.alarmedLinks, Log: log})
 			},
 		},
 		{
@@ -53,6 +55,22 @@ func sourceTable(alarmedLinks func(context.Context) (map[correlate.ID][]correlat
 						Metadata: virt.MetadataPath{Namespace: v.Owners.Metadata.Namespace, Element: v.Owners.Metadata.Element},
 					},
 					Host: hostID(c), Log: log,
+				})
+			},
+		},
+		{
+			name: "kmsg",
+			options: func(c *config.Config) any {
+				if c.HW.Kmsg.Disabled {
+					return nil
+				}
+				return c.HW.Kmsg
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				k := c.HW.Kmsg
+				return kmsg.New(kmsg.Config{
+					Host: hostID(c), Cursor: filepath.Join(c.Notify.Dir, "kmsg.cursor"), Without: k.Without, Ignore: k.Ignore,
+					Patterns: c.KernelPatterns(), Standing: a.standing("kmsg"), Log: log,
 				})
 			},
 		},
@@ -110,6 +128,21 @@ func (a *Agent) alarmedLinks(ctx context.Context) (map[correlate.ID][]correlate.
 		}
 	})
 	return links, err
+}
+
+// standing gives the keys of a source's alarms.
+func (a *Agent) standing(source string) func(context.Context) ([]correlate.Key, error) {
+	return func(ctx context.Context) ([]correlate.Key, error) {
+		var keys []correlate.Key
+		err := a.Query(ctx, func(e *correlate.Engine) {
+			for _, alarm := range e.Alarms() {
+				if alarm.Source == source {
+					keys = append(keys, alarm.Key)
+				}
+			}
+		})
+		return keys, err
+	}
 }
 
 func hostID(c *config.Config) correlate.ID { return correlate.NewID(correlate.KindHost, c.Node.Name) }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw/kmsg"
 )
 
 // wrong is what a check finds, and what to do about it.
@@ -33,6 +35,7 @@ var words = map[string][]string{
 	"log-format":        {"text", "json"},
 	"condition":         conditions(),
 	"resource-type":     kinds(),
+	"kernel-rule":       kmsg.Rules(),
 }
 
 // laterWords are values of words that are known and not built yet.
@@ -45,7 +48,7 @@ var laterWords = map[string][]string{
 var laterKeys = map[string][]string{
 	"":    {"act", "maintenance"},
 	"api": {"listen", "tls", "tokens"},
-	"hw":  {"ipmi", "mem", "disk", "kmsg", "pressure", "host", "power"},
+	"hw":  {"ipmi", "mem", "disk", "pressure", "host", "power"},
 
 	"notify.subscriptions[*]": {"heartbeat"},
 }
@@ -60,6 +63,7 @@ var texts = map[string]struct {
 	"project":       {"a project", checkText},
 	"path":          {"an absolute path", checkPath},
 	"glob":          {"a glob", checkGlob},
+	"expression":    {"a regular expression", checkExpression},
 	"resource-glob": {"a glob on resource ids", checkResourceGlob},
 	"uuid":          {"a UUID", checkUUID},
 	"url":           {"an http or https URL", checkURL},
@@ -132,6 +136,13 @@ func checkPath(s string) *wrong {
 func checkGlob(s string) *wrong {
 	if _, err := path.Match(s, ""); err != nil {
 		return &wrong{fmt.Sprintf("%q is not a glob", s), "close every [ with ], and put something behind a \\"}
+	}
+	return nil
+}
+
+func checkExpression(s string) *wrong {
+	if _, err := regexp.Compile(s); err != nil {
+		return &wrong{fmt.Sprintf("%q is not a regular expression: %v", s, err), "write one of Go's (RE2) syntax; quote it with ' in YAML"}
 	}
 	return nil
 }

@@ -96,6 +96,7 @@ type API struct {
 type HW struct {
 	NIC  NIC  `yaml:"nic"`
 	Virt Virt `yaml:"virt"`
+	Kmsg Kmsg `yaml:"kmsg"`
 }
 
 // NIC selects the links to watch by name globs, as in a shell: * ? [a-z]. Without any: physical NICs, bonds, VFs and
@@ -140,6 +141,28 @@ type MetadataPath struct {
 	Namespace string `yaml:"namespace" check:"text"`
 	// Element is the local name of the element.
 	Element string `yaml:"element" check:"name"`
+}
+
+// Kmsg is the kernel's log. docs/hardware.md has the table of its rules.
+type Kmsg struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Without are rules of the table that are not used.
+	Without []string `yaml:"without" check:"kernel-rule" required:"true"`
+	// Ignore are regular expressions of lines that mean nothing, whatever the table says.
+	Ignore []string `yaml:"ignore" check:"expression" required:"true"`
+	// Patterns are rules of your own. They come before those of the table, and raise kernel-message on the host.
+	Patterns []KmsgPattern `yaml:"patterns"`
+}
+
+// KmsgPattern is a rule of your own for lines of the kernel's log.
+type KmsgPattern struct {
+	// Name is told with the alarm.
+	Name string `yaml:"name" check:"name" required:"true"`
+	// Match is a regular expression (RE2) on the text of the line.
+	Match string `yaml:"match" check:"expression" required:"true"`
+	// Severity of the alarm. When empty: warning.
+	Severity string `yaml:"severity" check:"severity"`
 }
 
 // Correlate refines the rules.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/hw/kmsg"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -76,6 +77,16 @@ func (c *Config) Policies() []correlate.Policy {
 			Severity:  severity,
 			HoldDown:  p.HoldDown,
 		})
+	}
+	return out
+}
+
+// KernelPatterns are the file's own rules for the kernel's log.
+func (c *Config) KernelPatterns() []kmsg.Pattern {
+	var out []kmsg.Pattern
+	for _, p := range c.HW.Kmsg.Patterns {
+		severity, _ := correlate.ParseSeverity(p.Severity) // empty: SeverityUnset, which leaves the condition's
+		out = append(out, kmsg.Pattern{Name: p.Name, Match: p.Match, Severity: severity})
 	}
 	return out
 }

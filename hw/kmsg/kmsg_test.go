@@ -1,0 +1,469 @@
+package kmsg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const host = correlate.ID("host/cmp-1")
+
+// The lines are what the kernel's formats give; rules.go names the files.
+func TestLinesMeanWhatTheTableSays(t *testing.T) {
+	s, root := newSource(t, Config{})
+	put(t, root.ProcPath("4242", "cmdline"), "/usr/bin/qemu-system-x86_64\x00-name\x00guest=a\x00-uuid\x005f2b6a1c-0d4e-4a59-9a3c-1f0e6d7c8b9a\x00")
+	put(t, root.SysPath("bus", "pci", "devices", "0000:3b:00.0", "net", "ens1f0", "address"), "")
+	const domain = "domain/5f2b6a1c-0d4e-4a59-9a3c-1f0e6d7c8b9a"
+	for _, c := range []struct{ line, want string }{
+		{"INFO: task kworker/u8:3:1234 blocked for more than 120 seconds.", "host/cmp-1 hung-task"},
+		{"INFO: task dd:77 blocked in I/O wait for more than 241 seconds.", "host/cmp-1 hung-task"},
+		{"watchdog: BUG: soft lockup - CPU#3 stuck for 23s! [qemu-system-x86:4242]", "host/cmp-1 lockup"},
+		{"NMI watchdog: Watchdog detected hard LOCKUP on cpu 5", "host/cmp-1 lockup"},
+		{"watchdog: CPU7: Watchdog detected hard LOCKUP on cpu 5", "host/cmp-1 lockup"},
+		{"rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", "host/cmp-1 lockup"},
+		{"rcu: INFO: rcu_sched self-detected stall on CPU", "host/cmp-1 lockup"},
+		{"BUG: workqueue lockup - pool cpus=1 node=0 flags=0x0 nice=0 stuck for 42s!", "host/cmp-1 lockup"},
+		{"BUG: unable to handle page fault for address: ffffffffc0400000", "host/cmp-1 kernel-oops"},
+		{"kernel BUG at mm/slub.c:4023!", "host/cmp-1 kernel-oops"},
+		{"Oops: 0002 [#1] PREEMPT SMP NOPTI", "host/cmp-1 kernel-oops"},
+		{"Out of memory: Killed process 17 (java) total-vm:1kB, anon-rss:1kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0", "host/cmp-1 out-of-memory"},
+		{"Out of memory: Killed process 4242 (qemu-system-x86) total-vm:1kB, anon-rss:1kB", "host/cmp-1 out-of-memory, " + domain + " out-of-memory"},
+		{"Memory cgroup out of memory: Killed process 4242 (qemu-system-x86) total-vm:1kB", domain + " out-of-memory"},
+		{"Memory cgroup out of memory: Killed process 17 (java) total-vm:1kB", ""},
+		{"EXT4-fs (sda1): Remounting filesystem read-only", "volume/sda1 filesystem-read-only"},
+		{"BTRFS info (device sdb: state E): forced readonly", "volume/sdb filesystem-read-only"},
+		{"XFS (dm-0): Log I/O Error (0x2) detected at xlog_ioend_work+0x6a/0x70 [xfs] (fs/xfs/xfs_log.c:1377).  Shutting down filesystem.", "volume/dm-0 filesystem-read-only"},
+		{"XFS (dm-0): Filesystem has been shut down due to log error (0x2).", "volume/dm-0 filesystem-read-only"},
+		{"EXT4-fs error (device vda1): ext4_lookup:1855: inode #2: comm ls: iget: checksum invalid", "volume/vda1 filesystem-error"},
+		{"XFS (sda3): Metadata CRC error detected at xfs_agi_read_verify+0x5e/0x110 [xfs], xfs_agi block 0x2", "volume/sda3 filesystem-error"},
+		{"XFS (sda3): Mounting V5 Filesystem", ""},
+		{"BTRFS error (device sdb): bdev /dev/sdb errs: wr 1, rd 0, flush 0, corrupt 0, gen 0", "volume/sdb filesystem-error"},
+		{"I/O error, dev sda, sector 2048 op 0x0:(READ) flags 0x80700 phys_seg 1 prio class 2", "disk/sda disk-error"},
+		{"blk_update_request: critical medium error, dev nvme0n1, sector 4096 op 0x1:(WRITE) flags 0x0 phys_seg 1 prio class 0", "disk/nvme0n1 disk-error"},
+		{"Buffer I/O error on dev sda1, logical block 0, async page read", "disk/sda1 disk-error"},
+		{"I/O error, dev sr0, sector 0 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2", ""},
+		{"operation not supported error, dev loop0, sector 0 op 0x9:(WRITE_ZEROES)", ""},
+		{"NETDEV WATCHDOG: eth0 (e1000e): transmit queue 0 timed out 5120 ms", "nic/eth0 transmit-timeout"},
+		{"e1000e 0000:00:1f.6 eth0: NETDEV WATCHDOG: CPU: 2: transmit queue 0 timed out 5120 ms", "nic/eth0 transmit-timeout"},
+		{"megaraid_sas 0000:17:00.0: FW in FAULT state Fault code:0x10000 subcode:0x0 func:megasas_wait_for_outstanding_fusion", "host/cmp-1 firmware-crash"},
+		{"nvme nvme0: controller is down; will reset: CSTS=0xffffffff, PCI_STATUS=0xffff", "host/cmp-1 firmware-crash"},
+		{"mlx5_core 0000:3b:00.0: poll_health:825:(pid 0): Fatal error 1 detected\n SUBSYSTEM=pci\n DEVICE=+pci:0000:3b:00.0", "nic/ens1f0 firmware-crash"},
+		{"mce: [Hardware Error]: CPU 2: Machine Check: 0 Bank 8: 88000040000800c0", "host/cmp-1 hardware-corrected"},
+		{"mce: [Hardware Error]: CPU 2: Machine Check Exception: 5 Bank 4: b200000000070f0f", "host/cmp-1 machine-check"},
+		{"mce: [Hardware Error]: Machine check events logged", ""},
+		{"{1}[Hardware Error]: event severity: corrected", "host/cmp-1 hardware-corrected"},
+		{"{2}[Hardware Error]: event severity: fatal", "host/cmp-1 machine-check"},
+		{"CPU4: Package temperature above threshold, cpu clock is throttled (total events = 12)", "host/cmp-1 thermal-throttling"},
+		{"CPU4: Core temperature is above threshold, cpu clock is throttled (total events = 1)", "host/cmp-1 thermal-throttling"},
+		{"usb 1-1: new high-speed USB device number 2 using xhci_hcd", ""},
+	} {
+		r := newReader(s)
+		rec, err := parse("3,7,1000,-;" + c.line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := spell(r.judge(rec, time.Time{}, time.Now())); got != c.want {
+			t.Errorf("%s\n got %q\nwant %q", c.line, got, c.want)
+		}
+	}
+}
+
+func TestLinesOfProcessesAreNotBelieved(t *testing.T) {
+	s, _ := newSource(t, Config{})
+	rec, err := parse("11,7,1000,-;kernel BUG at mm/slub.c:4023!")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := newReader(s).judge(rec, time.Time{}, time.Now()); len(got) != 0 {
+		t.Errorf("a process made the kernel say %v", got)
+	}
+}
+
+func TestRecordsAreTakenApart(t *testing.T) {
+	got, err := parse("6,1234,5254310628,-,caller=T1;task_memcg=/machine-qemu\\x5cx2d1 tab\\x09\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:1f.6\n")
+	want := record{seq: 1234, at: 5254310628 * time.Microsecond, text: `task_memcg=/machine-qemu\x2d1 tab\x09`, device: "+pci:0000:00:1f.6"}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(record{})); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	for _, bad := range []string{"", ";", "6,1", "6,1;x", "a,1,1,-;x", "6,a,1,-;x", "6,1,-1,-;x", "6,1,99999999999999999,-;x"} {
+		if r, err := parse(bad); err == nil {
+			t.Errorf("%q was read as %+v", bad, r)
+		}
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add("6,1234,5254310628,-;text\\x5c\n DEVICE=b8:0\n")
+	f.Add("3,1,1,c,caller=T1;mce: [Hardware Error]: CPU 2: Machine Check: 0 Bank 8: 88000040000800c0")
+	s, _ := newSource(f, Config{})
+	f.Fuzz(func(t *testing.T, line string) {
+		rec, err := parse(line)
+		if err != nil {
+			return
+		}
+		r := newReader(s)
+		for _, e := range r.judge(rec, time.Time{}, time.Now()) {
+			if e.Resource.Name() == "" || e.Condition == "" {
+				t.Errorf("%q means %+v", line, e)
+			}
+		}
+	})
+}
+
+func TestPatternsOfTheOperatorComeFirstAndIgnoredLinesMeanNothing(t *testing.T) {
+	s, _ := newSource(t, Config{
+		Without: []string{"oops"}, Ignore: []string{`dev sdz`},
+		Patterns: []Pattern{{Name: "tape", Match: `^st\d+: `, Severity: correlate.SeverityMajor}},
+	})
+	r := newReader(s)
+	var got []string
+	for _, line := range []string{"st0: failed", "I/O error, dev sdz, sector 1", "kernel BUG at a", "I/O error, dev sda, sector 1"} {
+		rec, _ := parse("3,7,1000,-;" + line)
+		got = append(got, spell(r.judge(rec, time.Time{}, time.Now())))
+	}
+	if diff := cmp.Diff([]string{"host/cmp-1 kernel-message", "", "", "disk/sda disk-error"}, got); diff != "" {
+		t.Error(diff)
+	}
+	_, err := New(Config{Without: []string{"opps"}, Ignore: []string{"("}, Patterns: []Pattern{{Match: "["}}})
+	for _, want := range []string{"without[0]", "ignore[0]", "patterns[0]"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not name %s", err, want)
+		}
+	}
+}
+
+func TestARestartReadsWhatIsNewAndNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, root := newSource(t, Config{Cursor: filepath.Join(t.TempDir(), "cursor")})
+		log := []string{"3,5,1,-;I/O error, dev sda, sector 1", "3,6,2,-;I/O error, dev sdb, sector 1"}
+		first := follow(t, s, log...)
+		if got := first.events(); got != "disk/sda disk-error, disk/sdb disk-error" {
+			t.Fatalf("first: %q", got)
+		}
+		log = append(log, "3,7,3,-;I/O error, dev sdc, sector 1")
+		if got := follow(t, s, log...).events(); got != "disk/sdc disk-error" {
+			t.Errorf("after a restart: %q", got)
+		}
+		put(t, root.ProcPath("sys", "kernel", "random", "boot_id"), "another\n")
+		if got := follow(t, s, "3,0,1,-;I/O error, dev sdd, sector 1").events(); got != "disk/sdd disk-error" {
+			t.Errorf("under another kernel: %q", got)
+		}
+	})
+}
+
+func TestOldLinesOfAKernelThatTheAgentDoesNotKnowAreNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, root := newSource(t, Config{})
+		put(t, root.ProcPath("uptime"), "1000.00 10.0\n")
+		got := follow(t, s, "3,5,1000000,-;I/O error, dev sda, sector 1", "3,6,990000000,-;I/O error, dev sdb, sector 1").deltas
+		if len(got) != 2 || !got[0].Full || spell(got[1].Events) != "disk/sdb disk-error" {
+			t.Fatalf("told %+v", got)
+		}
+		if at := time.Until(got[1].Events[0].Occurred); at != -10*time.Second {
+			t.Errorf("it occurred %v from now", at)
+		}
+	})
+}
+
+func TestOverrunIsCountedAndReadingGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newSource(t, Config{})
+		l := follow(t, s, "6,5,1,-;a", "EPIPE", "6,50,2,-;b", "EINVAL", "rubbish", "3,51,3,-;I/O error, dev sda, sector 1")
+		if got := l.events(); got != "disk/sda disk-error" {
+			t.Errorf("told %q", got)
+		}
+		want := map[string]uint64{"records": 3, "matched": 1, "repeated": 0, "undecodable": 2, "overruns": 1, "lost": 44}
+		if diff := cmp.Diff(want, s.Counts()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestAStormIsToldOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newSource(t, Config{})
+		var log []string
+		for i := range 1000 {
+			log = append(log, fmt.Sprintf("3,%d,%d,-;I/O error, dev sda, sector %d", i, i, i))
+		}
+		if l := follow(t, s, log...); len(l.deltas) != 2 || s.Counts()["repeated"] != 999 {
+			t.Errorf("%d deltas, counts %v", len(l.deltas), s.Counts())
+		}
+	})
+}
+
+func TestMissingRightIsSaidAndWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newSource(t, Config{})
+		var fail atomic.Uintptr
+		fail.Store(uintptr(syscall.EPERM))
+		s.open = func() (io.ReadCloser, error) {
+			if errno := syscall.Errno(fail.Load()); errno != 0 {
+				return nil, errno
+			}
+			return newLog(), nil
+		}
+		l, stop := start(t, s)
+		synctest.Wait()
+		if h := l.lastHealth(); h.Sight != hw.SightDegraded || !strings.Contains(h.Text, "CAP_SYSLOG") || len(l.deltas) != 1 {
+			t.Errorf("health %+v, deltas %+v", h, l.deltas)
+		}
+		fail.Store(uintptr(syscall.ENOENT))
+		<-time.After(retry)
+		synctest.Wait()
+		if h := l.lastHealth(); h.Sight != hw.SightAbsent {
+			t.Errorf("health %+v", h)
+		}
+		fail.Store(0)
+		<-time.After(retry)
+		synctest.Wait()
+		if h := l.lastHealth(); h != (hw.Health{}) {
+			t.Errorf("health %+v", h)
+		}
+		stop()
+	})
+}
+
+func TestAlarmsThatStandAreLeftStanding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newSource(t, Config{Standing: func(context.Context) ([]correlate.Key, error) {
+			return []correlate.Key{{Resource: "volume/sda1", Condition: correlate.CondReadOnly}}, nil
+		}})
+		e := correlate.New(correlate.Config{Home: "cmp-1", Term: 2}, nil)
+		e.Step(time.Now(), correlate.Event{Source: "kmsg", Resource: "volume/sda1", Condition: correlate.CondReadOnly, Status: correlate.StatusFailed})
+		for _, d := range follow(t, s).deltas {
+			e.Topology(time.Now(), d)
+		}
+		if !e.Stands("volume/sda1", correlate.CondReadOnly) {
+			t.Error("a restart of the source ended a latched alarm")
+		}
+	})
+}
+
+// TestTheRealLogIsRead writes to the kernel's log as a process and finds the line there.
+func TestTheRealLogIsRead(t *testing.T) {
+	log, err := os.OpenFile(device0, os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
+		t.Skip("the kernel's log can't be written to: run as root on a host of its own")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cursor := filepath.Join(t.TempDir(), "cursor")
+	s, err := New(Config{Host: host, Cursor: cursor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.anybody = true
+	l, stop := start(t, s)
+	name := fmt.Sprintf("pm%d", os.Getpid())
+	fmt.Fprintf(log, "<3>I/O error, dev %s, sector 2048 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2\n", name)
+	deadline := time.Now().Add(time.Minute)
+	for !strings.Contains(l.events(), "disk/"+name+" disk-error") {
+		if time.Now().After(deadline) {
+			t.Fatalf("the line was not told: %q, %v, %v", l.events(), l.lastHealth(), s.Counts())
+		}
+		<-l.news
+	}
+	for {
+		if b, err := os.ReadFile(cursor); err == nil && len(b) > 0 {
+			break // written while the log is quiet
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the cursor was not written")
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	stop()
+
+	again, stop := start(t, s)
+	defer stop()
+	fmt.Fprintf(log, "<3>I/O error, dev %sb, sector 2048\n", name)
+	for !strings.Contains(again.events(), "disk/"+name+"b disk-error") {
+		if time.Now().After(deadline) {
+			t.Fatalf("the second line was not told: %q", again.events())
+		}
+		<-again.news
+	}
+	if got := again.events(); strings.Contains(got, "disk/"+name+" ") {
+		t.Errorf("told twice: %q", got)
+	}
+}
+
+// Budget: 5 000 lines a second shall cost less than 5 % of a processor: 10 µs a line.
+func BenchmarkLine(b *testing.B) {
+	s, _ := newSource(b, Config{})
+	r := newReader(s)
+	r.sink = newLedger()
+	r.known = true
+	for _, c := range []struct{ name, text string }{
+		{"nothing", "audit: type=1400 audit(1732830000.123:42): apparmor=\"ALLOWED\" operation=\"open\" profile=\"libvirtd\" name=\"/proc/1/cmdline\" pid=4242 comm=\"libvirtd\""},
+		{"fault", "I/O error, dev sda, sector 2048 op 0x0:(READ) flags 0x80700 phys_seg 1 prio class 2"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := range b.N {
+				if err := r.take(b.Context(), fmt.Sprintf("3,%d,1000,-;%s\n", r.next, c.text)); err != nil {
+					b.Fatal(i, err)
+				}
+			}
+		})
+	}
+}
+
+func newSource(t testing.TB, c Config) (*Source, hw.Root) {
+	t.Helper()
+	dir := t.TempDir()
+	c.Host, c.Root = host, hw.Root{Proc: filepath.Join(dir, "proc"), Sys: filepath.Join(dir, "sys")}
+	put(t, c.Root.ProcPath("sys", "kernel", "random", "boot_id"), "this\n")
+	put(t, c.Root.ProcPath("uptime"), "60.00 10.0\n")
+	s, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, c.Root
+}
+
+func newReader(s *Source) *reader {
+	return &reader{Source: s, told: make(map[faultKey]time.Time), memcg: make(map[string]string)}
+}
+
+func put(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func spell(events []correlate.Event) string {
+	var words []string
+	for _, e := range events {
+		words = append(words, string(e.Resource)+" "+string(e.Condition))
+	}
+	return strings.Join(words, ", ")
+}
+
+// fakeLog gives one record a read, or the error that a record names, and then blocks as the device does.
+type fakeLog struct {
+	records []string
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func newLog(records ...string) *fakeLog {
+	return &fakeLog{records: records, closed: make(chan struct{})}
+}
+
+func (f *fakeLog) Read(p []byte) (int, error) {
+	if len(f.records) == 0 {
+		<-f.closed
+		return 0, os.ErrClosed
+	}
+	next := f.records[0]
+	f.records = f.records[1:]
+	switch next {
+	case "EPIPE":
+		return 0, &os.PathError{Op: "read", Path: device0, Err: syscall.EPIPE}
+	case "EINVAL":
+		return 0, &os.PathError{Op: "read", Path: device0, Err: syscall.EINVAL}
+	}
+	return copy(p, next+"\n"), nil
+}
+
+func (f *fakeLog) Close() error {
+	f.once.Do(func() { close(f.closed) })
+	return nil
+}
+
+// follow runs the source over a log until it has read all of it.
+func follow(t *testing.T, s *Source, records ...string) *ledger {
+	t.Helper()
+	s.open = func() (io.ReadCloser, error) { return newLog(slices.Clone(records)...), nil }
+	l, stop := start(t, s)
+	synctest.Wait()
+	stop()
+	return l
+}
+
+func start(t *testing.T, s *Source) (*ledger, func()) {
+	t.Helper()
+	l := newLedger()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, l) }()
+	return l, func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("ended with %v", err)
+		}
+	}
+}
+
+// ledger is a sink that keeps what it is told.
+type ledger struct {
+	mu     sync.Mutex
+	deltas []correlate.Delta
+	health []hw.Health
+	news   chan struct{}
+}
+
+func newLedger() *ledger { return &ledger{news: make(chan struct{}, 4096)} }
+
+func (l *ledger) Emit(_ context.Context, d correlate.Delta) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deltas = append(l.deltas, d)
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (l *ledger) Health(h hw.Health) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.health = append(l.health, h)
+}
+
+func (l *ledger) lastHealth() hw.Health {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.health) == 0 {
+		return hw.Health{}
+	}
+	return l.health[len(l.health)-1]
+}
+
+func (l *ledger) events() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []correlate.Event
+	for _, d := range l.deltas {
+		all = append(all, d.Events...)
+	}
+	return spell(all)
+}
