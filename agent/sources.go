@@ -11,6 +11,7 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
+	"github.com/paramedic-ha/paramedic/hw/mem"
 	"github.com/paramedic-ha/paramedic/hw/nic"
 	"github.com/paramedic-ha/paramedic/hw/virt"
 )
@@ -56,6 +57,22 @@ func sourceTable(a *Agent) []sourceSpec {
 					},
 					Host: hostID(c), Log: log,
 				})
+			},
+		},
+		{
+			name: "mem",
+			options: func(c *config.Config) any {
+				if c.HW.Mem.Disabled {
+					return nil
+				}
+				return c.HW.Mem
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				m := c.HW.Mem
+				return mem.New(mem.Config{
+					Poll: m.Poll, Corrected: m.Corrected, Window: m.Window,
+					Baseline: filepath.Join(c.Notify.Dir, "mem.json"), Standing: a.standing("mem"), Log: log,
+				}), nil
 			},
 		},
 		{

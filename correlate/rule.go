@@ -90,6 +90,10 @@ const (
 	CondThrottled       Condition = "thermal-throttling"   // processors are slowed down because they are hot
 	CondKernelMessage   Condition = "kernel-message"       // a pattern of the configuration
 
+	// Memory modules.
+	CondMemoryUncorrected Condition = "memory-uncorrected" // a module lost data
+	CondMemoryDegraded    Condition = "memory-degraded"    // a module corrects too often
+
 	// A host as a whole: what its peers say of one that can't speak, and what it says of itself.
 	CondHostLost      Condition = "host-lost"      // a majority of the hosts can't reach it
 	CondAgentSilent   Condition = "agent-silent"   // its kernel answers, its agent does not
@@ -350,6 +354,18 @@ var table = [...]Rule{
 		EventType: TypeProcessingError, ProbableCause: "indeterminate", AbstractCause: CauseCompute,
 		Text:   "the kernel wrote what hw.kmsg.patterns asks for",
 		Remedy: "The text is the kernel's line; who wrote the pattern knows.",
+	},
+	{
+		Condition: CondMemoryUncorrected, Mode: Latched, State: StateFailed, Severity: SeverityCritical,
+		EventType: TypeEquipment, ProbableCause: "memory-mismatch", AbstractCause: CauseCompute,
+		Text:   "the memory module has lost data",
+		Remedy: "Move the domains away and replace the module; acknowledge the alarm then. What used the page was killed, or reads something wrong.",
+	},
+	{
+		Condition: CondMemoryDegraded, State: StateAtRisk, Severity: SeverityWarning,
+		EventType: TypeEquipment, ProbableCause: "threshold-crossed", AbstractCause: CauseCompute,
+		Text:   "the memory module corrects errors more often than it should: it may fail soon",
+		Remedy: "Move the domains away in time and replace the module. The figures are in the alarm's text.",
 	},
 	{
 		Condition: CondHostLost, State: StateFailed, Severity: SeverityCritical,

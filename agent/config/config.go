@@ -97,6 +97,7 @@ type HW struct {
 	NIC  NIC  `yaml:"nic"`
 	Virt Virt `yaml:"virt"`
 	Kmsg Kmsg `yaml:"kmsg"`
+	Mem  Mem  `yaml:"mem"`
 }
 
 // NIC selects the links to watch by name globs, as in a shell: * ? [a-z]. Without any: physical NICs, bonds, VFs and
@@ -163,6 +164,18 @@ type KmsgPattern struct {
 	Match string `yaml:"match" check:"expression" required:"true"`
 	// Severity of the alarm. When empty: warning.
 	Severity string `yaml:"severity" check:"severity"`
+}
+
+// Mem is the memory, as the kernel counts its errors (EDAC).
+type Mem struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Poll is how often the counters are read.
+	Poll time.Duration `yaml:"poll" min:"100ms" max:"1h" default:"10s"`
+	// Corrected errors of one module within the window are a fault.
+	Corrected uint64 `yaml:"corrected" min:"1" max:"1000000" default:"100"`
+	// Window in which they are counted.
+	Window time.Duration `yaml:"window" min:"1s" max:"168h" default:"1h"`
 }
 
 // Correlate refines the rules.

@@ -376,6 +376,14 @@ func setText(v reflect.Value, s string, tag reflect.StructTag) *wrong {
 		if m := prefix.Masked(); m != prefix {
 			return &wrong{fmt.Sprintf("%q has bits behind its length", s), fmt.Sprintf("write %s", m)}
 		}
+	case v.Kind() == reflect.Uint64:
+		n, err := strconv.ParseUint(s, 10, 64)
+		low, _ := strconv.ParseUint(tag.Get("min"), 10, 64)
+		high, _ := strconv.ParseUint(tag.Get("max"), 10, 64)
+		if err != nil || n < low || n > high {
+			return &wrong{fmt.Sprintf("%q is no number from %d to %d", s, low, high), "write digits only"}
+		}
+		v.SetUint(n)
 	case v.Kind() == reflect.Bool:
 		switch s {
 		case "true", "false":

@@ -128,6 +128,8 @@ hw:
       uuids: {11111111-2222-3333-4444-555555555555: p1}
       names: {"vnf-*": p2}
       metadata: {namespace: "http://x", element: project}
+  kmsg: {disabled: true, without: [oops], ignore: ["sd[a-c]"], patterns: [{name: tape, match: "^st0: ", severity: major}]}
+  mem: {disabled: true, poll: 1s, corrected: 5, window: 1m}
 correlate:
   policies: [{match: {resource: "nic/*", condition: carrier}, severity: major, hold_down: 0s}]
 notify:
@@ -173,6 +175,11 @@ log: {level: debug, format: json}
 					Metadata: MetadataPath{Namespace: "http://x", Element: "project"},
 				},
 			},
+			Kmsg: Kmsg{
+				Disabled: true, Without: []string{"oops"}, Ignore: []string{"sd[a-c]"},
+				Patterns: []KmsgPattern{{Name: "tape", Match: "^st0: ", Severity: "major"}},
+			},
+			Mem: Mem{Disabled: true, Poll: time.Second, Corrected: 5, Window: time.Minute},
 		},
 		Correlate: Correlate{Policies: []Policy{{
 			Match: PolicyMatch{Resource: "nic/*", Condition: "carrier"}, Severity: "major", HoldDown: &zero,

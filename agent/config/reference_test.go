@@ -196,6 +196,8 @@ func describeType(f reflect.StructField) string {
 			return "a network, such as 10.0.0.0/8"
 		case typ.Kind() == reflect.Bool:
 			return "true or false"
+		case typ.Kind() == reflect.Uint64:
+			return fmt.Sprintf("a number, %s to %s", f.Tag.Get("min"), f.Tag.Get("max"))
 		case typ.Kind() == reflect.Struct:
 			return "mapping"
 		case words[check] != nil:
