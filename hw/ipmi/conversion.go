@@ -1,4 +1,4 @@
-// Package ipmi is what the host's management controller knows. So far it holds the conversion of raw readings only.
+// Package ipmi is what the host's management controller knows. So far it holds decoders only, which nothing uses yet.
 package ipmi
 
 import (
