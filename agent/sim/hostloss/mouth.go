@@ -337,8 +337,10 @@ func (m *mouth) speak(sp takeover.Speech) {
 		m.broadcast(&message{record: &r})
 		s.check.spoke(h, x, l.Verdict.Term, l.Verdict.Level)
 	}
-	id, rev := fmt.Sprintf("zone %s %d", sp.Zone, sp.Term), correlate.Revision{Term: sp.Term, Counter: 1000*uint64(level) + uint64(len(sp.Hosts))}
-	if sp.Zone == "" {
+	id, rev := fmt.Sprintf("zone %s %d", sp.Zone, sp.Term), correlate.Revision{}
+	if sp.Zone != "" {
+		rev = correlate.Revision{Term: sp.Term, Counter: m.count(id, c.hosts)}
+	} else {
 		c.key = sp.Hosts[0].Host
 		id, rev = fmt.Sprintf("host %s %d", c.key, c.hosts[0].term), correlate.Revision{Term: c.hosts[0].term + 1, Counter: uint64(level)}
 	}
@@ -357,6 +359,32 @@ func (m *mouth) speak(sp takeover.Speech) {
 		}
 	}
 	m.finished(c.key)
+}
+
+// count numbers what is said of a zone, as the ledger does: each host that joins, is confirmed or is back makes it grow. What other
+// speakers have counted before stands in the replica.
+func (m *mouth) count(id string, hosts []lost) uint64 {
+	all := m.h.s.counts[id]
+	if all == nil {
+		all = map[string]watch.Level{}
+		m.h.s.counts[id] = all
+	}
+	here := map[string]bool{}
+	for _, l := range hosts {
+		here[l.host.name] = true
+		all[l.host.name] = max(all[l.host.name], l.level)
+	}
+	n := uint64(0)
+	for name, level := range all {
+		n++
+		if level == watch.LevelConfirmed {
+			n++
+		}
+		if !here[name] {
+			n++
+		}
+	}
+	return n
 }
 
 // owe enqueues a delivery that the consumer has not had.

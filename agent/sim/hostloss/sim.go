@@ -14,6 +14,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip/takeover"
+	"github.com/paramedic-ha/paramedic/gossip/watch"
 )
 
 // Config is what a run is made of. Equal ones give equal runs, but for Trace.
@@ -88,8 +89,9 @@ type simulation struct {
 	told      []announcement
 	versions  uint32
 	consumers []*consumer
-	records   map[string]takeover.Record      // of speakers, by host: the newest
-	receipts  []map[string]correlate.Revision // of consumers, by alarm: the newest
+	records   map[string]takeover.Record        // of speakers, by host: the newest
+	counts    map[string]map[string]watch.Level // by zone alarm: its hosts, and what was said of each
+	receipts  []map[string]correlate.Revision   // of consumers, by alarm: the newest
 	check     *checker
 	calm      bool
 	partedAt  time.Duration
@@ -112,7 +114,7 @@ func Run(cfg Config) Report {
 
 func newSimulation(cfg Config) *simulation {
 	s := &simulation{
-		cfg: cfg, digest: sha256.New(), epoch: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), byName: map[string]int32{}, records: map[string]takeover.Record{},
+		cfg: cfg, digest: sha256.New(), epoch: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), byName: map[string]int32{}, records: map[string]takeover.Record{}, counts: map[string]map[string]watch.Level{},
 		rng: rand.New(rand.NewPCG(cfg.Seed, 0x686f7374)),
 	}
 	c := &s.cfg
