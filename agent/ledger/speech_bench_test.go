@@ -22,7 +22,8 @@ func BenchmarkARackIsLost(b *testing.B) {
 	for h := range 40 {
 		host := fmt.Sprintf("cmp-%03d", h)
 		s.Hosts = append(s.Hosts, takeover.Loss{Host: host, At: noon, Verdict: watch.Verdict{Host: host, Term: 2, Level: watch.LevelConfirmed, Votes: []watch.Vote{
-			{Voter: "a", Silence: 680 * time.Millisecond, Kernel: watch.AgeNever}, {Voter: "b", Silence: 680 * time.Millisecond, Kernel: watch.AgeNever},
+			{Voter: "a", Silence: 680 * time.Millisecond, Kernel: watch.AgeNever},
+			{Voter: "b", Silence: 680 * time.Millisecond, Kernel: watch.AgeNever},
 			{Voter: "c", Silence: 680 * time.Millisecond, Kernel: watch.AgeNever},
 		}}})
 		for d := range 50 {

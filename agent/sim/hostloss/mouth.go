@@ -337,8 +337,10 @@ func (m *mouth) speak(sp takeover.Speech) {
 		m.broadcast(&message{record: &r})
 		s.check.spoke(h, x, l.Verdict.Term, l.Verdict.Level)
 	}
-	id, rev := fmt.Sprintf("zone %s %d", sp.Zone, sp.Term), correlate.Revision{}
+	var id string
+	var rev correlate.Revision
 	if sp.Zone != "" {
+		id = fmt.Sprintf("zone %s %d", sp.Zone, sp.Term)
 		rev = correlate.Revision{Term: sp.Term, Counter: m.count(id, c.hosts)}
 	} else {
 		c.key = sp.Hosts[0].Host
