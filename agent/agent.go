@@ -30,7 +30,7 @@ import (
 )
 
 // selfSource names the deltas that the agent states about its own host and itself.
-const selfSource = "agent"
+const selfSource = correlate.SpokenSource
 
 // Options is what an Agent is made of.
 type Options struct {
@@ -50,20 +50,18 @@ type Options struct {
 
 // Agent is one running paramedic. Its methods are safe for concurrent use.
 type Agent struct {
-	version  string
-	log      *slog.Logger
-	specs    []sourceSpec
-	registry *prometheus.Registry
-	notifier *notify.Notifier
-	cluster  *cluster.Cluster // nil: this host is alone
-	server   *api.Server
-	loop     *loop
-	memory   *memory
-	self     *queue
-
+	version      string
+	log          *slog.Logger
+	specs        []sourceSpec
+	registry     *prometheus.Registry
+	notifier     *notify.Notifier
+	cluster      *cluster.Cluster // nil: this host is alone
+	server       *api.Server
+	loop         *loop
+	memory       *memory
 	shuttingDown func(context.Context) bool
-
-	told *queue // what the ledger has said: a source of its own, which takes back itself what it said in an earlier run
+	self         *queue
+	told         *queue // what the ledger has said: a source of its own, which takes back itself what it said in an earlier run
 
 	reloading   sync.Mutex // held by whoever changes what runs: it waits for sources, so nobody who asks needs it
 	mu          sync.Mutex // of the fields below; never held while waiting

@@ -230,7 +230,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		return errors.Join(err, <-peerDone)
 	}
 	watchDone := make(chan error, 1)
-	go func() { watchDone <- c.watch.lookout.Run(watchCtx) }()
+	go func() { watchDone <- c.runWatch(watchCtx) }()
 	pumped := make(chan struct{})
 	go func() { defer close(pumped); c.pump(inner) }()
 

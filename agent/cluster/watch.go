@@ -146,6 +146,21 @@ func (c *Cluster) openWatch() error {
 	return nil
 }
 
+// runWatch runs the lookout until ctx ends. One that ends before is told of at once, and this host watches nobody until its agent
+// is started again.
+func (c *Cluster) runWatch(ctx context.Context) error {
+	err := c.watch.lookout.Run(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	c.log.Error("the watch for lost hosts has ended: this host watches nobody until the agent is restarted", "err", err)
+	c.cfg.Home.Report(correlate.Event{
+		Source: correlate.SpokenSource, Resource: correlate.NewID(correlate.KindService, "paramedic/watch"), Condition: correlate.CondSourceFailed,
+		Status: correlate.StatusFailed, Observed: time.Now(), Text: fmt.Sprintf("the watch for lost hosts has ended: %v; restart the agent", err),
+	})
+	return nil
+}
+
 // put lets the pump know what was heard. What others flood us with takes no room from what this host has seen itself, which
 // its watch says once.
 func (w *watching) put(room func() bool, f func()) {
@@ -262,7 +277,7 @@ func (c *Cluster) hearNews(n *watch.News) {
 		w.listening.Store(false)
 		if isolated {
 			c.carryOutTakeover(w.takeover.Isolated(time.Now(), true))
-		} else {
+		} else if w.began {
 			w.listenFrom(time.Now())
 		}
 	case watch.NewsAccused:
@@ -396,7 +411,9 @@ func (c *Cluster) catchUp(now time.Time) {
 	w := c.watch
 	if !w.began && c.begun.Load() {
 		w.began = true
-		w.listenFrom(now)
+		if !w.isolated.Load() { // else when it is no more
+			w.listenFrom(now)
+		}
 	}
 	if w.catchUp.IsZero() {
 		return

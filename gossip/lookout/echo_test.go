@@ -50,9 +50,7 @@ func (f *fake) roundTrips() []time.Duration {
 
 func TestKernelsAnswerRawSockets(t *testing.T) {
 	t.Parallel()
-	if !mayOpen(EchoRaw) {
-		t.Skip("needs CAP_NET_RAW")
-	}
+	needRaw(t)
 	for name, c := range map[string]struct{ bind, there, nowhere string }{
 		"IPv4": {"", "", "2001:db8::1"}, "IPv6": {"::1", "::1", "2001:db8::1"}, "both, to IPv4": {"::", "", "2001:db8::1"}, "both, to IPv6": {"::", "::1", "2001:db8::1"},
 	} {
@@ -78,9 +76,7 @@ func TestKernelsAnswerRawSockets(t *testing.T) {
 
 func TestTheRepliesToOthersStayInTheKernel(t *testing.T) {
 	t.Parallel()
-	if !mayOpen(EchoRaw) {
-		t.Skip("needs CAP_NET_RAW")
-	}
+	needRaw(t)
 	prefix := loopback.Network(t)
 	a, b := start(t, "a", "::", nil), start(t, "b", "::", nil)
 	a.know(at("four", netip.MustParseAddrPort(prefix+".1:7000")), at("six", netip.MustParseAddrPort("[::1]:7000")))
@@ -94,6 +90,13 @@ func TestTheRepliesToOthersStayInTheKernel(t *testing.T) {
 	}
 }
 
+func needRaw(t *testing.T) {
+	t.Helper()
+	if !mayOpen(EchoRaw) {
+		t.Fatal("needs raw sockets: run it as root, or with CAP_NET_RAW")
+	}
+}
+
 func mayOpen(kind EchoKind) bool {
 	e := openEchoes(netip.MustParseAddrPort("127.0.0.1:0"), []EchoKind{kind})
 	defer e.close()
@@ -104,7 +107,7 @@ func mayOpen(kind EchoKind) bool {
 func elsewhere(t *testing.T, pings string, test func()) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("needs root")
+		t.Fatal("needs a network namespace of its own: run it as root")
 	}
 	done := make(chan bool)
 	go func() {
@@ -177,9 +180,7 @@ func TestWithoutAnyRightNoKernelIsAskedAndTheReasonIsTold(t *testing.T) {
 
 func TestForeignAndLateRepliesAreDropped(t *testing.T) {
 	t.Parallel()
-	if !mayOpen(EchoRaw) {
-		t.Skip("needs CAP_NET_RAW")
-	}
+	needRaw(t)
 	prefix := loopback.Network(t)
 	e := openEchoes(netip.MustParseAddrPort(prefix+".1:0"), []EchoKind{EchoRaw})
 	defer e.close()
@@ -234,9 +235,7 @@ func TestForeignAndLateRepliesAreDropped(t *testing.T) {
 
 func TestAWitnessThatHasANameIsLookedUp(t *testing.T) {
 	t.Parallel()
-	if !mayOpen(EchoRaw) {
-		t.Skip("needs CAP_NET_RAW")
-	}
+	needRaw(t)
 	prefix := loopback.Network(t)
 	a := start(t, "a", prefix+".1", func(cfg *Config) { cfg.Witness = "localhost" })
 	eventually(t, "the witness answers", func() bool { a.asks(); return a.count("echo of the witness") > 0 })
