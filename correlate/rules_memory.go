@@ -1,0 +1,22 @@
+package correlate
+
+// Memory modules.
+const (
+	CondMemoryUncorrected Condition = "memory-uncorrected" // a module lost data
+	CondMemoryDegraded    Condition = "memory-degraded"    // a module corrects too often
+)
+
+var memoryRules = []Rule{
+	{
+		Condition: CondMemoryUncorrected, Mode: Latched, State: StateFailed, Severity: SeverityCritical,
+		EventType: TypeEquipment, ProbableCause: "memory-mismatch", AbstractCause: CauseCompute,
+		Text:   "the memory module has lost data",
+		Remedy: "Move the domains away and replace the module; acknowledge the alarm then. What used the page was killed, or reads something wrong.",
+	},
+	{
+		Condition: CondMemoryDegraded, State: StateAtRisk, Severity: SeverityWarning,
+		EventType: TypeEquipment, ProbableCause: "threshold-crossed", AbstractCause: CauseCompute,
+		Text:   "the memory module corrects errors more often than it should: it may fail soon",
+		Remedy: "Move the domains away in time and replace the module. The figures are in the alarm's text.",
+	},
+}
