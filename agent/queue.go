@@ -8,8 +8,8 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
-// queueCapacity bounds what one source may have waiting, counted in resources, removals and events. A full statement
-// of 1 000 domains with four vnics and vdisks each fits.
+// queueCapacity bounds what one source may have waiting, counted in resources, requirements, removals and events. A
+// full statement of 1 000 domains with four vnics and vdisks each fits.
 const queueCapacity = 16384
 
 // queue holds what one source has said and the loop has not yet taken. What is said again before it was taken replaces
@@ -32,6 +32,7 @@ type queue struct {
 type pending struct {
 	delta     correlate.Delta
 	set       map[correlate.ID]int
+	require   map[correlate.ID]int
 	events    map[eventKey]int
 	mentioned map[correlate.ID]bool // by events
 	gone      map[correlate.ID]bool
@@ -46,7 +47,7 @@ func newQueue(source string, wake func()) *queue {
 	return &queue{source: source, wake: wake, space: make(chan struct{})}
 }
 
-func size(d *correlate.Delta) int { return len(d.Set) + len(d.Gone) + len(d.Events) }
+func size(d *correlate.Delta) int { return len(d.Set) + len(d.Require) + len(d.Gone) + len(d.Events) }
 
 // put queues d, and waits for space when the queue is full. A delta larger than the queue is taken when it is empty.
 func (q *queue) put(ctx context.Context, d correlate.Delta) error {
@@ -112,6 +113,7 @@ func (q *queue) merge(d correlate.Delta) {
 		p := &pending{
 			delta:     correlate.Delta{Source: q.source},
 			set:       make(map[correlate.ID]int, len(d.Set)),
+			require:   make(map[correlate.ID]int, len(d.Require)),
 			events:    make(map[eventKey]int, len(d.Events)),
 			mentioned: make(map[correlate.ID]bool, len(d.Events)),
 			gone:      make(map[correlate.ID]bool, len(d.Gone)),
@@ -129,7 +131,7 @@ func (q *queue) merge(d correlate.Delta) {
 // conflicts reports whether d can't be merged without losing a step: it removes what is still to be stated or reported,
 // states what is still to be removed, or is a full statement behind removals or reports that it would swallow.
 func (p *pending) conflicts(d *correlate.Delta) bool {
-	if d.Full && size(&p.delta) > 0 {
+	if d.Full && size(&p.delta) > 0 || len(d.Require) > 0 && len(p.gone) > 0 { // what is required is looked at before removals
 		return true
 	}
 	for _, g := range d.Gone {
@@ -159,6 +161,14 @@ func (p *pending) add(d *correlate.Delta) {
 		}
 		p.set[r.ID] = len(p.delta.Set)
 		p.delta.Set = append(p.delta.Set, r)
+	}
+	for _, r := range d.Require {
+		if i, ok := p.require[r.ID]; ok {
+			p.delta.Require[i] = r
+			continue
+		}
+		p.require[r.ID] = len(p.delta.Require)
+		p.delta.Require = append(p.delta.Require, r)
 	}
 	for _, g := range d.Gone {
 		if !p.gone[g.ID] {

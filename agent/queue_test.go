@@ -124,6 +124,10 @@ func TestCoalescingEndsInTheSameTruth(t *testing.T) {
 					d.Set = append(d.Set, correlate.Resource{ID: id})
 				}
 			}
+			if rapid.IntRange(0, 2).Draw(t, "require") == 0 {
+				need := correlate.Need{Of: []correlate.ID{some.Draw(t, "needed")}}
+				d.Require = []correlate.Requirement{{ID: some.Draw(t, "by"), Needs: []correlate.Need{need}[:rapid.IntRange(0, 1).Draw(t, "one")]}}
+			}
 			for _, id := range names {
 				if d.Full || rapid.Bool().Draw(t, "event") {
 					d.Events = append(d.Events, correlate.Event{
@@ -133,7 +137,7 @@ func TestCoalescingEndsInTheSameTruth(t *testing.T) {
 				}
 			}
 			if !d.Full && rapid.IntRange(0, 4).Draw(t, "gone") == 0 {
-				d.Set, d.Events = nil, nil
+				d.Set, d.Require, d.Events = nil, nil, nil
 				d.Gone = []correlate.Gone{{ID: some.Draw(t, "which"), Reason: correlate.GoneOrderly}}
 			}
 			direct.Topology(now, d)

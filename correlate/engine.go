@@ -150,6 +150,12 @@ func (e *Engine) Topology(now time.Time, d Delta) Effects {
 			n.stated = e.pass
 		}
 	}
+	for _, r := range d.Require {
+		e.require(d.Source, r)
+	}
+	if d.Full {
+		e.release(&d)
+	}
 	e.remove(&d)
 	for i := range d.Events {
 		e.observe(&d.Events[i])
@@ -310,11 +316,8 @@ func (e *Engine) complete(source string) {
 			if !r.own || r.source != source || r.mentioned == e.pass {
 				continue
 			}
-			switch {
-			case n.live() && r.def.Mode == Level:
-				r.end(e, ReasonRecovered)
-			case n.present && r.def.Mode == Level, !n.present && !n.lost && r.key.Condition != CondGone:
-				r.end(e, ReasonGone)
+			if r.promised = len(e.awaiting) > 1 && !n.present && !n.lost && n.requires(r); !r.promised {
+				r.unsaid(e)
 			}
 		}
 	}
@@ -328,8 +331,23 @@ func (e *Engine) complete(source string) {
 	for _, n := range e.nodes { // now that all have spoken, judge everything
 		for _, r := range n.records {
 			r.frozen = false
+			if r.promised {
+				r.promised = false
+				r.unsaid(e)
+			}
 		}
 		e.seed(n)
+	}
+}
+
+// unsaid ends what the full truth of its source does not mention.
+func (r *record) unsaid(e *Engine) {
+	n := r.node
+	switch {
+	case n.live() && r.def.Mode == Level:
+		r.end(e, ReasonRecovered)
+	case n.present && r.def.Mode == Level, !n.present && !n.lost && r.key.Condition != CondGone:
+		r.end(e, ReasonGone)
 	}
 }
 

@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"slices"
+	"strings"
 )
 
 // node is a resource in the graph of needs. One exists for whatever is stated, needed or has a condition.
@@ -14,9 +15,10 @@ type node struct {
 	present bool     // the topology holds it
 	lost    bool     // it was there and a fault took it
 
-	groups  []group // what it needs; none unless present
-	up      []edge  // who needs it
-	holders []ID    // the physical ones among them, when they are counted
+	extra   []requirement // by other sources, sorted by them
+	groups  []group       // what it needs; none unless present
+	up      []edge        // who needs it
+	holders []ID          // the physical ones among them, when they are counted
 	counted bool
 	records []*record // its conditions, oldest first
 	unknown []Condition
@@ -30,8 +32,15 @@ type node struct {
 	level                                    State // what the walked fault does to it; valid with reached
 }
 
+// requirement is what one source adds to the needs of a node.
+type requirement struct {
+	source string
+	needs  []Need
+}
+
 // group is a Need with its members resolved.
 type group struct {
+	source  string // who requires it; empty: who states its holder
 	mode    NeedMode
 	k       int
 	cond    Condition
@@ -71,19 +80,84 @@ func (e *Engine) node(id ID) *node {
 
 // drop forgets a node that nothing refers to.
 func (e *Engine) drop(n *node) {
-	if !n.present && len(n.records) == 0 && len(n.up) == 0 {
+	if !n.present && len(n.records) == 0 && len(n.up) == 0 && len(n.extra) == 0 {
 		delete(e.nodes, n.id)
+	}
+}
+
+// needs are those that its own source states, then those that others require of it.
+func (n *node) needs() []Need {
+	if len(n.extra) == 0 {
+		return n.res.Needs
+	}
+	all := slices.Clone(n.res.Needs)
+	for _, x := range n.extra {
+		all = append(all, x.needs...)
+	}
+	return all
+}
+
+// requires reports whether the source of a record requires of n the group that the record is of.
+func (n *node) requires(r *record) bool {
+	return slices.ContainsFunc(n.extra, func(x requirement) bool {
+		return x.source == r.source && slices.ContainsFunc(x.needs, func(need Need) bool {
+			return need.Mode == KOfN && (need.Condition == r.key.Condition || need.Condition == "" && r.key.Condition == CondGroup)
+		})
+	})
+}
+
+// require takes what a source requires of a resource.
+func (e *Engine) require(source string, r Requirement) {
+	if r.ID == "" {
+		return
+	}
+	n := e.node(r.ID)
+	at, found := slices.BinarySearchFunc(n.extra, source, func(x requirement, source string) int { return strings.Compare(x.source, source) })
+	switch {
+	case found && sameNeeds(n.extra[at].needs, r.Needs):
+		return
+	case found && len(r.Needs) > 0:
+		n.extra[at].needs = r.Needs
+	case found:
+		n.extra = slices.Delete(n.extra, at, at+1)
+	case len(r.Needs) > 0:
+		n.extra = slices.Insert(n.extra, at, requirement{source, r.Needs})
+	}
+	e.seed(n) // one that is of no use goes with the pass
+	if !n.present {
+		return
+	}
+	before := len(e.loosened)
+	e.detach(n)
+	e.attach(n)
+	let := slices.DeleteFunc(e.loosened[before:], func(m *node) bool { // it is needed as before
+		return slices.ContainsFunc(m.up, func(ed edge) bool { return ed.holder == n })
+	})
+	e.loosened = e.loosened[:before+len(let)]
+}
+
+// release takes back what a full statement does not require any more.
+func (e *Engine) release(d *Delta) {
+	for _, n := range e.nodes {
+		required := slices.ContainsFunc(n.extra, func(x requirement) bool { return x.source == d.Source })
+		if required && !slices.ContainsFunc(d.Require, func(r Requirement) bool { return r.ID == n.id }) {
+			e.require(d.Source, Requirement{ID: n.id})
+		}
 	}
 }
 
 // attach resolves the needs of n. A member named twice counts once.
 func (e *Engine) attach(n *node) {
-	if len(n.res.Needs) == 0 {
-		return
+	e.resolve(n, "", n.res.Needs)
+	for _, x := range n.extra {
+		e.resolve(n, x.source, x.needs)
 	}
-	n.groups = make([]group, 0, len(n.res.Needs))
-	for _, need := range n.res.Needs {
-		g := group{mode: need.Mode, k: max(1, need.K), cond: need.Condition, members: make([]member, 0, len(need.Of))}
+}
+
+func (e *Engine) resolve(n *node, source string, needs []Need) {
+	n.groups = slices.Grow(n.groups, len(needs))
+	for _, need := range needs {
+		g := group{source: source, mode: need.Mode, k: max(1, need.K), cond: need.Condition, members: make([]member, 0, len(need.Of))}
 		if g.cond == "" {
 			g.cond = CondGroup
 		}

@@ -184,13 +184,23 @@ func (e *Engine) holdGroups(n *node) {
 			n.refresh()
 		}
 		if failed && r.alarm == nil && !r.own {
-			r.source, r.occurred, r.observed = n.source, e.cause.occurred, e.cause.observed
+			r.source, r.occurred, r.observed = n.requirer(r), e.cause.occurred, e.cause.observed
 			if r.observed.IsZero() {
 				r.occurred, r.observed = e.now, e.now
 			}
 		}
 		e.mark(n)
 	}
+}
+
+// requirer is the source that states the failed group of a record.
+func (n *node) requirer(r *record) string {
+	for i := range n.groups {
+		if g := &n.groups[i]; g.mode == KOfN && g.cond == r.key.Condition && g.state == StateFailed && g.source != "" {
+			return g.source
+		}
+	}
+	return n.source
 }
 
 // partial reports whether a group can't be judged yet, because a source that has not spoken since the start may still

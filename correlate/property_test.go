@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -70,6 +71,12 @@ func drawDelta(t *rapid.T, now time.Time) Delta {
 	d := Delta{Source: rapid.SampledFrom([]string{"nic", "virt"}).Draw(t, "source"), Full: rapid.IntRange(0, 19).Draw(t, "full") == 0}
 	for range rapid.IntRange(0, 4).Draw(t, "set") {
 		d.Set = append(d.Set, drawResource(t, d.Source))
+	}
+	for range rapid.IntRange(0, 1).Draw(t, "require") {
+		d.Require = append(d.Require, Requirement{
+			ID:    rapid.SampledFrom(everything()).Draw(t, "required of"),
+			Needs: rapid.SliceOfN(rapid.Custom(drawNeed), 0, 2).Draw(t, "required"),
+		})
 	}
 	if rapid.IntRange(0, 4).Draw(t, "gone") == 0 {
 		d.Gone = append(d.Gone, Gone{
@@ -289,6 +296,9 @@ func TestWhenAllIsWellNothingStands(t *testing.T) {
 			t.Errorf("still wants to wake at %s", eff.Wake)
 		}
 		for _, id := range everything() {
+			for source := range universe {
+				s.take(t, e, e.Topology(e.now, Delta{Source: source, Require: []Requirement{{ID: id}}}))
+			}
 			s.take(t, e, e.Topology(e.now, Delta{Source: "nic", Gone: []Gone{{ID: id, Reason: GoneOrderly}}}))
 		}
 		if len(e.nodes)+e.records+len(e.alarms) > 0 {
@@ -325,6 +335,9 @@ func TestARestartWithoutChangeMakesNoRevision(t *testing.T) {
 		}
 		s.take(t, e, e.SetPolicies(e.now, nil)) // the configuration that the next run has
 		s.take(t, e, e.Tick(e.now))
+		if bottomless(e) {
+			t.Skip("a group hangs on what another source requires of its members: see Requirement")
+		}
 		full := restate(e)
 		var restored []*Alarm
 		for _, a := range s.disk {
@@ -374,6 +387,37 @@ func TestARestartIntoAnotherWorldIsJudgedLikeAnyOther(t *testing.T) {
 	})
 }
 
+// bottomless reports whether a k-of-n group hangs on what another source requires.
+func bottomless(e *Engine) bool {
+	var foreign func(n *node, source string, seen map[*node]bool) bool
+	foreign = func(n *node, source string, seen map[*node]bool) bool {
+		if seen[n] {
+			return false
+		}
+		seen[n] = true
+		for i := range n.groups {
+			for _, m := range n.groups[i].members {
+				if foreign(m.node, source, seen) {
+					return true
+				}
+			}
+		}
+		return slices.ContainsFunc(n.extra, func(x requirement) bool { return x.source != source })
+	}
+	for _, n := range e.nodes {
+		for i := range n.groups {
+			g := &n.groups[i]
+			source := cmp.Or(g.source, n.source)
+			for _, m := range g.members {
+				if g.mode == KOfN && foreign(m.node, source, map[*node]bool{}) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // restate is what the sources would say of the present in full.
 func restate(e *Engine) []Delta {
 	var full []Delta
@@ -382,6 +426,11 @@ func restate(e *Engine) []Delta {
 		for _, n := range e.nodes {
 			if n.present && n.source == source {
 				d.Set = append(d.Set, n.res)
+			}
+			for _, x := range n.extra {
+				if x.source == source {
+					d.Require = append(d.Require, Requirement{n.id, x.needs})
+				}
 			}
 			for _, r := range n.records {
 				if r.own && r.source == source && !n.lost {

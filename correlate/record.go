@@ -19,7 +19,9 @@ type record struct {
 	group   bool // a failed k-of-n group of the resource holds it
 	// frozen: restored, and not all sources have spoken since. What is derived stays as the last run told it.
 	frozen bool
-	asked  Severity // of the event
+	// promised: restored, and of a group that its source requires of what another source has yet to state.
+	promised bool
+	asked    Severity // of the event
 
 	source             string // who said so first, and must restate it
 	text               string
@@ -104,7 +106,7 @@ func (e *Engine) observe(ev *Event) {
 		r = n.record(ev.Condition)
 	}
 	if r != nil {
-		r.mentioned = e.pass
+		r.mentioned, r.promised = e.pass, false
 	}
 	switch ev.Status {
 	case StatusUnknown:
@@ -128,7 +130,7 @@ func (e *Engine) observe(ev *Event) {
 		if r == nil {
 			n = e.node(ev.Resource)
 			r = e.newRecord(n, ev.Condition)
-			r.mentioned = e.pass
+			r.mentioned, r.promised = e.pass, false
 		}
 		n.setUnknown(ev.Condition, false)
 		e.fail(r, ev)

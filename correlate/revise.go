@@ -60,7 +60,7 @@ func (e *Engine) spread() []*record {
 func (e *Engine) revise(dirty []*record) Effects {
 	for _, r := range dirty {
 		if r.group && !r.own {
-			r.source = r.node.source // the group's holder is what the next run must hear of
+			r.source = r.node.requirer(r) // the group is what the next run must hear of
 		}
 		switch {
 		case !r.stands():

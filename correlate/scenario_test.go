@@ -207,6 +207,8 @@ func (s *story) forgotten(t *testing.T, d *datadriven.TestData) *Alarm {
 //	set vnic/web/52 domain=domain/web mac=52 port=p-1 project=x name=y inactive kind=tap
 //	  needs all of nic/tap1 nic/tap2
 //	  needs 1 of nic/eth0 nic/eth1 carrier=…
+//	require nic/tap1
+//	  needs all of bridge/br-int
 //	gone nic/eth0 vanished
 //	failed nic/eth0 carrier severity=minor why it failed
 //	ok nic/eth0 carrier reason=migrated
@@ -223,6 +225,11 @@ func (s *story) parse(d *Delta, input string) {
 				s.attribute(&r, w)
 			}
 			d.Set = append(d.Set, r)
+		case f[0] == "require":
+			d.Require = append(d.Require, Requirement{ID: s.id(f[1])})
+		case f[0] == "needs" && len(d.Require) > 0: // they stand behind the resources
+			r := &d.Require[len(d.Require)-1]
+			r.Needs = append(r.Needs, s.need(f))
 		case f[0] == "needs":
 			r := &d.Set[len(d.Set)-1]
 			r.Needs = append(r.Needs, s.need(f))

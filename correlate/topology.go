@@ -37,17 +37,28 @@ func (m NeedMode) String() string {
 	return "need-mode?"
 }
 
-// Delta is what one source says at once. It is applied as a whole: resources first, then what is gone, then events;
-// only then is health derived, so that two links that fail together make one alarm and not two.
+// Requirement is what a source adds to the needs of a resource that another one states: what the host needs of its power
+// supplies, or a tap of the switch that it is plugged into. It may come before that resource is stated.
+// Require nothing of the members of a group (KOfN) that another source states: after a restart of the agent the group would be
+// judged without it until its source has spoken.
+type Requirement struct {
+	ID    ID
+	Needs []Need // in place of those that the source required of ID before; none takes them back
+}
+
+// Delta is what one source says at once. It is applied as a whole: resources first, then requirements, then what is gone,
+// then events; only then is health derived, so that two links that fail together make one alarm and not two.
 type Delta struct {
 	Source string
-	// Full says that Set and Events are the whole present truth of Source: any resource that it stated earlier and
+	// Full says that Set, Require and Events are the whole present truth of Source: any resource that it stated earlier and
 	// does not state now is gone with GoneVanished, unless Gone says otherwise, and any level condition that it
-	// reported failed earlier and does not mention now has recovered (a read that failed is mentioned as unknown).
-	Full   bool
-	Set    []Resource
-	Gone   []Gone
-	Events []Event
+	// reported failed earlier and does not mention now has recovered (a read that failed is mentioned as unknown). What it
+	// required earlier and does not require now is not needed any more.
+	Full    bool
+	Set     []Resource
+	Require []Requirement
+	Gone    []Gone
+	Events  []Event
 }
 
 // Gone takes a resource out of the topology.

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// View is a resource as the engine sees it. A walk over the topology follows Needs and Dependents.
+// View is a resource as the engine sees it; its Needs are with those that other sources require of it. A walk over the
+// topology follows Needs and Dependents.
 type View struct {
 	Resource
 	Source     string // who states it
@@ -87,7 +88,10 @@ func (n *node) view() View {
 	v := View{
 		Resource: n.res, Source: n.source, Own: n.own, Derived: n.state, Unknown: len(n.unknown) > 0, Lost: n.lost,
 	}
-	v.ID = n.id
+	v.ID, v.Needs = n.id, nil
+	if n.present {
+		v.Needs = n.needs()
+	}
 	for _, r := range n.records {
 		if r.stands() {
 			v.Conditions = append(v.Conditions, r.key.Condition)
