@@ -103,6 +103,9 @@ func check(name, s string) *wrong {
 		return &wrong{fmt.Sprintf("%q is not yet built", s), "write one of: " + strings.Join(allowed, ", ")}
 	}
 	remedy := "write one of: " + strings.Join(allowed, ", ")
+	if name == "condition" { // a page of them
+		remedy = "docs/alarms.md has those that there are"
+	}
 	if near := nearest(s, allowed); near != "" {
 		remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
 	}

@@ -200,6 +200,8 @@ func describeType(f reflect.StructField) string {
 			return fmt.Sprintf("a number, %s to %s", f.Tag.Get("min"), f.Tag.Get("max"))
 		case typ.Kind() == reflect.Struct:
 			return "mapping"
+		case check == "condition":
+			return "one of [those that there are](alarms.md)"
 		case words[check] != nil:
 			return "`" + strings.Join(words[check], "`, `") + "`"
 		}
