@@ -333,8 +333,8 @@ func (s *search) joined(r joinResult) {
 		s.p.joinError.Store(new(printable(r.err.Error())))
 		kind, text := joinTrouble(r.err)
 		switch {
-		case kind == TroubleLabel: // one hang-up may be an agent that ends
-			if s.hangups[r.addr]++; s.hangups[r.addr] >= 3 {
+		case kind == TroubleLabel:
+			if s.hangups[r.addr]++; s.hangups[r.addr] >= enoughHangups {
 				s.p.troubles.note(kind, r.addr.Addr().String(), text)
 			}
 		case kind != "":

@@ -41,6 +41,8 @@ type Trouble struct {
 const (
 	maxTroubles  = 128         // the one seen least recently goes first
 	troubleAgain = time.Minute // between two logs of the same
+
+	enoughHangups = 3 // in the middle of a word; one may be an agent that ends
 )
 
 // troubles is safe for several goroutines and blocks nobody.
@@ -144,6 +146,21 @@ type libraryLog struct {
 	limit    *rate.Limiter
 	out      chan<- slog.Record
 	min      slog.Leveler
+
+	mu      sync.Mutex
+	hangups map[string]int // by address
+}
+
+// hungUp reports whether an address has closed so many connections before it said anything that this is no agent that ended
+// in the middle.
+func (l *libraryLog) hungUp(addr string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hangups == nil || len(l.hangups) >= maxTroubles {
+		l.hangups = make(map[string]int)
+	}
+	l.hangups[addr]++
+	return l.hangups[addr] >= enoughHangups
 }
 
 func (l *libraryLog) Enabled(context.Context, slog.Level) bool { return true }
@@ -163,7 +180,11 @@ func (l *libraryLog) Handle(_ context.Context, r slog.Record) error {
 			}
 		}
 	}
-	if kind, remedy := l.classify(text); kind != "" {
+	kind, remedy := l.classify(text)
+	if kind == TroubleLabel && strings.Contains(text, `label "": `) && !l.hungUp(source(text)) { // the library takes no word for an empty one
+		kind = ""
+	}
+	if kind != "" {
 		l.troubles.note(kind, source(text), remedy)
 		return nil
 	}

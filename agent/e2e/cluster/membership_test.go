@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -96,9 +97,20 @@ func TestASecondAgentOfOneNameIsRefused(t *testing.T) {
 			t.Errorf("it does not say %q: %s", word, second.Log())
 		}
 	}
-	for _, a := range all[:2] {
-		a.Complains("node.name", "duplicate-name")
-	}
+	fleet.Within(t, fleet.Patience, "a host that it has reached to complain", func() error { // it ends when it knows from the first
+		for _, a := range all {
+			s, err := a.Status()
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(s.Cluster.Troubles, func(x fleet.Trouble) bool {
+				return x.Kind == "duplicate-name" && strings.Contains(x.Text, "node.name")
+			}) {
+				return nil
+			}
+		}
+		return errors.New("none does")
+	})
 	all.Level(fleet.Patience)
 }
 
