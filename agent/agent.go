@@ -25,7 +25,6 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/hw"
-	"github.com/paramedic-ha/paramedic/hw/mem"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -317,14 +316,8 @@ func (a *Agent) stateSelf(c *config.Config, full bool) {
 	for k, v := range c.Node.Labels {
 		facts["label."+k] = v
 	}
-	host := correlate.Resource{ID: hostID(c), Name: c.Node.Name, Facts: facts}
-	if !c.HW.Mem.Disabled {
-		if modules := mem.Modules(hw.Root{}); len(modules) > 0 { // one that failed degrades the host
-			host.Needs = []correlate.Need{{Mode: correlate.SomeOf, Of: modules}}
-		}
-	}
 	set := []correlate.Resource{
-		host,
+		{ID: hostID(c), Name: c.Node.Name, Facts: facts},
 		{ID: selfResource("outbox"), Name: "outbox"},
 	}
 	for _, spec := range a.specs {

@@ -26,6 +26,8 @@ type sourceSpec struct {
 
 // sourceTable is every source there is, the most urgent first: the loop looks at their queues in this order.
 func sourceTable(a *Agent) []sourceSpec {
+	// Who looks at once when the kernel writes of what it watches.
+	prompts := map[string]hw.Prompt{"mem": hw.NewPrompt()}
 	return []sourceSpec{
 		{
 			name: "nic",
@@ -70,7 +72,7 @@ func sourceTable(a *Agent) []sourceSpec {
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				m := c.HW.Mem
 				return mem.New(mem.Config{
-					Poll: m.Poll, Corrected: m.Corrected, Window: m.Window,
+					Host: hostID(c), Poll: m.Poll, Prompt: prompts["mem"], Corrected: m.Corrected, Window: m.Window,
 					Baseline: filepath.Join(c.Notify.Dir, "mem.json"), Standing: a.standing("mem"), Log: log,
 				}), nil
 			},
@@ -87,7 +89,7 @@ func sourceTable(a *Agent) []sourceSpec {
 				k := c.HW.Kmsg
 				return kmsg.New(kmsg.Config{
 					Host: hostID(c), Cursor: filepath.Join(c.Notify.Dir, "kmsg.cursor"), Without: k.Without, Ignore: k.Ignore,
-					Patterns: c.KernelPatterns(), Standing: a.standing("kmsg"), Log: log,
+					Patterns: c.KernelPatterns(), Prompts: prompts, Standing: a.standing("kmsg"), Log: log,
 				})
 			},
 		},

@@ -59,6 +59,8 @@ type Config struct {
 	// Without names rules of the table that are not used; Ignore are expressions of lines that are not judged.
 	Without, Ignore []string
 	Patterns        []Pattern
+	// Prompts asks other sources, by their names, to look now: the kernel has written of what they watch. It may lack some.
+	Prompts map[string]hw.Prompt
 	// Standing gives the alarms of this source that stand at the start of a Run: nothing states them again. nil: none.
 	Standing func(context.Context) ([]correlate.Key, error)
 	Log      *slog.Logger // nil: none
@@ -321,6 +323,13 @@ func (r *reader) judge(rec record, at, now time.Time) []correlate.Event {
 			continue
 		}
 		if slices.ContainsFunc(r.ignore, func(re *regexp.Regexp) bool { return re.MatchString(rec.text) }) {
+			return nil
+		}
+		if rule.prompts != "" {
+			r.config.Prompts[rule.prompts].Give()
+		}
+		if rule.condition == "" {
+			r.counters.matched.Add(1)
 			return nil
 		}
 		ids := []correlate.ID{r.config.Host}

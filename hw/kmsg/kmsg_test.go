@@ -87,6 +87,33 @@ func TestLinesMeanWhatTheTableSays(t *testing.T) {
 	}
 }
 
+func TestALineAsksItsSourceToLook(t *testing.T) {
+	mem := hw.NewPrompt()
+	s, _ := newSource(t, Config{Prompts: map[string]hw.Prompt{"mem": mem}})
+	for line, want := range map[string]int{
+		"EDAC MC0: 1 CE memory read error on CPU_SrcID#0_Ha#0_Chan#0_DIMM#0 (channel:0 slot:0 page:0x1 offset:0x0 grain:32 syndrome:0x0)": 1,
+		"EDAC MC0: 1 UE memory read error on any memory (page:0x0 offset:0x0 grain:0)":                                                    1,
+		"EDAC MC1: Giving out device to module skx_edac controller Skylake Socket#0 IMC#0: DEV 0000:64:0a.0 (INTERRUPT)":                  1,
+		"EDAC MC: Ver: 3.0.0":                         0,
+		"EDAC sbridge: Seeking for: PCI ID 8086:6fa0": 0,
+	} {
+		rec, err := parse("4,7,1000,-;" + line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := newReader(s).judge(rec, time.Time{}, time.Now()); len(got) != 0 {
+			t.Errorf("%s\nis told as %v", line, got)
+		}
+		if len(mem) != want {
+			t.Errorf("%s\nprompted %d times, want %d", line, len(mem), want)
+		}
+		select {
+		case <-mem:
+		default:
+		}
+	}
+}
+
 func TestLinesOfProcessesAreNotBelieved(t *testing.T) {
 	s, _ := newSource(t, Config{})
 	rec, err := parse("11,7,1000,-;kernel BUG at mm/slub.c:4023!")

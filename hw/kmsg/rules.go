@@ -19,8 +19,10 @@ type rule struct {
 	// times more. None: any line may match.
 	hints     []string
 	pattern   *regexp.Regexp
-	condition correlate.Condition
-	severity  correlate.Severity // unset: the condition's
+	condition correlate.Condition // empty: the line is told by nobody but the source that it prompts
+	severity  correlate.Severity  // unset: the condition's
+	// prompts names the source that sees more when it looks now; Config.Prompts has it.
+	prompts string
 	// on names the resources by the groups of the pattern; nil: the host. None: the line is not told.
 	on func(s *Source, r record, groups []string) []correlate.ID
 }
@@ -61,6 +63,8 @@ func standard() []rule {
 		// drivers/scsi/megaraid, drivers/scsi/mpt3sas, drivers/nvme/host/pci.c, drivers/net/ethernet/mellanox/mlx5/core/health.c,
 		// drivers/net/ethernet/broadcom/bnxt
 		{name: "firmware", hints: []string{"FAULT", "fault_state", "controller is down", "poll_health", "irmware "}, pattern: re(`(?:FW in FAULT state|_base_fault_info: fault_state|fault_state\(0x|: controller is down; will reset: CSTS=|poll_health:\d+:\(pid \d+\): (?:Fatal error|device's health compromised)|[Ff]irmware (?:crashed|has crashed|is not responding|fatal error|hang detected))`), condition: correlate.CondFirmware, on: device},
+		// drivers/edac/edac_mc.c: edac_ce_error, edac_ue_error, edac_mc_add_mc_with_groups
+		{name: "edac", hints: []string{"EDAC "}, pattern: re(`^EDAC (?:\S+ )?MC\d+: (?:\d+ [CU]E |Giving out device)`), prompts: "mem"},
 		// arch/x86/kernel/cpu/mce/core.c: print_mce. Bit 61 of the status: uncorrected.
 		{name: "machine-check", hints: []string{"Machine Check"}, pattern: re(`CPU \d+: Machine Check(?: Exception)?: [0-9a-f]+ Bank \d+: ([0-9a-f]{16})`), condition: correlate.CondMachineCheck, on: uncorrected},
 		{name: "corrected-machine-check", hints: []string{"Machine Check"}, pattern: re(`CPU \d+: Machine Check: [0-9a-f]+ Bank \d+: [0-9a-f]{16}`), condition: correlate.CondCorrected},

@@ -151,16 +151,3 @@ func identify(all []reading) {
 		}
 	}
 }
-
-// Modules names the modules that the kernel counts errors of now; none when it can't be told.
-func Modules(root hw.Root) []correlate.ID {
-	readings, err := read(root)
-	if err != nil {
-		return nil
-	}
-	ids := make([]correlate.ID, 0, len(readings))
-	for _, r := range readings {
-		ids = append(ids, r.id)
-	}
-	return ids
-}

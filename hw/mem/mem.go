@@ -19,11 +19,17 @@ import (
 	"github.com/paramedic-ha/paramedic/hw"
 )
 
+// takenIn is how long after it was told what a source says is surely in the engine.
+const takenIn = time.Second
+
 // Config says how to watch.
 type Config struct {
+	// Host needs the modules: one that failed degrades it.
+	Host correlate.ID
 	Root hw.Root
-	// Poll is how often the counters are read; default 10 s.
-	Poll time.Duration
+	// Poll is how often the counters are read; default 10 s. Prompt has them read at once.
+	Poll   time.Duration
+	Prompt hw.Prompt
 	// Corrected errors within Window are a fault; defaults 100 and an hour. It is over after a Window with a tenth of that
 	// at most.
 	Corrected uint64
@@ -93,22 +99,23 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 			}
 		}
 	}
-	tick := time.NewTicker(s.config.Poll)
-	defer tick.Stop()
+	rounds := hw.NewRounds(s.config.Poll, s.config.Prompt)
+	defer rounds.Stop()
 	w.known = s.load()
 	for {
-		d, health := w.poll(s.now())
+		now := s.now()
+		if len(w.modules) > 0 && now.Sub(w.told) >= takenIn {
+			w.save()
+		}
+		d, health := w.poll(now)
 		sink.Health(health)
 		if d.Full {
 			if err := sink.Emit(ctx, d); err != nil {
 				return err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-			w.save() // what was told a poll ago is in the engine by now
+		if err := rounds.Next(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -120,6 +127,7 @@ type watch struct {
 	degraded []correlate.ID // with an alarm of the last run: to be proven well before it ends
 	absent   bool           // that there is nothing was stated
 	known    baseline       // what was told of before this Run
+	told     time.Time      // when an uncorrected error was told last
 }
 
 // poll reads everything. The delta is full, unless the controllers can't be listed: then nothing is known.
@@ -139,6 +147,7 @@ func (w *watch) poll(now time.Time) (correlate.Delta, hw.Health) {
 		return correlate.Delta{}, hw.Health{Sight: hw.SightBlind, Text: err.Error()}
 	}
 	health := hw.Health{}
+	need := correlate.Need{Mode: correlate.SomeOf}
 	for _, r := range readings {
 		m := w.modules[r.id]
 		if m == nil {
@@ -153,8 +162,14 @@ func (w *watch) poll(now time.Time) (correlate.Delta, hw.Health) {
 			health = hw.Health{Sight: hw.SightDegraded, Text: r.err.Error()}
 		}
 		d.Set = append(d.Set, r.resource())
+		need.Of = append(need.Of, r.id)
+		lost := m.ue
 		d.Events = append(d.Events, m.judge(w.Source, &r, now)...)
+		if m.ue != lost {
+			w.told = now
+		}
 	}
+	d.Require = []correlate.Requirement{{ID: w.config.Host, Needs: []correlate.Need{need}}}
 	maps.DeleteFunc(w.modules, func(id correlate.ID, _ *module) bool {
 		return !slices.ContainsFunc(readings, func(r reading) bool { return r.id == id })
 	})

@@ -55,7 +55,7 @@ type bench struct {
 }
 
 func newBench(t *testing.T, root hw.Root, degraded ...correlate.ID) *bench {
-	s := New(Config{Root: root, Corrected: 10, Window: time.Minute})
+	s := New(Config{Host: "host/cmp-1", Root: root, Corrected: 10, Window: time.Minute})
 	return &bench{
 		t: t, root: root, watch: &watch{Source: s, modules: make(map[correlate.ID]*module), degraded: degraded},
 		engine: correlate.New(correlate.Config{Home: "cmp-1", Term: 2}, nil), now: time.Unix(1000, 0),
@@ -153,7 +153,7 @@ func TestUncorrectedErrorStandsUntilItIsAcknowledged(t *testing.T) {
 func TestModuleThatLostDataDegradesTheHost(t *testing.T) {
 	b := newBench(t, fixture(t, "dimms.txtar"))
 	b.engine.Topology(b.now, correlate.Delta{Source: "agent", Set: []correlate.Resource{
-		{ID: "host/cmp-1", Needs: []correlate.Need{{Mode: correlate.SomeOf, Of: Modules(b.root)}}},
+		{ID: "host/cmp-1"},
 		{ID: "domain/a", Needs: []correlate.Need{{Of: []correlate.ID{"host/cmp-1"}}}},
 	}})
 	b.poll(0)
@@ -237,6 +237,34 @@ func TestWhatWasToldAndAcknowledgedDoesNotComeBackWithTheAgent(t *testing.T) {
 		put(t, root.ProcPath("sys", "kernel", "random", "boot_id"), "next\n")
 		if n := told(); n != 1 {
 			t.Errorf("under the next kernel told %d times", n)
+		}
+	})
+}
+
+func TestAPromptHasTheCountersReadAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := fixture(t, "dimms.txtar")
+		prompt := hw.NewPrompt()
+		l := &ledger{}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- New(Config{Root: root, Prompt: prompt}).Run(ctx, l) }()
+		synctest.Wait()
+		put(t, root.SysPath("devices/system/edac/mc/mc0/dimm0/dimm_ue_count"), "1")
+		prompt.Give()
+		synctest.Wait()
+		cancel()
+		<-ended
+		var told []correlate.ID
+		for _, d := range l.deltas[1:] {
+			for _, e := range d.Events {
+				if e.Condition == correlate.CondMemoryUncorrected {
+					told = append(told, e.Resource)
+				}
+			}
+		}
+		if diff := cmp.Diff([]correlate.ID{"dimm/mc0/dimm0"}, told); diff != "" {
+			t.Error(diff)
 		}
 	})
 }
