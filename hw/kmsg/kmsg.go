@@ -6,7 +6,6 @@
 package kmsg
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -238,16 +237,6 @@ func (s *Source) bootTime() (time.Time, error) {
 		return time.Time{}, fmt.Errorf("read the uptime: %w", err)
 	}
 	return s.now().Add(-time.Duration(seconds * float64(time.Second))), nil
-}
-
-// domain is the UUID of the domain whose qemu has this process id; empty when it is not known. The kernel tells of the kill
-// before the process has ended, so its command line is mostly still there.
-func (s *Source) domain(pid string) string {
-	b, err := os.ReadFile(s.config.Root.ProcPath(pid, "cmdline"))
-	if err != nil {
-		return ""
-	}
-	return uuidOf(string(bytes.TrimRight(b, "\x00")))
 }
 
 type faultKey struct {

@@ -3,7 +3,6 @@ package kmsg
 import (
 	"errors"
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -118,14 +117,15 @@ func device(s *Source, r record, _ []string) []correlate.ID {
 	return []correlate.ID{s.config.Host}
 }
 
-// victims are the host, unless only a group's limit was reached, and the domain whose process was killed.
+// victims are the host, unless only a group's limit was reached, and the domain whose process was killed. The kernel tells of the
+// kill before the process has ended, so its command line is mostly still there.
 func victims(s *Source, _ record, groups []string) []correlate.ID {
 	var ids []correlate.ID
 	if groups[1] == "Out" {
 		ids = append(ids, s.config.Host)
 	}
 	if strings.HasPrefix(groups[3], "qemu") || strings.Contains(groups[3], "kvm") {
-		if uuid := s.domain(groups[2]); uuid != "" {
+		if uuid := s.config.Root.DomainOf(groups[2]); uuid != "" {
 			ids = append(ids, correlate.NewID(correlate.KindDomain, uuid))
 		}
 	}
@@ -156,18 +156,4 @@ func Rules() []string {
 		}
 	}
 	return names
-}
-
-// uuidOf finds the -uuid of a qemu command line.
-func uuidOf(cmdline string) string {
-	args := strings.Split(cmdline, "\x00")
-	if !strings.Contains(path.Base(args[0]), "qemu") && !strings.Contains(path.Base(args[0]), "kvm") {
-		return ""
-	}
-	for i := 1; i+1 < len(args); i++ {
-		if args[i] == "-uuid" {
-			return args[i+1]
-		}
-	}
-	return ""
 }
