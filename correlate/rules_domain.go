@@ -84,7 +84,7 @@ var domainRules = []Rule{
 		Remedy: "Repair the definition or metadata that the text names (`virsh edit`); until then the domain is watched without what could not be read.",
 	},
 	{
-		Condition: CondHypervisorUnreachable, State: StateFailed, Severity: SeverityWarning,
+		Condition: CondHypervisorUnreachable, State: StateFailed, Severity: SeverityWarning, Follows: true,
 		EventType: TypeProcessingError, ProbableCause: "underlying-resource-unavailable", AbstractCause: CauseHypervisor,
 		Text:   "the hypervisor's daemon does not answer; its domains are not seen, and not known to be hurt",
 		Remedy: "Look at the service (`systemctl status libvirtd` or `virtqemud`): restart it when it hangs. Domains go on running meanwhile, unwatched.",

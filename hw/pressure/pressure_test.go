@@ -173,7 +173,7 @@ func TestPressureIsToldWhenItsShareOfTheWindowIsReached(t *testing.T) {
 		t.Run(s.file, func(t *testing.T) {
 			b := newBench(t)
 			limit := b.watch.config.Limits.limit(s.condition) / 100
-			total := time.Second
+			total := time.Duration(0)
 			stall := func(part float64) {
 				total += time.Duration(part * float64(time.Second))
 				us := total.Microseconds()
