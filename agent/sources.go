@@ -10,9 +10,12 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/config"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
+	"github.com/paramedic-ha/paramedic/hw/clock"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
 	"github.com/paramedic-ha/paramedic/hw/mem"
 	"github.com/paramedic-ha/paramedic/hw/nic"
+	"github.com/paramedic-ha/paramedic/hw/pressure"
+	"github.com/paramedic-ha/paramedic/hw/service"
 	"github.com/paramedic-ha/paramedic/hw/virt"
 )
 
@@ -75,6 +78,50 @@ func sourceTable(a *Agent) []sourceSpec {
 					Host: hostID(c), Poll: m.Poll, Prompt: prompts["mem"], Corrected: m.Corrected, Window: m.Window,
 					Baseline: filepath.Join(c.Notify.Dir, "mem.json"), Standing: a.standing("mem"), Log: log,
 				}), nil
+			},
+		},
+		{
+			name: "service",
+			options: func(c *config.Config) any {
+				if c.HW.Service.Disabled {
+					return nil
+				}
+				return c.HW.Service
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				s := c.HW.Service
+				return service.New(service.Config{
+					Host: hostID(c), Hypervisor: virt.Hypervisor, Units: c.ServiceUnits(), Without: s.Without,
+					Restarts: int(s.Restarts), Window: s.Window, Timeout: s.Timeout, Resync: s.Resync, //nolint:gosec // at most 1000
+					Standing: a.standing("service"), Log: log,
+				})
+			},
+		},
+		{
+			name: "pressure",
+			options: func(c *config.Config) any {
+				if c.HW.Pressure.Disabled {
+					return nil
+				}
+				return c.HW.Pressure
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				p := c.HW.Pressure
+				return pressure.New(pressure.Config{
+					Host: hostID(c), Poll: p.Poll, Window: p.Window, Limits: c.PressureLimits(), Standing: a.standing("pressure"), Log: log,
+				})
+			},
+		},
+		{
+			name: "clock",
+			options: func(c *config.Config) any {
+				if c.HW.Clock.Disabled {
+					return nil
+				}
+				return c.HW.Clock
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				return clock.New(clock.Config{Host: hostID(c), Poll: c.HW.Clock.Poll, Limit: c.HW.Clock.Limit, Log: log}), nil
 			},
 		},
 		{

@@ -4,19 +4,19 @@ import "time"
 
 // How much is asked of the host, whether its clock is kept right, and the services that it needs.
 const (
-	CondMemoryExhausted  Condition = "memory-exhausted"      // hardly any memory is left
-	CondMemoryPressure   Condition = "memory-pressure"       // tasks stand still for want of memory
-	CondCPUPressure      Condition = "cpu-pressure"          // tasks wait for a processor
-	CondIOPressure       Condition = "io-pressure"           // tasks stand still for their storage
-	CondCPUStolen        Condition = "cpu-stolen"            // the host is a guest itself, and its hypervisor takes its time
-	CondCPUStarved       Condition = "cpu-starved"           // a domain's virtual processors wait for a processor
-	CondTasksExhausted   Condition = "tasks-exhausted"       // hardly any process or thread can be started
-	CondFilesExhausted   Condition = "files-exhausted"       // hardly any file can be opened
-	CondConntrack        Condition = "connections-exhausted" // hardly any connection can be tracked
-	CondUnsynchronised   Condition = "clock-unsynchronised"  // nothing keeps the clock right
-	CondServiceFailed    Condition = "service-failed"        // a service of the host has failed
-	CondNetworkService   Condition = "network-service-failed"
-	CondServiceRestarted Condition = "service-restarting" // it dies and is started again, over and over
+	CondMemoryExhausted  Condition = "memory-exhausted"       // hardly any memory is left
+	CondMemoryPressure   Condition = "memory-pressure"        // tasks stand still for want of memory
+	CondCPUPressure      Condition = "cpu-pressure"           // tasks wait for a processor
+	CondIOPressure       Condition = "io-pressure"            // tasks stand still for their storage
+	CondCPUStolen        Condition = "cpu-stolen"             // the host is a guest itself, and its hypervisor takes its time
+	CondCPUStarved       Condition = "cpu-starved"            // a domain's virtual processors wait for a processor
+	CondTasksExhausted   Condition = "tasks-exhausted"        // hardly any process or thread can be started
+	CondFilesExhausted   Condition = "files-exhausted"        // hardly any file can be opened
+	CondConntrack        Condition = "connections-exhausted"  // hardly any connection can be tracked
+	CondUnsynchronised   Condition = "clock-unsynchronised"   // nothing keeps the clock right
+	CondServiceFailed    Condition = "service-failed"         // a service of the host has failed
+	CondNetworkService   Condition = "network-service-failed" // the same of one of the virtual network
+	CondServiceRestarted Condition = "service-restarting"     // it dies and is started again, over and over
 )
 
 // ntpHold is how long a clock may be unsynchronised: at the start of a host its time service needs minutes.
@@ -97,7 +97,7 @@ var loadRules = []Rule{
 		Remedy: "`systemctl status` and `journalctl -u` of the unit say why; start it again. `systemctl reset-failed` ends the alarm of one that is not needed.",
 	},
 	{
-		Condition: CondServiceRestarted, State: StateDegraded, Severity: SeverityWarning,
+		Condition: CondServiceRestarted, State: StateAtRisk, Severity: SeverityWarning,
 		EventType: TypeProcessingError, ProbableCause: "software-program-error", AbstractCause: CauseHypervisor,
 		Text:   "a service of the host dies and is started again, over and over",
 		Remedy: "`journalctl -u` of the unit says why it dies.",

@@ -48,7 +48,7 @@ var laterWords = map[string][]string{
 var laterKeys = map[string][]string{
 	"":    {"act", "maintenance"},
 	"api": {"listen", "tls", "tokens"},
-	"hw":  {"ipmi", "disk", "pressure", "host", "power"},
+	"hw":  {"ipmi", "disk", "host", "power"},
 
 	"notify.subscriptions[*]": {"heartbeat"},
 }

@@ -94,10 +94,13 @@ type API struct {
 
 // HW configures the sources: what is watched.
 type HW struct {
-	NIC  NIC  `yaml:"nic"`
-	Virt Virt `yaml:"virt"`
-	Kmsg Kmsg `yaml:"kmsg"`
-	Mem  Mem  `yaml:"mem"`
+	NIC      NIC      `yaml:"nic"`
+	Virt     Virt     `yaml:"virt"`
+	Kmsg     Kmsg     `yaml:"kmsg"`
+	Mem      Mem      `yaml:"mem"`
+	Pressure Pressure `yaml:"pressure"`
+	Service  Service  `yaml:"service"`
+	Clock    Clock    `yaml:"clock"`
 }
 
 // NIC selects the links to watch by name globs, as in a shell: * ? [a-z]. Without any: physical NICs, bonds, VFs and
@@ -176,6 +179,70 @@ type Mem struct {
 	Corrected uint64 `yaml:"corrected" min:"1" max:"1000000" default:"100"`
 	// Window in which they are counted.
 	Window time.Duration `yaml:"window" min:"1s" max:"168h" default:"1h"`
+}
+
+// Pressure is how much is asked of the host, and what is left of it. Limits are in percent; one of 0 is not watched.
+type Pressure struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Poll is how often everything is read.
+	Poll time.Duration `yaml:"poll" min:"500ms" max:"1m" default:"5s"`
+	// Window is what the shares below are measured of.
+	Window time.Duration `yaml:"window" min:"2s" max:"1h" default:"30s"`
+	// Memory: the share of the window in which all tasks stood still for want of memory.
+	Memory uint64 `yaml:"memory" max:"100" default:"20"`
+	// IO: the share of the window in which all tasks waited for their storage.
+	IO uint64 `yaml:"io" max:"100" default:"50"`
+	// CPU: the share of the window in which any task waited for a processor.
+	CPU uint64 `yaml:"cpu" max:"100" default:"90"`
+	// Stolen: the share of the processors' time that the hypervisor below took, when the host is a virtual machine.
+	Stolen uint64 `yaml:"stolen" max:"100" default:"20"`
+	// Waiting: the share of the window in which a virtual processor of a domain waited for a real one.
+	Waiting uint64 `yaml:"waiting" max:"100" default:"40"`
+	// MemoryLeft: less than this share of the memory is left, free swap counted, and huge pages not.
+	MemoryLeft uint64 `yaml:"memory_left" max:"100" default:"5"`
+	// TablesLeft: less than this share is left of the processes, the open files or the tracked connections that the kernel
+	// allows.
+	TablesLeft uint64 `yaml:"tables_left" max:"100" default:"10"`
+}
+
+// Service is the units of systemd that the host needs. docs/service.md lists those that are watched without being named.
+type Service struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Units of your own. They come before those of the list: the first that matches a unit has it.
+	Units []ServiceUnit `yaml:"units"`
+	// Without are globs on the names of units that are not watched.
+	Without []string `yaml:"without" check:"glob" required:"true"`
+	// Restarts of one unit by systemd within the window are a fault.
+	Restarts uint64 `yaml:"restarts" min:"1" max:"1000" default:"3"`
+	// Window in which they are counted.
+	Window time.Duration `yaml:"window" min:"1s" max:"24h" default:"10m"`
+	// Timeout of each question to systemd. When it takes longer, the source is blind.
+	Timeout time.Duration `yaml:"timeout" min:"100ms" max:"1m" default:"10s"`
+	// Resync is how often all units are listed again, so that a lost signal heals.
+	Resync time.Duration `yaml:"resync" min:"1s" max:"1h" default:"30s"`
+}
+
+// ServiceUnit is one unit, or all that a glob matches.
+type ServiceUnit struct {
+	// Name of the unit, or a glob on it, with or without .service.
+	Name string `yaml:"name" check:"glob" required:"true"`
+	// Network says that the unit is part of the virtual network: it is told as network-service-failed, and all domains of
+	// the host are at risk.
+	Network bool `yaml:"network"`
+	// Severity of its alarms. When empty: the conditions'.
+	Severity string `yaml:"severity" check:"severity"`
+}
+
+// Clock is whether something keeps the host's clock right.
+type Clock struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Poll is how often the kernel is asked.
+	Poll time.Duration `yaml:"poll" min:"1s" max:"1h" default:"10s"`
+	// Limit of the error that the clock may have, by what its time service says and by the time since.
+	Limit time.Duration `yaml:"limit" min:"1ms" max:"16s" default:"2s"`
 }
 
 // Correlate refines the rules.

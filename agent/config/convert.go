@@ -6,6 +6,8 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
+	"github.com/paramedic-ha/paramedic/hw/pressure"
+	"github.com/paramedic-ha/paramedic/hw/service"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -89,6 +91,25 @@ func (c *Config) KernelPatterns() []kmsg.Pattern {
 		out = append(out, kmsg.Pattern{Name: p.Name, Match: p.Match, Severity: severity})
 	}
 	return out
+}
+
+// ServiceUnits are the file's own units to watch.
+func (c *Config) ServiceUnits() []service.Unit {
+	var out []service.Unit
+	for _, u := range c.HW.Service.Units {
+		severity, _ := correlate.ParseSeverity(u.Severity) // empty: SeverityUnset, which leaves the conditions'
+		out = append(out, service.Unit{Name: u.Name, Network: u.Network, Severity: severity})
+	}
+	return out
+}
+
+// PressureLimits are the file's limits as the source takes them.
+func (c *Config) PressureLimits() pressure.Limits {
+	p := c.HW.Pressure
+	return pressure.Limits{
+		Memory: float64(p.Memory), IO: float64(p.IO), CPU: float64(p.CPU), Stolen: float64(p.Stolen), Waiting: float64(p.Waiting),
+		MemoryLeft: float64(p.MemoryLeft), TablesLeft: float64(p.TablesLeft),
+	}
 }
 
 // Peer is what the file says of this host among its peers; the rest of it is the agent's. Keys holds the key file alone:

@@ -130,6 +130,16 @@ hw:
       metadata: {namespace: "http://x", element: project}
   kmsg: {disabled: true, without: [oops], ignore: ["sd[a-c]"], patterns: [{name: tape, match: "^st0: ", severity: major}]}
   mem: {disabled: true, poll: 1s, corrected: 5, window: 1m}
+  pressure: {disabled: true, poll: 1s, window: 1m, memory: 1, io: 2, cpu: 3, stolen: 4, waiting: 5, memory_left: 6, tables_left: 7}
+  service:
+    disabled: true
+    units: [{name: "kolla-*", network: true, severity: major}, {name: a.socket}]
+    without: ["ntp*"]
+    restarts: 5
+    window: 1h
+    timeout: 1s
+    resync: 1m
+  clock: {disabled: true, poll: 1m, limit: 100ms}
 correlate:
   policies: [{match: {resource: "nic/*", condition: carrier}, severity: major, hold_down: 0s}]
 notify:
@@ -180,6 +190,15 @@ log: {level: debug, format: json}
 				Patterns: []KmsgPattern{{Name: "tape", Match: "^st0: ", Severity: "major"}},
 			},
 			Mem: Mem{Disabled: true, Poll: time.Second, Corrected: 5, Window: time.Minute},
+			Pressure: Pressure{
+				Disabled: true, Poll: time.Second, Window: time.Minute,
+				Memory: 1, IO: 2, CPU: 3, Stolen: 4, Waiting: 5, MemoryLeft: 6, TablesLeft: 7,
+			},
+			Service: Service{
+				Disabled: true, Units: []ServiceUnit{{Name: "kolla-*", Network: true, Severity: "major"}, {Name: "a.socket"}},
+				Without: []string{"ntp*"}, Restarts: 5, Window: time.Hour, Timeout: time.Second, Resync: time.Minute,
+			},
+			Clock: Clock{Disabled: true, Poll: time.Minute, Limit: 100 * time.Millisecond},
 		},
 		Correlate: Correlate{Policies: []Policy{{
 			Match: PolicyMatch{Resource: "nic/*", Condition: "carrier"}, Severity: "major", HoldDown: &zero,

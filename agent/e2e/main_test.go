@@ -196,7 +196,7 @@ func configurationOf(t *testing.T, host *lab.Host, more string, consumers ...*co
 	t.Helper()
 	var y strings.Builder
 	fmt.Fprintf(&y, "node: {name: %s}\ncluster: {label: lab}\napi: {socket: %s}\nlog: {level: debug}\n", host.Name, lab.Socket)
-	y.WriteString("hw: {nic: {include: ['uplink*']}, virt: {resync: 2s}, kmsg: {disabled: true}}\n")
+	y.WriteString("hw: {nic: {include: ['uplink*']}, virt: {resync: 2s}, kmsg: {disabled: true}, pressure: {disabled: true}, service: {disabled: true}, clock: {disabled: true}}\n")
 	fmt.Fprintf(&y, "notify:\n  dir: %s\n", lab.StateDir)
 	for i, c := range consumers {
 		if i == 0 {

@@ -43,7 +43,7 @@ type Config struct {
 	// Restarts within Window are a fault; defaults 3 and 10 minutes. It is over after a Window without one.
 	Restarts int
 	Window   time.Duration
-	// Timeout of each call; default 2 s. Resync is how often all units are listed though nothing was heard; default 30 s.
+	// Timeout of each call; default 10 s: systemd answers nobody while it reloads. Resync is how often all units are listed though nothing was heard; default 30 s.
 	Timeout, Resync time.Duration
 	// Socket of the system bus, and the directory that is there when systemd is (sd_booted(3)).
 	Socket, Booted string
@@ -70,7 +70,7 @@ var (
 func New(c Config) (*Source, error) {
 	c.Restarts = cmp.Or(c.Restarts, 3)
 	c.Window = cmp.Or(c.Window, 10*time.Minute)
-	c.Timeout = cmp.Or(c.Timeout, 2*time.Second)
+	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
 	c.Resync = cmp.Or(c.Resync, 30*time.Second)
 	c.Socket = cmp.Or(c.Socket, "/run/dbus/system_bus_socket")
 	c.Booted = cmp.Or(c.Booted, "/run/systemd/system")

@@ -218,6 +218,16 @@ func TestAServiceOfTheVirtualNetworkPutsDomainsAtRisk(t *testing.T) {
 	}
 }
 
+func TestAServiceOfTheVirtualNetworkThatIsStartedOverAndOverHitsNobody(t *testing.T) {
+	b := newBench(t, Config{Restarts: 1})
+	b.say(0, "ovn-controller.service", "active", "running", 0)
+	b.say(time.Minute, "ovn-controller.service", "active", "running", 1)
+	b.stands("ovn-controller", correlate.CondServiceRestarted, true)
+	if a := b.engine.Alarms()[0]; len(a.Affected) > 0 || len(a.AtRisk) != 1 {
+		t.Errorf("it says %+v", a)
+	}
+}
+
 func TestTheUnreachableHypervisorIsExplainedByItsDaemon(t *testing.T) {
 	b := newBench(t, Config{})
 	b.say(0, "libvirtd.service", "active", "running", 0)
