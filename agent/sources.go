@@ -92,7 +92,7 @@ func sourceTable(a *Agent) []sourceSpec {
 				s := c.HW.Service
 				return service.New(service.Config{
 					Host: hostID(c), Hypervisor: virt.Hypervisor, Units: c.ServiceUnits(), Without: s.Without,
-					Restarts: int(s.Restarts), Window: s.Window, Timeout: s.Timeout, Resync: s.Resync, //nolint:gosec // at most 1000
+					Restarts: int(s.Restarts), Window: s.Window, Timeout: s.Timeout, Resync: s.Resync,
 					Standing: a.standing("service"), Log: log,
 				})
 			},

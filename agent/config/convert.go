@@ -107,8 +107,10 @@ func (c *Config) ServiceUnits() []service.Unit {
 func (c *Config) PressureLimits() pressure.Limits {
 	p := c.HW.Pressure
 	return pressure.Limits{
-		Memory: float64(p.Memory), IO: float64(p.IO), CPU: float64(p.CPU), Stolen: float64(p.Stolen), Waiting: float64(p.Waiting),
-		MemoryLeft: float64(p.MemoryLeft), TablesLeft: float64(p.TablesLeft),
+		correlate.CondMemoryPressure: float64(p.Memory), correlate.CondIOPressure: float64(p.IO), correlate.CondCPUPressure: float64(p.CPU),
+		correlate.CondCPUStolen: float64(p.Stolen), correlate.CondCPUStarved: float64(p.Waiting),
+		correlate.CondMemoryExhausted: float64(p.MemoryLeft), correlate.CondTasksExhausted: float64(p.TablesLeft),
+		correlate.CondFilesExhausted: float64(p.TablesLeft), correlate.CondConntrack: float64(p.TablesLeft),
 	}
 }
 

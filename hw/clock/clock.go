@@ -107,7 +107,7 @@ func (s *Source) look() (correlate.Event, hw.Health) {
 		}
 		return e, hw.Health{Sight: hw.SightDegraded, Text: text}
 	}
-	most := time.Duration(t.Maxerror) * time.Microsecond //nolint:unconvert // 32 bits wide on some
+	most := time.Duration(t.Maxerror) * time.Microsecond
 	e.Evidence = map[string]string{"status": "0x" + strconv.FormatInt(int64(t.Status), 16), "maximum_error": most.String()}
 	switch {
 	case t.Status&unix.STA_UNSYNC != 0:

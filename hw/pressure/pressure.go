@@ -28,14 +28,9 @@ const (
 	last = time.Second
 )
 
-// Limits are in percent. Zero: not watched.
-type Limits struct {
-	Memory, IO, CPU float64 // of the window in which tasks stood still for it
-	Stolen          float64 // of the processors' time that the hypervisor below took
-	Waiting         float64 // of the window in which a virtual processor waited
-	// Left of the memory and of tables (tasks, files, connections): less is a fault.
-	MemoryLeft, TablesLeft float64
-}
+// Limits are in percent, by condition: of the window in which tasks stood still or waited, of the processors' time that was
+// stolen, or what must be left of the memory or a table. A condition without one, or with zero, is not watched.
+type Limits map[correlate.Condition]float64
 
 // Config says how to watch.
 type Config struct {
@@ -88,7 +83,7 @@ func New(c Config) (*Source, error) {
 	}
 	s := &Source{config: c, log: log, proc: proc, now: time.Now}
 	s.triggers = func() (<-chan struct{}, func(), error) {
-		return triggers(c.Root, func(t stall) float64 { return c.Limits.limit(t.condition) })
+		return triggers(c.Root, func(t stall) float64 { return c.Limits[t.condition] })
 	}
 	return s, nil
 }
@@ -102,27 +97,6 @@ func (s *Source) Counts() map[string]uint64 {
 	return map[string]uint64{
 		"polls": c.polls.Load(), "unreadable": c.unreadable.Load(), "triggers": c.triggers.Load(), "searches": c.searches.Load(),
 	}
-}
-
-// limit gives the limit of a condition.
-func (l *Limits) limit(c correlate.Condition) float64 {
-	switch c {
-	case correlate.CondMemoryPressure:
-		return l.Memory
-	case correlate.CondIOPressure:
-		return l.IO
-	case correlate.CondCPUPressure:
-		return l.CPU
-	case correlate.CondCPUStolen:
-		return l.Stolen
-	case correlate.CondCPUStarved:
-		return l.Waiting
-	case correlate.CondMemoryExhausted:
-		return l.MemoryLeft
-	case correlate.CondTasksExhausted, correlate.CondFilesExhausted, correlate.CondConntrack:
-		return l.TablesLeft
-	}
-	return 0
 }
 
 // Run implements hw.Source.
@@ -155,7 +129,7 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 	var alertUntil, searchAt, pollAt time.Time
 	for {
 		now := s.now()
-		if s.config.Limits.Waiting > 0 && !now.Before(searchAt) {
+		if s.config.Limits[correlate.CondCPUStarved] > 0 && !now.Before(searchAt) {
 			searchAt = now.Add(search)
 			s.search(found)
 		}
@@ -265,7 +239,7 @@ func (w *watch) of(id correlate.ID, c correlate.Condition) *follow {
 
 // stands takes over an alarm of the last run, and reports whether it is one of what is watched now.
 func (w *watch) stands(k correlate.Key) bool {
-	if w.config.Limits.limit(k.Condition) <= 0 || k.Resource != w.config.Host && k.Condition != correlate.CondCPUStarved {
+	if w.config.Limits[k.Condition] <= 0 || k.Resource != w.config.Host && k.Condition != correlate.CondCPUStarved {
 		return false
 	}
 	w.of(k.Resource, k.Condition).verdict.failed = true
@@ -314,7 +288,7 @@ func (w *watch) pressure(now time.Time) []correlate.Event {
 	w.errs[readPressure] = nil
 	var events []correlate.Event
 	for _, s := range stalls {
-		limit := w.config.Limits.limit(s.condition)
+		limit := w.config.Limits[s.condition]
 		if limit <= 0 {
 			continue
 		}
@@ -337,7 +311,7 @@ func (w *watch) supplies(now time.Time) []correlate.Event {
 	w.errs[readSupplies] = nil
 	var events []correlate.Event
 	for _, s := range supplies {
-		limit := w.config.Limits.limit(s.condition)
+		limit := w.config.Limits[s.condition]
 		if limit <= 0 {
 			continue
 		}
@@ -362,7 +336,7 @@ func (w *watch) supplies(now time.Time) []correlate.Event {
 
 func (w *watch) stolen(now time.Time) []correlate.Event {
 	w.errs[readStolen] = nil
-	limit := w.config.Limits.Stolen
+	limit := w.config.Limits[correlate.CondCPUStolen]
 	if limit <= 0 {
 		return nil
 	}
@@ -447,7 +421,7 @@ func (w *watch) take(r result, now time.Time) []correlate.Event {
 // waiting looks at the virtual processor of each domain that waits most.
 func (w *watch) waiting(now time.Time) []correlate.Event {
 	w.errs[readThreads] = nil
-	limit := w.config.Limits.Waiting
+	limit := w.config.Limits[correlate.CondCPUStarved]
 	if limit <= 0 {
 		return nil
 	}

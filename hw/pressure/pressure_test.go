@@ -39,7 +39,11 @@ const (
 )
 
 func defaults() Limits {
-	return Limits{Memory: 20, IO: 50, CPU: 90, Stolen: 20, Waiting: 40, MemoryLeft: 5, TablesLeft: 10}
+	return Limits{
+		correlate.CondMemoryPressure: 20, correlate.CondIOPressure: 50, correlate.CondCPUPressure: 90,
+		correlate.CondCPUStolen: 20, correlate.CondCPUStarved: 40, correlate.CondMemoryExhausted: 5,
+		correlate.CondTasksExhausted: 10, correlate.CondFilesExhausted: 10, correlate.CondConntrack: 10,
+	}
 }
 
 func fixture(t testing.TB) hw.Root {
@@ -172,7 +176,7 @@ func TestPressureIsToldWhenItsShareOfTheWindowIsReached(t *testing.T) {
 	for _, s := range stalls {
 		t.Run(s.file, func(t *testing.T) {
 			b := newBench(t)
-			limit := b.watch.config.Limits.limit(s.condition) / 100
+			limit := b.watch.config.Limits[s.condition] / 100
 			total := time.Duration(0)
 			stall := func(part float64) {
 				total += time.Duration(part * float64(time.Second))
@@ -366,7 +370,8 @@ func TestFailedReadsAreNeitherFaultNorRecovery(t *testing.T) {
 
 func TestAlarmsOfTheLastRunAreHeldForAWindow(t *testing.T) {
 	keys := []correlate.Key{
-		{Resource: host, Condition: correlate.CondCPUPressure}, {Resource: host, Condition: correlate.CondMemoryExhausted},
+		{Resource: host, Condition: correlate.CondCPUPressure},
+		{Resource: host, Condition: correlate.CondMemoryExhausted},
 		{Resource: web, Condition: correlate.CondCPUStarved},
 	}
 	b := newBench(t, keys...)
@@ -464,6 +469,18 @@ func TestATriggerMakesPressureKnownBeforeTheNextPoll(t *testing.T) {
 	})
 }
 
+// spin keeps a processor busy.
+func spin(quit <-chan struct{}) {
+	for n := 0; n >= 0; n++ {
+		select {
+		case <-quit:
+			return
+		default:
+			n &= 1 << 20
+		}
+	}
+}
+
 // crowd is this program in the part of a qemu whose two virtual processors share one processor.
 func crowd() {
 	var one unix.CPUSet
@@ -492,8 +509,7 @@ func crowd() {
 			if err := unix.SchedSetaffinity(0, &one); err != nil {
 				panic(err)
 			}
-			for {
-			}
+			spin(make(chan struct{}))
 		}
 		go processor()
 	}
@@ -520,7 +536,7 @@ func TestTheKernelTellsHowLongProcessorsWait(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}()
-	s, err := New(Config{Host: host, Window: time.Second, Limits: Limits{Waiting: 25}})
+	s, err := New(Config{Host: host, Window: time.Second, Limits: Limits{correlate.CondCPUStarved: 25}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -566,13 +582,7 @@ func TestThisKernelFiresItsTriggers(t *testing.T) {
 	for range runtime.NumCPU() * 2 {
 		spinning.Go(func() {
 			runtime.LockOSThread()
-			for {
-				select {
-				case <-quit:
-					return
-				default:
-				}
-			}
+			spin(quit)
 		})
 	}
 	defer spinning.Wait()

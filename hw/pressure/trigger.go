@@ -44,7 +44,7 @@ func triggers(root hw.Root, percent func(stall) float64) (fired <-chan struct{},
 	if err != nil {
 		return nil, func() {}, fmt.Errorf("wait for triggers: %w", err)
 	}
-	polled = append(polled, unix.PollFd{Fd: int32(end), Events: unix.POLLIN}) //nolint:gosec // a descriptor is small
+	polled = append(polled, unix.PollFd{Fd: int32(end), Events: unix.POLLIN})
 	for _, s := range stalls {
 		if percent(s) <= 0 {
 			continue
@@ -54,7 +54,7 @@ func triggers(root hw.Root, percent func(stall) float64) (fired <-chan struct{},
 			closeAll()
 			return nil, func() {}, err
 		}
-		polled = append(polled, unix.PollFd{Fd: int32(fd), Events: unix.POLLPRI}) //nolint:gosec // a descriptor is small
+		polled = append(polled, unix.PollFd{Fd: int32(fd), Events: unix.POLLPRI})
 	}
 	words := make(chan struct{}, 1)
 	ended := make(chan struct{})
@@ -76,7 +76,7 @@ func triggers(root hw.Root, percent func(stall) float64) (fired <-chan struct{},
 func forward(polled []unix.PollFd, words chan<- struct{}) {
 	for polled = slices.Clone(polled); ; {
 		_, err := unix.Poll(polled, -1)
-		if err == unix.EINTR { //nolint:errorlint // a bare errno
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil || polled[0].Revents != 0 {

@@ -278,8 +278,14 @@ func TestUnitsAreNamedWithOrWithoutTheirSuffix(t *testing.T) {
 func FuzzUnit(f *testing.F) {
 	f.Add([]byte{1, 0, 2, 0, 3, 1, 4, 9})
 	subs := [][2]string{
-		{"active", "running"}, {"inactive", "dead"}, {"failed", "failed"}, {"activating", "auto-restart"}, {"activating", "start"},
-		{"failed", "failed-before-auto-restart"}, {"deactivating", "stop"}, {"", ""},
+		{"active", "running"},
+		{"inactive", "dead"},
+		{"failed", "failed"},
+		{"activating", "auto-restart"},
+		{"activating", "start"},
+		{"failed", "failed-before-auto-restart"},
+		{"deactivating", "stop"},
+		{"", ""},
 	}
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		c := &Config{Restarts: 3, Window: time.Minute}
