@@ -564,6 +564,38 @@ func (d *domain) processors() []vcpu {
 	return d.vcpus
 }
 
+func TestARealQemuIsFoundWithItsProcessors(t *testing.T) {
+	uuid := fmt.Sprintf("22222222-0000-0000-0000-%012d", os.Getpid())
+	cmd := exec.CommandContext(t.Context(), "qemu-system-x86_64", "-name", "guest=real,debug-threads=on", "-uuid", uuid,
+		"-machine", "microvm", "-m", "16", "-smp", "2", "-accel", "tcg,thread=multi", "-display", "none", "-nodefaults", "-S")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	var found []guest
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); <-time.After(20 * time.Millisecond) {
+		var err error
+		if found, err = guests(hw.Root{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range found {
+			if g.uuid != uuid || len(g.vcpus) < 2 {
+				continue
+			}
+			for _, v := range g.vcpus {
+				if _, err := g.waited(hw.Root{}, v.thread); err != nil || v.name != "CPU 0" && v.name != "CPU 1" {
+					t.Errorf("%+v: %v", v, err)
+				}
+			}
+			return
+		}
+	}
+	t.Errorf("found %+v", found)
+}
+
 // TestThisKernelFiresItsTriggers also holds for a kernel without pressure figures: then it says so.
 func TestThisKernelFiresItsTriggers(t *testing.T) {
 	fired, stop, err := triggers(hw.Root{}, func(s stall) float64 { return map[string]float64{"cpu": 0.1}[s.file] })

@@ -56,7 +56,9 @@ type Config struct {
 type Source struct {
 	config Config
 	rules  []Unit
-	log    *slog.Logger
+	// without holds only names.
+	without []Unit
+	log     *slog.Logger
 
 	counters struct{ connections, signals, lists atomic.Uint64 }
 }
@@ -76,10 +78,9 @@ func New(c Config) (*Source, error) {
 	c.Booted = cmp.Or(c.Booted, "/run/systemd/system")
 	s := &Source{config: c, log: cmp.Or(c.Log, slog.New(slog.DiscardHandler))}
 	var errs []error
-	without := make([]Unit, 0, len(c.Without))
 	for i, name := range c.Without {
-		without = append(without, Unit{Name: name})
-		if err := without[i].check(); err != nil {
+		s.without = append(s.without, Unit{Name: name})
+		if err := s.without[i].check(); err != nil {
 			errs = append(errs, fmt.Errorf("hw.service.without[%d]: %w", i, err))
 		}
 	}
@@ -92,10 +93,6 @@ func New(c Config) (*Source, error) {
 		return nil, err
 	}
 	s.rules = slices.Concat(c.Units, Standard())
-	s.config.Without = nil
-	for _, u := range without {
-		s.config.Without = append(s.config.Without, u.pattern())
-	}
 	return s, nil
 }
 
@@ -110,8 +107,8 @@ func (s *Source) Counts() map[string]uint64 {
 
 // rule is the rule that a unit is watched by; nil: it is not.
 func (s *Source) rule(name string) *Unit {
-	for _, pattern := range s.config.Without {
-		if (&Unit{Name: pattern}).matches(name) {
+	for i := range s.without {
+		if s.without[i].matches(name) {
 			return nil
 		}
 	}
