@@ -243,7 +243,7 @@ func (w *watch) session(ctx context.Context) (connected bool, err error) {
 func (w *watch) wait(ctx context.Context, bus *bus, resync <-chan time.Time, listed time.Time) error {
 	var due <-chan time.Time
 	if at := w.due(); !at.IsZero() {
-		timer := time.NewTimer(time.Until(at))
+		timer := time.NewTimer(max(apart, time.Until(at)))
 		defer timer.Stop()
 		due = timer.C
 	}

@@ -49,7 +49,7 @@ type unit struct {
 	rule      Unit
 	last      state
 	known     bool
-	downSince time.Time   // since when it waits to be started again; zero: it does not
+	downSince time.Time   // since when it is dead and waits to be started again; zero: it is not
 	restarts  []time.Time // within the window, oldest first; no more than are a fault
 	// inherited is when an alarm of the last run is proven over; zero: there is none.
 	inherited time.Time
@@ -70,7 +70,8 @@ func (u *unit) judge(s state, now time.Time, c *Config) {
 			u.downSince = now
 		}
 		u.failed = u.failed || now.Sub(u.downSince) >= patience
-	case held:
+	case held: // it is being started: that may take longer
+		u.downSince = time.Time{}
 	}
 	if u.known && s.restarts > u.last.restarts { // it falls to zero when somebody starts the unit
 		for range min(int(s.restarts-u.last.restarts), c.Restarts) {

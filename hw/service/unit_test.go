@@ -158,6 +158,18 @@ func TestAUnitThatIsStartedAgainSoonHasNotFailed(t *testing.T) {
 	b.stands("chronyd", correlate.CondServiceRestarted, false)
 }
 
+func TestAUnitThatTakesLongToStartHasNotFailed(t *testing.T) {
+	b := newBench(t, Config{})
+	b.say(0, "nova-compute.service", "active", "running", 0)
+	b.say(time.Second, "nova-compute.service", "activating", "auto-restart", 0)
+	b.say(time.Second, "nova-compute.service", "activating", "start", 1)
+	b.list(time.Minute)
+	b.stands("nova-compute", correlate.CondServiceFailed, false)
+	if at := b.watch.due(); !at.IsZero() {
+		t.Errorf("it is looked at again at %v", at)
+	}
+}
+
 func TestAUnitThatIsStartedOverAndOverIsTold(t *testing.T) {
 	b := newBench(t, Config{})
 	b.say(0, "chronyd.service", "active", "running", 7) // what was before says nothing of how fast
