@@ -151,9 +151,9 @@ func (w *watch) poll(now time.Time) (correlate.Delta, hw.Health) {
 	for _, r := range readings {
 		m := w.modules[r.id]
 		if m == nil {
-			m = &module{status: correlate.StatusOK, ue: w.known.Uncorrected[r.path]}
+			m = &module{ue: w.known.Uncorrected[r.path], rate: hw.Tally{Limit: w.config.Corrected, Window: w.config.Window}}
 			if slices.Contains(w.degraded, r.id) {
-				m.status = correlate.StatusFailed
+				m.rate.Hold()
 			}
 			w.modules[r.id] = m
 		}
