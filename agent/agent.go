@@ -25,6 +25,7 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/hw"
+	hosthw "github.com/paramedic-ha/paramedic/hw/host"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -312,7 +313,8 @@ func (a *Agent) supervised() []*supervisor {
 
 // stateSelf puts this host and the parts of paramedic into the topology.
 func (a *Agent) stateSelf(c *config.Config, full bool) {
-	facts := map[string]string{"zone": c.Node.Zone, "version": a.version}
+	facts := hosthw.Facts(hw.Root{})
+	facts["zone"], facts["version"] = c.Node.Zone, a.version
 	for k, v := range c.Node.Labels {
 		facts["label."+k] = v
 	}

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
@@ -17,6 +17,8 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip/durable"
 	"github.com/paramedic-ha/paramedic/gossip/watch"
+	"github.com/paramedic-ha/paramedic/hw"
+	hosthw "github.com/paramedic-ha/paramedic/hw/host"
 )
 
 // memory is what this host must know of itself when it comes back under another kernel: which one ran, and what ran on it.
@@ -93,28 +95,21 @@ func (m *memory) events(host correlate.ID, now time.Time) []correlate.Event {
 		for i := range hit {
 			hit[i].State = correlate.StateFailed
 		}
+		booted, err := hw.Root{}.BootTime(now)
+		if err != nil {
+			booted = now
+		}
+		why := hosthw.LastRestart(hw.Root{}, booted)
+		evidence := map[string]string{"boot_id": m.boot, "boot_id_before": m.last.Boot}
+		maps.Copy(evidence, why.Evidence)
 		events = append(events, correlate.Event{
 			Source: selfSource, Resource: host, Condition: correlate.CondHostRestarted, Status: correlate.StatusFailed, Observed: now,
-			Occurred: bootTime(now), Hit: hit,
-			Text:     fmt.Sprintf("the host was restarted; %d domains were running on it", len(hit)),
-			Evidence: map[string]string{"boot_id": m.boot, "boot_id_before": m.last.Boot},
+			Occurred: booted, Hit: hit,
+			Text:     fmt.Sprintf("the host was restarted (%s); %d domains were running on it", why.Text, len(hit)),
+			Evidence: evidence,
 		})
 	}
 	return events
-}
-
-// bootTime is when the kernel began, by proc(5); now when that can't be read.
-func bootTime(now time.Time) time.Time {
-	text, err := os.ReadFile("/proc/uptime")
-	if err != nil {
-		return now
-	}
-	up, _, _ := strings.Cut(string(text), " ")
-	d, err := time.ParseDuration(up + "s")
-	if err != nil {
-		return now
-	}
-	return now.Add(-d)
 }
 
 // remember keeps the file in step with the domains that run, until ctx ends.

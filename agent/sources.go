@@ -11,6 +11,7 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
 	"github.com/paramedic-ha/paramedic/hw/clock"
+	"github.com/paramedic-ha/paramedic/hw/host"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
 	"github.com/paramedic-ha/paramedic/hw/mem"
 	"github.com/paramedic-ha/paramedic/hw/nic"
@@ -122,6 +123,23 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				return clock.New(clock.Config{Host: hostID(c), Poll: c.HW.Clock.Poll, Limit: c.HW.Clock.Limit, Log: log}), nil
+			},
+		},
+		{
+			name: "host",
+			options: func(c *config.Config) any {
+				if c.HW.Host.Disabled {
+					return nil
+				}
+				return c.HW.Host
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				h := c.HW.Host
+				return host.New(host.Config{
+					Host: hostID(c), Poll: h.Poll, Corrected: h.Corrected, Window: h.Window, Throttled: h.Throttled,
+					Sensors: host.Sensors(h.Sensors), Known: filepath.Join(c.Notify.Dir, "processors.json"),
+					Standing: a.standing("host"), Log: log,
+				}), nil
 			},
 		},
 		{

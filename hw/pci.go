@@ -12,13 +12,24 @@ import (
 
 var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
-// OfPCI names what hangs on a PCI function: its links, and the disks of its NVMe or SCSI controller. Sorted; none when
-// sysfs shows none.
+// OfPCI names what hangs on a PCI function: its links, and the disks of its NVMe or SCSI controller; on a bridge or port, what
+// hangs on the functions behind it. Sorted; none when sysfs shows none.
 func (r Root) OfPCI(address string) []correlate.ID {
 	if !pciAddress.MatchString(address) {
 		return nil
 	}
-	dir := r.SysPath("bus", "pci", "devices", address)
+	ids := ofFunction(r.SysPath("bus", "pci", "devices", address), 0)
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// maxBridges bounds how many bridges may be in a row: PCI has 256 buses, hosts have a few.
+const maxBridges = 16
+
+func ofFunction(dir string, depth int) []correlate.ID {
+	if depth > maxBridges {
+		return nil
+	}
 	var ids []correlate.ID
 	for _, found := range []struct {
 		kind    correlate.Kind
@@ -47,6 +58,14 @@ func (r Root) OfPCI(address string) []correlate.ID {
 			}
 		}
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	behind, err := filepath.Glob(filepath.Join(dir, "*:*:*.?"))
+	if err != nil {
+		return ids
+	}
+	for _, b := range behind {
+		if pciAddress.MatchString(filepath.Base(b)) {
+			ids = append(ids, ofFunction(b, depth+1)...)
+		}
+	}
+	return ids
 }

@@ -6,6 +6,9 @@ import (
 	"os"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
 )
 
@@ -36,5 +39,26 @@ func TestAttributesAreReadWithoutTheirNewline(t *testing.T) {
 	}
 	if _, err := hw.ReadAttr(root.SysPath("absent")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v is not about a file that does not exist", err)
+	}
+}
+
+func TestWhatIsBehindAPCIPortIsFound(t *testing.T) {
+	root := hw.Root{Sys: t.TempDir()}
+	for _, path := range []string{
+		"bus/pci/devices/0000:3a:00.0/0000:3b:00.0/net/ens1f0",
+		"bus/pci/devices/0000:3a:00.0/0000:3b:00.1/net/ens1f1",
+		"bus/pci/devices/0000:3a:00.0/0000:3b:01.0/0000:3c:00.0/nvme/nvme0/nvme0n1",
+		"bus/pci/devices/0000:3a:00.0/pci_bus/0000:3b",
+	} {
+		if err := os.MkdirAll(root.SysPath(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []correlate.ID{"disk/nvme0n1", "nic/ens1f0", "nic/ens1f1"}
+	if diff := cmp.Diff(want, root.OfPCI("0000:3a:00.0")); diff != "" {
+		t.Error(diff)
+	}
+	if ids := root.OfPCI("../../x"); ids != nil {
+		t.Errorf("no address, and %v", ids)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw/host"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
 )
 
@@ -36,6 +37,7 @@ var words = map[string][]string{
 	"condition":         conditions(),
 	"resource-type":     kinds(),
 	"kernel-rule":       kmsg.Rules(),
+	"kernel-sensors":    {string(host.SensorsAuto), string(host.SensorsAlways), string(host.SensorsNever)},
 }
 
 // laterWords are values of words that are known and not built yet.
@@ -48,7 +50,7 @@ var laterWords = map[string][]string{
 var laterKeys = map[string][]string{
 	"":    {"act", "maintenance"},
 	"api": {"listen", "tls", "tokens"},
-	"hw":  {"ipmi", "disk", "host", "power"},
+	"hw":  {"ipmi", "disk", "power"},
 
 	"notify.subscriptions[*]": {"heartbeat"},
 }

@@ -101,6 +101,7 @@ type HW struct {
 	Pressure Pressure `yaml:"pressure"`
 	Service  Service  `yaml:"service"`
 	Clock    Clock    `yaml:"clock"`
+	Host     Host     `yaml:"host"`
 }
 
 // NIC selects the links to watch by name globs, as in a shell: * ? [a-z]. Without any: physical NICs, bonds, VFs and
@@ -243,6 +244,23 @@ type Clock struct {
 	Poll time.Duration `yaml:"poll" min:"1s" max:"1h" default:"10s"`
 	// Limit of the error that the clock may have, by what its time service says and by the time since.
 	Limit time.Duration `yaml:"limit" min:"1ms" max:"16s" default:"2s"`
+}
+
+// Host is what else of the host the kernel shows: processors, PCI Express, and its own sensors. docs/host.md has it.
+type Host struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Poll is how often everything is read. What the kernel tells at once is seen at once.
+	Poll time.Duration `yaml:"poll" min:"1s" max:"1h" default:"10s"`
+	// Corrected errors of one PCI Express function within the window are a fault.
+	Corrected uint64 `yaml:"corrected" min:"1" max:"1000000" default:"100"`
+	// Window in which they are counted.
+	Window time.Duration `yaml:"window" min:"1s" max:"168h" default:"1h"`
+	// Throttled is how often a processor may be slowed down within a minute because it is hot.
+	Throttled uint64 `yaml:"throttled" min:"1" max:"1000000" default:"10"`
+	// Sensors says when those of the kernel (hwmon) are watched: auto is as long as no BMC's driver is loaded, which tells the
+	// same.
+	Sensors string `yaml:"sensors" check:"kernel-sensors" required:"true" default:"auto"`
 }
 
 // Correlate refines the rules.

@@ -140,6 +140,7 @@ hw:
     timeout: 1s
     resync: 1m
   clock: {disabled: true, poll: 1m, limit: 100ms}
+  host: {disabled: true, poll: 2s, corrected: 6, window: 2m, throttled: 7, sensors: never}
 correlate:
   policies: [{match: {resource: "nic/*", condition: carrier}, severity: major, hold_down: 0s}]
 notify:
@@ -199,6 +200,9 @@ log: {level: debug, format: json}
 				Without: []string{"ntp*"}, Restarts: 5, Window: time.Hour, Timeout: time.Second, Resync: time.Minute,
 			},
 			Clock: Clock{Disabled: true, Poll: time.Minute, Limit: 100 * time.Millisecond},
+			Host: Host{
+				Disabled: true, Poll: 2 * time.Second, Corrected: 6, Window: 2 * time.Minute, Throttled: 7, Sensors: "never",
+			},
 		},
 		Correlate: Correlate{Policies: []Policy{{
 			Match: PolicyMatch{Resource: "nic/*", Condition: "carrier"}, Severity: "major", HoldDown: &zero,

@@ -190,7 +190,7 @@ func (s *Source) follow(ctx context.Context, sink hw.Sink) error {
 	if r.boot, err = hw.ReadAttr(s.config.Root.ProcPath("sys", "kernel", "random", "boot_id")); err != nil {
 		s.log.Warn("which boot this is is not known: after a restart, lines may be read twice", "error", err)
 	}
-	if r.started, err = s.bootTime(); err != nil {
+	if r.started, err = s.config.Root.BootTime(s.now()); err != nil {
 		return err
 	}
 	r.load()
@@ -223,20 +223,6 @@ func (s *Source) follow(ctx context.Context, sink hw.Sink) error {
 			return fmt.Errorf("read the kernel's log: %w", err)
 		}
 	}
-}
-
-// bootTime is when the kernel's clock was zero. Its log has a clock of its own that stands still in a suspend, which hosts don't do.
-func (s *Source) bootTime() (time.Time, error) {
-	text, err := hw.ReadAttr(s.config.Root.ProcPath("uptime"))
-	if err != nil {
-		return time.Time{}, err
-	}
-	up, _, _ := strings.Cut(text, " ")
-	seconds, err := strconv.ParseFloat(up, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read the uptime: %w", err)
-	}
-	return s.now().Add(-time.Duration(seconds * float64(time.Second))), nil
 }
 
 type faultKey struct {

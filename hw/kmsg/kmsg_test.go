@@ -32,6 +32,7 @@ func TestLinesMeanWhatTheTableSays(t *testing.T) {
 	s, root := newSource(t, Config{})
 	put(t, root.ProcPath("4242", "cmdline"), "/usr/bin/qemu-system-x86_64\x00-name\x00guest=a\x00-uuid\x005f2b6a1c-0d4e-4a59-9a3c-1f0e6d7c8b9a\x00")
 	put(t, root.SysPath("bus", "pci", "devices", "0000:3b:00.0", "net", "ens1f0", "address"), "")
+	put(t, root.SysPath("devices", "system", "cpu", "cpu4", "topology", "physical_package_id"), "1\n")
 	const domain = "domain/5f2b6a1c-0d4e-4a59-9a3c-1f0e6d7c8b9a"
 	for _, c := range []struct{ line, want string }{
 		{"INFO: task kworker/u8:3:1234 blocked for more than 120 seconds.", "host/cmp-1 hung-task"},
@@ -72,8 +73,13 @@ func TestLinesMeanWhatTheTableSays(t *testing.T) {
 		{"mce: [Hardware Error]: Machine check events logged", ""},
 		{"{1}[Hardware Error]: event severity: corrected", "host/cmp-1 hardware-corrected"},
 		{"{2}[Hardware Error]: event severity: fatal", "host/cmp-1 machine-check"},
-		{"CPU4: Package temperature above threshold, cpu clock is throttled (total events = 12)", "host/cmp-1 thermal-throttling"},
-		{"CPU4: Core temperature is above threshold, cpu clock is throttled (total events = 1)", "host/cmp-1 thermal-throttling"},
+		{"CPU4: Package temperature above threshold, cpu clock is throttled (total events = 12)", "cpu/package1 thermal-throttling"},
+		{"CPU4: Core temperature is above threshold, cpu clock is throttled (total events = 1)", "cpu/package1 thermal-throttling"},
+		{"mlx5_core 0000:3b:00.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer, (Requester ID)\n DEVICE=+pci:0000:3b:00.0", "nic/ens1f0 pcie-fatal"},
+		{"mlx5_core 0000:3b:00.0: PCIe Bus Error: severity=Uncorrectable (Non-Fatal), type=Transaction Layer, (Completer ID)\n DEVICE=+pci:0000:3b:00.0", "nic/ens1f0 pcie-non-fatal"},
+		{"pcieport 0000:00:1c.0: PCIe Bus Error: severity=Corrected, type=Physical Layer, (Receiver ID)\n DEVICE=+pci:0000:00:1c.0", ""},
+		{"pcieport 0000:00:1c.0: AER: device recovery failed\n DEVICE=+pci:0000:00:1c.0", "host/cmp-1 pcie-fatal"},
+		{"pcieport 0000:00:1c.0: DPC: containment event, status:0x1f01 source:0x0000\n DEVICE=+pci:0000:00:1c.0", "host/cmp-1 pcie-fatal"},
 		{"usb 1-1: new high-speed USB device number 2 using xhci_hcd", ""},
 	} {
 		r := newReader(s)

@@ -70,8 +70,12 @@ func standard() []rule {
 		// drivers/acpi/apei/ghes.c: the firmware's own record
 		{name: "hardware-error", hints: []string{"[Hardware Error]"}, pattern: re(`\[Hardware Error\]:.*event severity: (?:fatal|recoverable)`), condition: correlate.CondMachineCheck},
 		{name: "corrected-hardware-error", hints: []string{"[Hardware Error]"}, pattern: re(`\[Hardware Error\]:.*event severity: corrected`), condition: correlate.CondCorrected},
-		// arch/x86/kernel/cpu/mce/therm_throt.c, drivers/thermal/intel
-		{name: "throttled", hints: []string{"throttled"}, pattern: re(`CPU\d+: (?:Core|Package) temperature (?:is )?above threshold, cpu clock is throttled`), condition: correlate.CondThrottled},
+		// drivers/thermal/intel/therm_throt.c, arch/x86/kernel/cpu/mce before 5.5
+		{name: "throttled", hints: []string{"throttled"}, pattern: re(`CPU(\d+): (?:Core|Package) temperature (?:is )?above threshold, cpu clock is throttled`), condition: correlate.CondThrottled, on: processor},
+		// drivers/pci/pcie/aer.c (the severity's word changed in 6.9), dpc.c, err.c
+		{name: "pcie-error", hints: []string{"PCIe Bus Error"}, pattern: re(`PCIe Bus Error: severity=Uncorrect(?:ed|able) \(Fatal\)`), condition: correlate.CondPCIeFatal, on: device},
+		{name: "pcie-error", hints: []string{"PCIe Bus Error"}, pattern: re(`PCIe Bus Error: severity=Uncorrect(?:ed|able) \(Non-Fatal\)`), condition: correlate.CondPCIeNonFatal, on: device},
+		{name: "pcie-error", hints: []string{"DPC: ", "recovery failed"}, pattern: re(`(?:DPC: containment event|(?:AER|DPC|EDR|PCIe): device recovery failed)`), condition: correlate.CondPCIeFatal, on: device},
 	}
 }
 
@@ -115,6 +119,15 @@ func device(s *Source, r record, _ []string) []correlate.ID {
 		}
 	}
 	return []correlate.ID{s.config.Host}
+}
+
+// processor is the package of the processor that the line is about.
+func processor(s *Source, _ record, groups []string) []correlate.ID {
+	n, err := strconv.Atoi(groups[1])
+	if err != nil {
+		return nil
+	}
+	return []correlate.ID{s.config.Root.PackageOf(n)}
 }
 
 // victims are the host, unless only a group's limit was reached, and the domain whose process was killed. The kernel tells of the
