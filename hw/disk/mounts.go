@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/paramedic-ha/paramedic/hw"
@@ -46,10 +47,7 @@ func parseMount(line string) (mount, error) {
 		return mount{}, fmt.Errorf("%w: %q", errMount, line)
 	}
 	m := mount{number: f[2], point: unescape(f[4]), kind: b[0]}
-	for word := range strings.SplitSeq(b[len(b)-1], ",") {
-		// ext4 names it so since Linux 6.14, and leaves the flag alone
-		m.readOnly = m.readOnly || word == "ro" || word == "emergency_ro"
-	}
+	m.readOnly = slices.Contains(strings.Split(b[len(b)-1], ","), "ro")
 	return m, nil
 }
 

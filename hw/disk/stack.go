@@ -22,6 +22,8 @@ type device struct {
 	number    string   // "8:1"
 	parent    string   // of a partition
 	slaves    []string // what a dm device or an array is made of; sorted
+	below     []string // what it stands on, and what was pulled from under it
+	absent    bool     // it was there, and a fault took what it stands on
 	removable bool
 	state     string // of a SCSI device or an NVMe controller; empty: it has none
 	stateErr  error
