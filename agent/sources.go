@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/config"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
 	"github.com/paramedic-ha/paramedic/hw/clock"
+	"github.com/paramedic-ha/paramedic/hw/disk"
 	"github.com/paramedic-ha/paramedic/hw/host"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
 	"github.com/paramedic-ha/paramedic/hw/mem"
@@ -79,6 +81,18 @@ func sourceTable(a *Agent) []sourceSpec {
 					Host: hostID(c), Poll: m.Poll, Prompt: prompts["mem"], Corrected: m.Corrected, Window: m.Window,
 					Baseline: filepath.Join(c.Notify.Dir, "mem.json"), Standing: a.standing("mem"), Log: log,
 				}), nil
+			},
+		},
+		{
+			name: "disk",
+			options: func(c *config.Config) any {
+				if c.HW.Disk.Disabled {
+					return nil
+				}
+				return c.HW.Disk
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				return disk.New(disk.Config{Poll: c.HW.Disk.Poll, Full: c.HW.Disk.Full, VDisks: a.vdisks(), Log: log}), nil
 			},
 		},
 		{
@@ -212,6 +226,58 @@ func (a *Agent) alarmedLinks(ctx context.Context) (map[correlate.ID][]correlate.
 		}
 	})
 	return links, err
+}
+
+// domainsWithin is how long the disks' source waits at its start for the domains to be listed. Without them it would say that no
+// domain stands on a disk that failed, and take it back a moment later.
+const domainsWithin = 3 * time.Second
+
+// vdisks gives the disks of the domains that run, as far as they are files or devices of this host. The first call waits for
+// the domains.
+func (a *Agent) vdisks() func(context.Context) ([]disk.VDisk, error) {
+	waited := false
+	return func(ctx context.Context) ([]disk.VDisk, error) {
+		if !waited {
+			if err := a.awaitStatement(ctx, "virt", domainsWithin); err != nil {
+				return nil, err
+			}
+			waited = true
+		}
+		var all []disk.VDisk
+		err := a.Query(ctx, func(e *correlate.Engine) {
+			for _, r := range e.RunningVDisks() {
+				if path := r.Facts["source"]; filepath.IsAbs(path) && (r.Facts["kind"] == "file" || r.Facts["kind"] == "block") {
+					all = append(all, disk.VDisk{ID: r.ID, Path: path})
+				}
+			}
+		})
+		return all, err
+	}
+}
+
+// awaitStatement waits until a source has stated its full truth, is off or has nothing to watch, or until limit has passed.
+func (a *Agent) awaitStatement(ctx context.Context, source string, limit time.Duration) error {
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	poll := time.NewTicker(restatedPoll)
+	defer poll.Stop()
+	for {
+		watched := false
+		for _, s := range a.supervised() {
+			h, _, _ := s.condition()
+			watched = watched || s.source.Name() == source && h.Sight != hw.SightAbsent
+		}
+		if !watched || a.loop.hasStated(source) {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-end.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // standing gives the keys of a source's alarms.

@@ -128,6 +128,21 @@ func (e *Engine) Running() []Affected {
 	return all
 }
 
+// RunningVDisks are the vdisks of the domains that run, sorted by id; their facts must not be changed.
+func (e *Engine) RunningVDisks() []Resource {
+	var all []Resource
+	for _, n := range e.nodes {
+		if n.id.Kind() != KindVDisk || !n.present {
+			continue
+		}
+		if d := e.nodes[n.res.Domain]; d != nil && d.live() {
+			all = append(all, n.res)
+		}
+	}
+	slices.SortFunc(all, func(a, b Resource) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return all
+}
+
 // Stands reports whether there is an alarm for a condition of a resource.
 func (e *Engine) Stands(id ID, c Condition) bool {
 	n := e.nodes[id]

@@ -50,7 +50,7 @@ var laterWords = map[string][]string{
 var laterKeys = map[string][]string{
 	"":    {"act", "maintenance"},
 	"api": {"listen", "tls", "tokens"},
-	"hw":  {"ipmi", "disk", "power"},
+	"hw":  {"ipmi", "power"},
 
 	"notify.subscriptions[*]": {"heartbeat"},
 }

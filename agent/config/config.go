@@ -98,6 +98,7 @@ type HW struct {
 	Virt     Virt     `yaml:"virt"`
 	Kmsg     Kmsg     `yaml:"kmsg"`
 	Mem      Mem      `yaml:"mem"`
+	Disk     Disk     `yaml:"disk"`
 	Pressure Pressure `yaml:"pressure"`
 	Service  Service  `yaml:"service"`
 	Clock    Clock    `yaml:"clock"`
@@ -180,6 +181,16 @@ type Mem struct {
 	Corrected uint64 `yaml:"corrected" min:"1" max:"1000000" default:"100"`
 	// Window in which they are counted.
 	Window time.Duration `yaml:"window" min:"1s" max:"168h" default:"1h"`
+}
+
+// Disk is the block devices, what stands on them, and how full the file systems are.
+type Disk struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Poll is how often the devices, arrays and mounts are read.
+	Poll time.Duration `yaml:"poll" min:"100ms" max:"1h" default:"2s"`
+	// Full is how many percent of the space or of the inodes of a file system in use are a fault.
+	Full uint64 `yaml:"full" min:"50" max:"100" default:"95"`
 }
 
 // Pressure is how much is asked of the host, and what is left of it. Limits are in percent; one of 0 is not watched.

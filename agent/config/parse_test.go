@@ -130,6 +130,7 @@ hw:
       metadata: {namespace: "http://x", element: project}
   kmsg: {disabled: true, without: [oops], ignore: ["sd[a-c]"], patterns: [{name: tape, match: "^st0: ", severity: major}]}
   mem: {disabled: true, poll: 1s, corrected: 5, window: 1m}
+  disk: {disabled: true, poll: 5s, full: 90}
   pressure: {disabled: true, poll: 1s, window: 1m, memory: 1, io: 2, cpu: 3, stolen: 4, waiting: 5, memory_left: 6, tables_left: 7}
   service:
     disabled: true
@@ -190,7 +191,8 @@ log: {level: debug, format: json}
 				Disabled: true, Without: []string{"oops"}, Ignore: []string{"sd[a-c]"},
 				Patterns: []KmsgPattern{{Name: "tape", Match: "^st0: ", Severity: "major"}},
 			},
-			Mem: Mem{Disabled: true, Poll: time.Second, Corrected: 5, Window: time.Minute},
+			Mem:  Mem{Disabled: true, Poll: time.Second, Corrected: 5, Window: time.Minute},
+			Disk: Disk{Disabled: true, Poll: 5 * time.Second, Full: 90},
 			Pressure: Pressure{
 				Disabled: true, Poll: time.Second, Window: time.Minute,
 				Memory: 1, IO: 2, CPU: 3, Stolen: 4, Waiting: 5, MemoryLeft: 6, TablesLeft: 7,
