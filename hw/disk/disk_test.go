@@ -279,8 +279,12 @@ func TestEachLevelKnowsWhatItNeeds(t *testing.T) {
 		array
 		want int
 	}{
-		{array{level: "raid0", disks: 3}, 3}, {array{level: "raid1", disks: 3}, 1}, {array{level: "raid5", disks: 4}, 3},
-		{array{level: "raid6", disks: 5}, 3}, {array{level: "raid10", disks: 4, copies: 2}, 2}, {array{level: "raid10", disks: 5, copies: 2}, 3},
+		{array{level: "raid0", disks: 3}, 3},
+		{array{level: "raid1", disks: 3}, 1},
+		{array{level: "raid5", disks: 4}, 3},
+		{array{level: "raid6", disks: 5}, 3},
+		{array{level: "raid10", disks: 4, copies: 2}, 2},
+		{array{level: "raid10", disks: 5, copies: 2}, 3},
 		{array{level: "container"}, 0},
 	} {
 		if got := c.needed(); got != c.want {
@@ -291,18 +295,18 @@ func TestEachLevelKnowsWhatItNeeds(t *testing.T) {
 
 func TestDomainsNeedWhatTheirImagesStandOn(t *testing.T) {
 	var sources []VDisk
-	real := newWatch(New(Config{}))
+	host := newWatch(New(Config{}))
 	file := filepath.Join(t.TempDir(), "disk.qcow2")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	sources = append(sources, VDisk{"vdisk/a/vda", file}, VDisk{"vdisk/a/vdb", "/proc/self/status"}, VDisk{"vdisk/a/vdc", file + "-absent"})
-	d, _ := real.poll(t.Context(), time.Unix(1000, 0), sources)
-	at, err := real.find(t.Context(), file)
+	d, _ := host.poll(t.Context(), time.Unix(1000, 0), sources)
+	at, err := host.find(t.Context(), file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if real.stack.numbers[at] == nil { // an overlay, or memory: this machine's files stand on no device
+	if host.stack.numbers[at] == nil { // an overlay, or memory: this machine's files stand on no device
 		at = ""
 	}
 	var got []correlate.ID
