@@ -94,10 +94,10 @@ func (f *feed) drain(peers Peers) {
 	}
 }
 
-// tell gives the peers the newest of a pair.
-func (n *Notifier) tell(subscription string, r delivery.Record) {
-	if n.cfg.Peers != nil {
-		n.feed.pair(pairOf(subscription, r))
+// tell gives the peers the newest of a pair. Under mu.
+func (w *worker) tell(r delivery.Record) {
+	if w.n.cfg.Peers != nil {
+		w.n.feed.pair(w.pair(r))
 	}
 }
 
@@ -105,6 +105,16 @@ func (n *Notifier) tellRemoved(subscription, alarmID string) {
 	if n.cfg.Peers != nil {
 		n.feed.pair(Pair{Subscription: subscription, AlarmID: alarmID, Removed: true})
 	}
+}
+
+// pair is what the peers are told of a record. Under mu.
+func (w *worker) pair(r delivery.Record) Pair {
+	p := pairOf(w.id, r)
+	if owed := w.machine.Owed(r.AlarmID); owed != nil && len(r.Parts) > 0 {
+		hit, _ := w.sub.parts(owed)
+		p.Left = delivery.Missing(r.Parts, hit)
+	}
+	return p
 }
 
 func pairOf(subscription string, r delivery.Record) Pair {

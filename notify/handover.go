@@ -28,8 +28,12 @@ var (
 	errAlive       = errors.New("it says that this host is lost, which lives")
 )
 
-// fault writes the notification that a hand-over is about.
-func (w *worker) fault(sub Subscription, h HandOver) ([]byte, error) {
+// request is what a hand-over asks of the consumer.
+func (w *worker) request(sub Subscription, h HandOver) (request, error) {
+	form := sub.form()
+	if (form.Parts != nil) != (h.Ask != nil) {
+		return request{}, fmt.Errorf("%w: a request of form %s that is about a part, or is not", ErrInvalid, form.Name)
+	}
 	a := h.Change.Alarm
 	if sub.raises(a) {
 		first := *a
@@ -37,11 +41,26 @@ func (w *worker) fault(sub Subscription, h HandOver) ([]byte, error) {
 		a = &first
 	}
 	occurred, observed := times(h.Change)
-	return format.Native(format.Fault{
+	f := format.Fault{
 		ID: h.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
 		Alarm: a, Affected: sub.Filter.Affected(a), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
 		Timeline: format.Timeline{Occurred: occurred, Observed: observed, Found: h.Change.Found, Outbox: h.Outbox, Sent: w.n.cfg.Now()},
-	})
+	}
+	if h.Ask != nil {
+		f.Ask = *h.Ask
+	}
+	body, err := form.Fault(f)
+	return sub.request(h.NotificationID, body), err
+}
+
+// request is one whose body is written.
+func (s Subscription) request(id string, body []byte) request {
+	form := s.form()
+	r := request{id: id, contentType: form.Type, body: body, secret: s.Secret}
+	if form.Header != nil {
+		r.header = form.Header(id)
+	}
+	return r
 }
 
 // times are those of the event behind a revision, or of the decision when no event made it.
@@ -68,12 +87,11 @@ func (w *worker) send(sub Subscription, h HandOver) answer {
 	if sub.Secret.Locked() {
 		a.outcome = delivery.Outcome{Verdict: delivery.Retry, Err: ErrLocked.Error()}
 	} else {
-		body, err := w.fault(sub, h)
+		r, err := w.request(sub, h)
 		if err != nil {
 			a.outcome = delivery.Outcome{Verdict: delivery.Park, Err: err.Error()}
 			return a
 		}
-		r := request{id: h.NotificationID, contentType: format.NativeType, body: body, secret: sub.Secret}
 		if peers != nil {
 			r.connect = connectTimeout
 		}
@@ -154,16 +172,15 @@ func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
 	default:
 		return refuse(sub.Name, ErrBusy)
 	}
-	body, err := w.fault(sub, h)
+	r, err := w.request(sub, h)
 	if err != nil {
 		return refuse(sub.Name, err)
 	}
+	r.connect = connectTimeout
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(n.requests, cancel)()
-	a := w.sender.post(ctx, sub.Endpoints, request{
-		id: h.NotificationID, contentType: format.NativeType, body: body, secret: sub.Secret, connect: connectTimeout,
-	})
+	a := w.sender.post(ctx, sub.Endpoints, r)
 	if !a.reached {
 		return refuse(sub.Name, fmt.Errorf("%w: %s", ErrUnreachable, a.outcome.Err))
 	}

@@ -72,7 +72,7 @@ func TestRecordsComeBackAsTheyWere(t *testing.T) {
 	if b, err = encodeRecord(p); err != nil {
 		t.Fatal(err)
 	}
-	if q, err := decodePair("a1", b); err != nil || q != p {
+	if q, err := decodePair("a1", b); err != nil || !reflect.DeepEqual(q, p) {
 		t.Fatalf("%v %+v", err, q)
 	}
 	s := fileSub("api", "http://localhost/x")

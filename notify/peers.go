@@ -44,6 +44,7 @@ type Peers interface {
 type Pair struct {
 	Subscription, AlarmID string
 	Told, Owed            correlate.Revision // zero: nothing
+	Left                  []delivery.Part    // told, or may have been, and the owed revision does not speak of them: the consumer is yet to hear that
 	Parked                bool
 	Attempts              int
 	LastError             string
@@ -60,6 +61,9 @@ type HandOver struct {
 	Outbox         time.Time
 	Attempt        int
 	Superseded     int
+	// Ask is what the request is about, of a form that tells each part by itself; else nil. Then the revision is told only
+	// with all its requests.
+	Ask *delivery.Ask `json:",omitempty"`
 }
 
 // Answer is what came of it.

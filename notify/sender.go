@@ -97,6 +97,7 @@ func (s *sender) close() {
 // request is one message to a consumer.
 type request struct {
 	id, contentType string
+	header          map[string]string // beside those that every request has; nil: none
 	body            []byte
 	secret          Secret
 	want            int           // how much of the answer is kept; 0: only judged
@@ -196,6 +197,9 @@ func (s *sender) once(ctx context.Context, endpoint string, r request, connect t
 	a.sent = s.now()
 	req.Header.Set("Content-Type", r.contentType)
 	req.Header.Set("User-Agent", s.agent)
+	for name, value := range r.header {
+		req.Header.Set(name, value)
+	}
 	req.Header[http.CanonicalHeaderKey(HeaderID)] = []string{r.id}
 	req.Header[http.CanonicalHeaderKey(HeaderTimestamp)] = []string{strconv.FormatInt(a.sent.Unix(), 10)}
 	if !r.secret.IsZero() {

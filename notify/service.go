@@ -85,7 +85,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	}
 	now := n.cfg.Now()
 	s.ID, s.Version, s.Origin, s.Paused, s.Created, s.Rate, s.Verified = uuid.NewString(), nextVersion(0, now), OriginAPI, "", now, 0, false
-	if verify {
+	if verify && s.form().Challenged {
 		var err error
 		if s.Rate, err = n.verify(ctx, s); err != nil {
 			return Subscription{}, nil, err
@@ -143,11 +143,11 @@ func (w *worker) note(alarmID string, r correlate.Revision, atHand *correlate.Al
 	if _, _, ok := w.machine.Pair(alarmID); !ok {
 		w.n.pairs[alarmID]++
 	}
-	record := w.machine.Told(alarmID, r)
+	record := w.machine.Told(alarmID, r, atHand)
 	if record.Told == r && atHand != nil && atHand.Revision == r {
 		record = w.machine.Shown(alarmID, w.sub.shown(atHand))
 	}
-	w.n.tell(w.id, record)
+	w.tell(record)
 	return write{pairPlace(w.id, alarmID), pairRecord(record)}
 }
 
@@ -298,14 +298,14 @@ func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
 	}
 	now := n.cfg.Now()
 	st := Stages{NotificationID: uuid.NewString(), Subscription: s.Name, Occurred: now, Observed: now, Found: now, Outbox: now, Attempts: 1, By: n.cfg.Node}
-	body, err := format.NativeMessage(format.Message{
+	body, err := s.form().Message(format.Message{
 		ID: st.NotificationID, Type: format.TypeTest, Label: n.cfg.Label, Reporter: n.cfg.Node, Subscription: s.ID,
 		Abstract: s.Role == RoleConsumer, At: now, Text: "a test: nothing is wrong",
 	})
 	if err != nil {
 		return Stages{}, err
 	}
-	a := w.sender.post(ctx, s.Endpoints, request{id: st.NotificationID, contentType: format.NativeType, body: body, secret: s.Secret})
+	a := w.sender.post(ctx, s.Endpoints, s.request(st.NotificationID, body))
 	st.Sent, st.Answered = a.sent, a.answered
 	if a.outcome.Verdict != delivery.Settled {
 		return st, fmt.Errorf("test subscription %q: %s", s.Name, a.outcome.Err)

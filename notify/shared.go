@@ -30,10 +30,10 @@ func (n *Notifier) Kept() (alarms []correlate.Change, pairs []Pair) {
 	for _, w := range n.list() {
 		w.mu.Lock()
 		records, _ := w.machine.Records()
-		w.mu.Unlock()
 		for _, r := range records {
-			pairs = append(pairs, pairOf(w.id, r))
+			pairs = append(pairs, w.pair(r))
 		}
+		w.mu.Unlock()
 	}
 	for id, left := range n.left {
 		if id == anybody { // this host's own doubt
@@ -117,7 +117,7 @@ func (n *Notifier) takePairs(alarms []correlate.Change, pairs []Pair, now time.T
 			p.Owed, p.Parked = correlate.Revision{}, false
 		}
 		r := delivery.Record{
-			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: now,
+			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parts: p.Left, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: now,
 		}
 		w := n.byID(p.Subscription)
 		if w == nil {

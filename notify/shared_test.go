@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -536,7 +537,7 @@ func TestPairsReachThePeersInTheirOrder(t *testing.T) {
 		t.Fatalf("%d kept, %d told", len(kept), len(o.pairs))
 	}
 	for _, p := range kept {
-		if got, _ := o.pair(p.Subscription, p.AlarmID); got != p || p.Owed != (correlate.Revision{}) {
+		if got, _ := o.pair(p.Subscription, p.AlarmID); !reflect.DeepEqual(got, p) || p.Owed != (correlate.Revision{}) {
 			t.Errorf("the peers know %+v, it is %+v", got, p)
 		}
 	}

@@ -16,10 +16,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
-// FormatNative is CloudEvents 1.0, structured JSON; the only format yet.
-const FormatNative = "native"
+// FormatNative is the form of whoever names none: CloudEvents 1.0, structured JSON.
+const FormatNative = format.Default
 
 const (
 	maxName      = 128
@@ -57,12 +59,12 @@ func (s Subscription) Validate() error {
 			bad(fmt.Sprintf("endpoints[%d]", i), "%s", problem)
 		}
 	}
-	switch s.Format {
-	case FormatNative, "":
-	case "aodh", "sol", "alertmanager":
-		bad("format", "%q is not yet built: want %q", s.Format, FormatNative)
-	default:
-		bad("format", "%q is not known: want %q", s.Format, FormatNative)
+	if _, known := format.Of(s.Format); !known && s.Format != "" {
+		problem := "is not known"
+		if s.Format == "sol" || s.Format == "alertmanager" {
+			problem = "is not yet built"
+		}
+		bad("format", "%q %s: want one of %s", s.Format, problem, strings.Join(format.Names(), ", "))
 	}
 	switch s.Role {
 	case RoleAdmin, "":
@@ -200,6 +202,30 @@ func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
 	return out
 }
 
+// form is the one that its consumer speaks.
+func (s Subscription) form() format.Form {
+	form, ok := format.Of(s.Format)
+	if !ok { // Validate has let nothing else in
+		form, _ = format.Of(FormatNative)
+	}
+	return form
+}
+
+// parts are what an alarm says to a subscription whose form is split; see delivery.Config.
+func (s Subscription) parts(a *correlate.Alarm) (parts []delivery.Part, split bool) {
+	form := s.form()
+	if form.Parts == nil {
+		return nil, false
+	}
+	return form.Parts(format.Fault{Alarm: a, Affected: s.Filter.Affected(a), Abstract: s.Role == RoleConsumer, Projects: s.Filter.Projects}), true
+}
+
+// speaks reports whether an alarm says anything to a subscription, in whose form one that hits nobody may say nothing.
+func (s Subscription) speaks(a *correlate.Alarm) bool {
+	parts, split := s.parts(a)
+	return !split || len(parts) > 0
+}
+
 // shown is a digest of what a consumer role sees of an alarm, but for its times and its revision: when that stays the same,
 // somebody else's domain has joined or left the fault, which is neither news nor its business. Zero for an admin.
 func (s Subscription) shown(a *correlate.Alarm) uint64 {
@@ -247,7 +273,7 @@ func (s Subscription) Wants(a *correlate.Alarm, pair, owed bool) bool {
 	case a.Under != "":
 		return false
 	}
-	return pair || s.Filter.match(a)
+	return pair || s.Filter.match(a) && s.speaks(a)
 }
 
 // mayKnow reports whether a consumer may have been told of an alarm that has ended. The clear does not say how severe it was.

@@ -48,14 +48,16 @@ func (n *Notifier) verify(ctx context.Context, s Subscription) (rate int, err er
 func (n *Notifier) challenge(ctx context.Context, out *sender, s Subscription, endpoint string) error {
 	want := rand.Text()
 	id := uuid.NewString()
-	body, err := format.NativeMessage(format.Message{
+	body, err := s.form().Message(format.Message{
 		ID: id, Type: format.TypeVerification, Label: n.cfg.Label, Reporter: n.cfg.Node, Subscription: s.ID,
 		Abstract: s.Role == RoleConsumer, At: n.cfg.Now(), Challenge: want,
 	})
 	if err != nil {
 		return err
 	}
-	a := out.post(ctx, []string{endpoint}, request{id: id, contentType: format.NativeType, body: body, secret: s.Secret, want: 4096})
+	r := s.request(id, body)
+	r.want = 4096
+	a := out.post(ctx, []string{endpoint}, r)
 	if a.outcome.Verdict != delivery.Settled {
 		return fmt.Errorf("%s", a.outcome.Err)
 	}

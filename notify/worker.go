@@ -24,6 +24,7 @@ type worker struct {
 	name   atomic.Pointer[string] // of the subscription, for what runs without mu
 	sender *sender
 	guests chan struct{} // requests for peers that are under way
+	asking chan struct{} // requests of revisions that take several
 	update chan struct{} // held by the one who changes the subscription over the API
 	kick   chan struct{} // Wake may have changed
 
@@ -47,11 +48,13 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 	cfg.MaxAge = n.cfg.MaxAge
 	var w *worker
 	cfg.View = func(a *correlate.Alarm) uint64 { return w.sub.shown(a) }
+	cfg.Parts = func(a *correlate.Alarm) ([]delivery.Part, bool) { return w.sub.parts(a) }
 	w = &worker{
 		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		machine: delivery.New(cfg, n.cfg.Rand),
 		sender:  newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now),
 		guests:  make(chan struct{}, maxGuests),
+		asking:  make(chan struct{}, cfg.InFlight),
 		update:  make(chan struct{}, 1),
 	}
 	w.name.Store(&sub.Name)
@@ -132,7 +135,7 @@ func (w *worker) writes(eff delivery.Effects) []write {
 		w.n.tellRemoved(w.id, id)
 	}
 	for _, r := range eff.Save {
-		w.n.tell(w.id, r)
+		w.tell(r)
 		out = append(out, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
 	}
 	return out
@@ -158,9 +161,9 @@ func (w *worker) pump(now time.Time) {
 	if w.ended || !w.n.running.Load() {
 		return
 	}
-	eff := w.machine.Tick(now)
+	eff, sub := w.machine.Tick(now), w.sub
 	for _, s := range eff.Start {
-		w.n.group.Go(func() { w.deliver(s) })
+		w.n.group.Go(func() { w.deliver(sub, s) })
 	}
 	w.judge(now)
 	at := eff.Wake
@@ -226,14 +229,18 @@ func (w *worker) endpoints() []string {
 	return nil
 }
 
-// deliver makes one request and reports what came of it.
-func (w *worker) deliver(s delivery.Start) {
-	sub := w.subscription()
+// deliver tells a revision and reports what came of it. sub is what the start was made for.
+func (w *worker) deliver(sub Subscription, s delivery.Start) {
 	h := HandOver{
 		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), Subscription: sub.ID, Version: sub.Version,
 		Change: s.Change, Outbox: s.Outbox, Attempt: s.Attempt, Superseded: s.Superseded,
 	}
-	a := w.send(sub, h)
+	var a answer
+	if s.Split {
+		a = w.tellParts(sub, h, s.Asks)
+	} else {
+		a = w.send(sub, h)
+	}
 	if a.outcome.Verdict == delivery.Settled {
 		a.outcome.View = sub.shown(s.Alarm)
 	}
@@ -284,6 +291,9 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	w.mu.Unlock()
 
 	w.n.released(eff.Remove)
+	if a.outcome.Unasked {
+		return
+	}
 	w.n.metrics.attempt(name, a.outcome.Verdict)
 	switch {
 	case a.outcome.Verdict == delivery.Settled:

@@ -193,6 +193,9 @@ func (c *codec) decodeDelivery(id string, b []byte) (progress, error) {
 	if !strings.Contains(id, "/") {
 		return d, fmt.Errorf("%w: delivery %q: want subscription/alarm", errPayload, id)
 	}
+	if len(p.Left) > maxLeft {
+		return d, fmt.Errorf("%w: delivery %q: %d have left, at most %d are allowed", errPayload, id, len(p.Left), maxLeft)
+	}
 	var err error
 	if d.told, err = revision(p.Told); err != nil {
 		return d, err

@@ -147,7 +147,7 @@ func (l *Ledger) writePairs() {
 			l.remove(gossip.KindDelivery, id)
 			continue
 		}
-		d := Delivery{Parked: p.Parked, Attempts: p.Attempts, LastError: cut(p.LastError, maxError)}
+		d := Delivery{Parked: p.Parked, Attempts: p.Attempts, LastError: cut(p.LastError, maxError), Left: p.Left[:min(len(p.Left), maxLeft)]}
 		if p.Told != (correlate.Revision{}) {
 			d.Told = p.Told.String()
 		}
@@ -207,7 +207,7 @@ func (l *Ledger) Handed(now time.Time, h notify.HandOver, asked string, a notify
 	if h.Change.Alarm != nil && h.Change.Alarm.Key.Home != "" {
 		home = h.Change.Alarm.Key.Home
 	}
-	if a.Outcome.Verdict == delivery.Settled && h.Change.Alarm != nil && home != "" && home != l.cfg.Node {
+	if a.Outcome.Verdict == delivery.Settled && h.Ask == nil && h.Change.Alarm != nil && home != "" && home != l.cfg.Node {
 		id := pairID(h.Subscription, h.Change.Alarm.ID)
 		r := receipt{home, h.Change.Alarm.Revision}
 		if old, ok := l.receipts[id]; !ok || old.told.Compare(r.told) < 0 {
@@ -309,7 +309,7 @@ func (l *Ledger) formerPairs(of func(alarm string) bool) []notify.Pair {
 		subscription, alarm := splitPair(id)
 		if p := l.former.deliveries[id]; of(alarm) {
 			pairs = append(pairs, notify.Pair{
-				Subscription: subscription, AlarmID: alarm, Told: p.told, Owed: p.owed, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError,
+				Subscription: subscription, AlarmID: alarm, Told: p.told, Owed: p.owed, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Left: p.Left,
 			})
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
 // The payloads, by kind of record (gossip.Kind). Each is encoded as a version byte, a flag byte (deflated when that is
@@ -60,7 +61,12 @@ type Delivery struct {
 	Parked    bool   `json:"parked,omitempty"`
 	Attempts  int    `json:"attempts,omitempty"`
 	LastError string `json:"last_error,omitempty"`
+	// Left are those that the consumer is yet to hear are no longer hit; of a form that tells each by itself. At most maxLeft.
+	Left []delivery.Part `json:"left,omitempty"`
 }
+
+// maxLeft bounds Delivery.Left, so that it fits into a record.
+const maxLeft = 256
 
 // Receipt is KindReceipt, id "subscription/alarm": what a host has told for the alarm's home.
 type Receipt struct {

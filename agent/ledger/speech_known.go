@@ -26,7 +26,7 @@ func (l *Ledger) addKnown(home string, sp *speech, g *Guests) {
 	if h := l.hosts[home]; h != nil {
 		for id, d := range h.deliveries {
 			if subscription, alarm := splitPair(id); has(sp.alarms, alarm) {
-				pairs[id] = notify.Pair{Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked}
+				pairs[id] = notify.Pair{Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked, Left: d.Left}
 			}
 		}
 	}

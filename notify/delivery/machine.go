@@ -64,6 +64,9 @@ func New(cfg Config, rand func() float64) *Machine {
 func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 	m.Forget(r.AlarmID)
 	e := &entry{Record: r, index: -1}
+	if r.Parts != nil {
+		e.Parts = merge([]Part{}, r.Parts)
+	}
 	m.pairs[r.AlarmID] = e
 	if newest.Alarm != nil && newest.Alarm.Revision.Compare(r.Owed) < 0 { // that which was owed is lost
 		r.Owed = newest.Alarm.Revision
@@ -71,10 +74,14 @@ func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 	}
 	if newest.Alarm == nil || r.Owed == (correlate.Revision{}) || r.Owed.Compare(r.Told) <= 0 {
 		e.Owed, e.Parked = correlate.Revision{}, false
+		if e.Parts == nil {
+			m.doubt(e, newest.Alarm)
+		}
 		return
 	}
 	m.owed++
 	e.owed = newest
+	m.doubt(e, newest.Alarm) // the run may have ended while it was told
 	if newest.Alarm.Revision.Compare(r.Owed) > 0 {
 		e.Owed, e.Created = newest.Alarm.Revision, now
 		e.Superseded++
@@ -155,7 +162,7 @@ func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 	if e != nil && (a.Revision.Compare(e.Told) <= 0 || a.Revision.Compare(e.Owed) <= 0) {
 		return eff
 	}
-	if e != nil && e.owed.Alarm == nil && m.same(a, e.View) {
+	if e != nil && e.owed.Alarm == nil && m.same(e, a) {
 		return eff
 	}
 	if (e == nil || e.owed.Alarm == nil) && m.cfg.Capacity > 0 && m.owed >= m.cfg.Capacity {
@@ -200,7 +207,11 @@ func (m *Machine) Tick(now time.Time) Effects {
 		if m.cfg.Spacing > 0 {
 			m.nextStart = now.Add(m.cfg.Spacing)
 		}
-		eff.Start = append(eff.Start, Start{Change: e.owed, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded})
+		s := Start{Change: e.owed, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded}
+		if s.Asks, s.Split = m.asks(e, e.sent); s.Split {
+			e.open(s.Asks)
+		}
+		eff.Start = append(eff.Start, s)
 	}
 	return eff
 }
@@ -219,16 +230,19 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 		return m.late(e, o, now)
 	}
 	newer := e.Owed.Compare(sent.Revision) > 0
+	e.done(o.Done)
 	e.LastError, e.By = o.Err, o.By
 
 	switch o.Verdict {
 	case Settled:
-		m.succeeded(now)
+		if !o.Unasked {
+			m.succeeded(now)
+		}
 		if sent.Revision.Compare(e.Told) > 0 {
 			e.Told, e.View = sent.Revision, o.View
 		}
 		e.Attempts, e.Next, e.Backoff, e.LastError, e.By = 0, time.Time{}, false, "", ""
-		if newer && !m.same(e.owed.Alarm, e.View) {
+		if newer && !m.same(e, e.owed.Alarm) {
 			m.push(e)
 			break
 		}
@@ -331,15 +345,17 @@ func (m *Machine) Forget(alarmID string) {
 	delete(m.pairs, alarmID)
 }
 
-// Told notes that the consumer knows a revision by another way (the snapshot of a Subscribe).
-func (m *Machine) Told(alarmID string, r correlate.Revision) Record {
+// Told notes that the consumer knows a revision by another way (the snapshot of a Subscribe). atHand is the newest one that the
+// caller has, which it may be; nil: none.
+func (m *Machine) Told(alarmID string, r correlate.Revision, atHand *correlate.Alarm) Record {
 	e := m.pairs[alarmID]
 	if e == nil {
 		e = &entry{Record: Record{AlarmID: alarmID}, index: -1}
 		m.pairs[alarmID] = e
 	}
 	if e.over = false; r.Compare(e.Told) > 0 {
-		e.Told, e.View = r, 0
+		e.Told, e.View, e.Parts = r, 0, doubtful(e.Parts)
+		m.doubt(e, atHand)
 	}
 	return e.Record
 }
@@ -352,8 +368,11 @@ func (m *Machine) Shown(alarmID string, view uint64) Record {
 }
 
 // same reports whether a revision shows its consumer what it was shown already. A clear is always news.
-func (m *Machine) same(a *correlate.Alarm, shown uint64) bool {
-	return shown != 0 && a.Standing() && m.cfg.View != nil && m.cfg.View(a) == shown
+func (m *Machine) same(e *entry, a *correlate.Alarm) bool {
+	if asks, split := m.asks(e, a); split {
+		return a.Standing() && len(asks) == 0
+	}
+	return e.View != 0 && a.Standing() && m.cfg.View != nil && m.cfg.View(a) == e.View
 }
 
 // settle ends what is owed of a pair.

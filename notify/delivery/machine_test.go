@@ -164,7 +164,7 @@ func TestWhenFullWhatMattersLeastGoesFirst(t *testing.T) {
 	owe(m, newAlarm("raised", 1, correlate.Raised), t0)
 	owe(m, newAlarm("gone", 2, correlate.Raised), t0)
 	owe(m, newAlarm("gone", 3, correlate.Cleared), t0)
-	m.Told("told", correlate.Revision{Term: 1, Counter: 1})
+	m.Told("told", correlate.Revision{Term: 1, Counter: 1}, nil)
 	owe(m, newAlarm("told", 4, correlate.Cleared), t0)
 	owe(m, newAlarm("other", 5, correlate.Raised), t0)
 	var order []string

@@ -39,6 +39,8 @@ type Outcome struct {
 	Err        string        // for the operator; empty when settled
 	By         string        // the host that asked the consumer; empty: this one
 	View       uint64        `json:"-"` // what the consumer was shown; see Config.View
+	Done       []Ask         `json:"-"` // of a split form: those that the consumer took; all of them when Settled
+	Unasked    bool          `json:"-"` // there was nothing to tell, so that nobody was asked
 }
 
 // Classify judges an HTTP answer: 2xx settles; 410 pauses; 408, 425, 429 and 5xx are retried; every other 3xx

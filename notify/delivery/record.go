@@ -20,6 +20,9 @@ type Config struct {
 	// View is a digest of what the consumer sees of a revision. A standing one that shows what was shown last is not sent. Nil,
 	// or zero of a revision: it is news.
 	View func(*correlate.Alarm) uint64
+	// Parts are what a revision speaks of, by ID, in a form that tells each by itself; of a cleared one: what it may have
+	// spoken of last. Not split: the form says all in one. Nil: no form is split.
+	Parts func(*correlate.Alarm) (parts []Part, split bool)
 }
 
 // DefaultConfig is what the product uses, but for MaxAge, which is configured.
@@ -36,6 +39,7 @@ type Record struct {
 	Owed       correlate.Revision // to be delivered; zero when nothing is owed
 	Told       correlate.Revision // the newest one delivered; zero when none was
 	View       uint64             `json:",omitempty"` // what was shown of it; zero: not known
+	Parts      []Part             `json:",omitzero"`  // what was told, or may have been, of each, in a split form; nil: not known
 	Parked     bool               // waits for an operator, or for a newer revision
 	Attempts   int                // at the owed revision, or since the last success
 	Superseded int                // older revisions that the owed one replaced unsent
@@ -52,6 +56,8 @@ type Start struct {
 	Outbox     time.Time // Doctor's T06: committed, or the hold was over
 	Attempt    int       // 1 for the first
 	Superseded int
+	Split      bool  // by Config.Parts
+	Asks       []Ask // of a split form: all that is to be told; it may be nothing
 }
 
 // Effects is what the caller must do: persist, forget, start, and call Tick again at Wake (zero: never).

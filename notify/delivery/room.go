@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-
-	"github.com/paramedic-ha/paramedic/correlate"
 )
 
 // evict makes room; see Config.Capacity.
@@ -13,7 +11,7 @@ func (m *Machine) evict(eff *Effects) {
 	all := m.oldestFirst(func(*entry) bool { return true })
 	rank := func(e *entry) int {
 		switch {
-		case !e.owed.Alarm.Standing() && e.Told == (correlate.Revision{}):
+		case !e.owed.Alarm.Standing() && !e.knows():
 			return 0
 		case e.Parked:
 			return 1
@@ -25,7 +23,7 @@ func (m *Machine) evict(eff *Effects) {
 	slices.SortStableFunc(all, func(a, b *entry) int { return rank(a) - rank(b) })
 	for _, e := range all[:min(len(all), max(1, m.cfg.Capacity/16))] {
 		eff.Evicted++
-		if e.Told != (correlate.Revision{}) && e.owed.Alarm.Standing() { // it is still owed the clear
+		if e.knows() && e.owed.Alarm.Standing() { // it is still owed the clear
 			m.drop(e)
 			if e.Parked {
 				m.unpark(e)

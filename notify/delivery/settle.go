@@ -15,8 +15,9 @@ func (m *Machine) Settle(alarmID string, r correlate.Revision, cleared bool, now
 	if e == nil || e.over || r.Compare(e.Told) <= 0 {
 		return eff
 	}
-	e.Told, e.View = r, 0
+	e.Told, e.View, e.Parts = r, 0, doubtful(e.Parts)
 	if e.owed.Alarm != nil && e.Owed.Compare(r) <= 0 {
+		m.doubt(e, e.owed.Alarm)
 		cleared = cleared || !e.owed.Alarm.Standing()
 		m.drop(e)
 		if e.Parked {

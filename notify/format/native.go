@@ -1,4 +1,3 @@
-// Package format writes notifications in the forms that consumers speak, one file a form.
 package format
 
 import (
@@ -11,10 +10,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
-// NativeType is the content type of the native form: CloudEvents 1.0, structured JSON.
-const NativeType = "application/cloudevents+json"
+// native is CloudEvents 1.0, structured JSON.
+var native = Form{
+	Name: Default, Type: "application/cloudevents+json", Challenged: true, Fault: Native, Message: NativeMessage,
+}
 
 // The native types that are not about an alarm.
 const (
@@ -48,6 +50,7 @@ type Fault struct {
 	Abstract bool
 	Projects []string
 	Timeline Timeline
+	Ask      delivery.Ask // of a form with Parts: the one that it is about
 }
 
 type envelope struct {

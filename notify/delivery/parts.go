@@ -1,0 +1,121 @@
+package delivery
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// Part is one thing that a revision says in a form that speaks of each domain by itself. What the consumer was told is
+// kept by part, so that a revision needs only say what differs, and whoever is no longer hit is never forgotten.
+type Part struct {
+	ID      string `json:"id"` // the form's own; the same for the same thing in every revision of an alarm
+	Project string `json:"project,omitempty"`
+	View    uint64 `json:"view,omitempty"` // digest of what the consumer was shown; zero: it may have been shown anything, or nothing
+}
+
+// Ask is a part to be told. Over says that the fault does not hit it any more.
+type Ask struct {
+	Part
+	Over bool `json:"over,omitempty"`
+}
+
+// asks is what a revision has to say after what the consumer knows. split is false of a form that says all in one.
+func (m *Machine) asks(e *entry, a *correlate.Alarm) (asks []Ask, split bool) {
+	if m.cfg.Parts == nil {
+		return nil, false
+	}
+	hit, split := m.cfg.Parts(a)
+	if !split {
+		return nil, false
+	}
+	known := e.Parts
+	if known == nil && e.Told != (correlate.Revision{}) { // by another way, and which parts is not known
+		known = doubtful(hit)
+	}
+	if !a.Standing() {
+		hit = nil
+	}
+	for _, p := range hit {
+		if i, ok := find(known, p.ID); !ok || known[i].View == 0 || known[i].View != p.View {
+			asks = append(asks, Ask{Part: p})
+		}
+	}
+	for _, p := range Missing(known, hit) {
+		asks = append(asks, Ask{p, true})
+	}
+	return asks, true
+}
+
+// Missing are those of known that a revision, which speaks of hit, does not speak of; nil when there are none.
+func Missing(known, hit []Part) (missing []Part) {
+	for _, p := range known {
+		if _, ok := find(hit, p.ID); !ok {
+			missing = append(missing, p)
+		}
+	}
+	return missing
+}
+
+// doubt makes every part of a revision one that the consumer may have been told. Under doubt a part is told again, or
+// told to be over, once too often rather than never.
+func (m *Machine) doubt(e *entry, a *correlate.Alarm) {
+	if m.cfg.Parts == nil || a == nil {
+		return
+	}
+	if hit, split := m.cfg.Parts(a); split {
+		e.Parts = merge(e.Parts, doubtful(hit))
+	}
+}
+
+func doubtful(parts []Part) []Part {
+	out := slices.Clone(parts)
+	for i := range out {
+		out[i].View = 0
+	}
+	return out
+}
+
+// merge puts parts into a list by ID, each in the place of the one that it is about. The list itself is left as it is, for
+// records are copies that share it.
+func merge(list, parts []Part) []Part {
+	out := slices.Clone(list)
+	for _, p := range parts {
+		if i, ok := find(out, p.ID); ok {
+			out[i] = p
+		} else {
+			out = slices.Insert(out, i, p)
+		}
+	}
+	return out
+}
+
+func find(list []Part, id string) (int, bool) {
+	return slices.BinarySearchFunc(list, id, func(p Part, id string) int { return cmp.Compare(p.ID, id) })
+}
+
+// open marks what is about to be asked: until the answer is there, nobody knows what the consumer was told.
+func (e *entry) open(asks []Ask) {
+	if e.Parts == nil {
+		e.Parts = []Part{}
+	}
+	for _, a := range asks {
+		a.View = 0
+		e.Parts = merge(e.Parts, []Part{a.Part})
+	}
+}
+
+// done notes what the consumer took.
+func (e *entry) done(asks []Ask) {
+	for _, a := range asks {
+		if !a.Over {
+			e.Parts = merge(e.Parts, []Part{a.Part})
+		} else if i, ok := find(e.Parts, a.ID); ok {
+			e.Parts = slices.Delete(slices.Clone(e.Parts), i, i+1)
+		}
+	}
+}
+
+// knows reports whether the consumer was told anything of the alarm, or may have been.
+func (e *entry) knows() bool { return e.Told != (correlate.Revision{}) || len(e.Parts) > 0 }

@@ -1,0 +1,175 @@
+package format
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+)
+
+// aodh is what OpenStack's Aodh posts for an event alarm on Nova's compute.instance.update, of which OPNFV Doctor's
+// consumers live: one message for each virtual machine, state error when the fault hits it and active when it no longer does.
+var aodh = Form{
+	Name: "aodh", Type: "application/json",
+	Parts: aodhParts, Fault: aodhFault, Message: aodhMessage, Header: aodhHeader,
+}
+
+// RequestIDHeader is the one that Aodh's notifier sets; its value is req- and a UUID.
+const RequestIDHeader = "X-Openstack-Request-Id"
+
+// aodhAlarm is the body of Aodh's REST notifier. All seven are always there.
+type aodhAlarm struct {
+	AlarmName  string     `json:"alarm_name"`
+	AlarmID    string     `json:"alarm_id"`
+	Severity   string     `json:"severity"`
+	Previous   string     `json:"previous"`
+	Current    string     `json:"current"`
+	Reason     string     `json:"reason"`
+	ReasonData aodhReason `json:"reason_data"`
+}
+
+type aodhReason struct {
+	Type  string    `json:"type"`
+	Event aodhEvent `json:"event"`
+}
+
+type aodhEvent struct {
+	EventType string      `json:"event_type"`
+	MessageID string      `json:"message_id"`
+	Generated string      `json:"generated"`
+	Traits    []aodhTrait `json:"traits"`
+}
+
+// aodhTrait is written as [name, type, value].
+type aodhTrait struct {
+	name  string
+	kind  int
+	value string
+}
+
+// Ceilometer's trait types. There are none, integers and floats as well.
+const (
+	traitText = 1
+	traitTime = 4
+)
+
+// MarshalJSON writes a trait as Ceilometer does.
+func (t aodhTrait) MarshalJSON() ([]byte, error) { return json.Marshal([]any{t.name, t.kind, t.value}) }
+
+// The states of an Aodh alarm.
+const (
+	aodhUnknown = "insufficient data"
+	aodhAlarmed = "alarm"
+	aodhOK      = "ok"
+)
+
+const (
+	aodhType = "compute.instance.update"
+	aodhTest = "paramedic.test"
+	// maxTrait is where Ceilometer cuts a text: columns are no wider, and Doctor's consumers fail at what is.
+	maxTrait = 255
+)
+
+func aodhParts(f Fault) []delivery.Part {
+	parts := make([]delivery.Part, 0, len(f.Affected))
+	for _, d := range f.Affected { // sorted by resource, at-risk ones apart
+		p := delivery.Part{ID: string(d.Resource), Project: d.Project}
+		h := fnv.New64a()
+		for _, s := range []string{d.Project, d.State.String(), f.Alarm.Severity.String(), string(f.Alarm.Confidence), f.Alarm.ProbableCause} {
+			_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s)))) //nolint:gosec // no text is that long
+			_, _ = h.Write([]byte(s))
+		}
+		p.View = max(1, h.Sum64())
+		parts = append(parts, p)
+	}
+	return byID(parts)
+}
+
+func aodhFault(f Fault) ([]byte, error) {
+	a := f.Alarm
+	one := correlate.Affected{Resource: correlate.ID(f.Ask.ID), Project: f.Ask.Project}
+	for _, d := range f.Affected {
+		if d.Resource == one.Resource {
+			one = d
+		}
+	}
+	key, text, cause := a.Key, a.Text, a.ProbableCause
+	if f.Abstract {
+		key, text, cause = Abstract(a, []correlate.Affected{one}, f.Projects)
+	}
+	body := aodhAlarm{
+		AlarmName: string(key.Condition), AlarmID: aodhID(a.ID, f.Ask.ID), Severity: aodhSeverity(a.Severity),
+		Previous: aodhUnknown, Current: aodhAlarmed, Reason: cut(text, maxText),
+	}
+	state, health := "error", one.State
+	if f.Ask.Over {
+		body.Previous, body.Current, body.Severity = aodhAlarmed, aodhOK, "low"
+		state, health = "active", correlate.StateOK
+		if a.Standing() && f.Abstract {
+			body.Reason = fmt.Sprintf("the %s fault no longer affects this virtual machine", a.AbstractCause)
+		} else if a.Standing() {
+			body.Reason = cut("no longer affected by: "+text, maxText)
+		}
+	} else if health == correlate.StateAtRisk {
+		state = "active" // it works; what is wrong is in the health
+	}
+	traits := []aodhTrait{
+		{"state", traitText, state}, {"instance_id", traitText, one.Resource.Name()}, {"tenant_id", traitText, one.Project},
+		{"health", traitText, health.String()}, {"cause", traitText, cause}, {"confidence", traitText, string(a.Confidence)},
+		{"alarm", traitText, a.ID}, {"revision", traitText, a.Revision.String()},
+	}
+	if !f.Abstract && key.Host() != "" {
+		traits = append(traits, aodhTrait{"host", traitText, key.Host()})
+	}
+	if !f.Timeline.Occurred.IsZero() {
+		traits = append(traits, aodhTrait{"occurred", traitTime, aodhTime(f.Timeline.Occurred)})
+	}
+	for i := range traits {
+		traits[i].value = cut(traits[i].value, maxTrait)
+	}
+	body.ReasonData = aodhReason{"event", aodhEvent{EventType: aodhType, MessageID: f.ID, Generated: aodhTime(said(a)), Traits: traits}}
+	return aodhBody(f.ID, body)
+}
+
+func aodhMessage(m Message) ([]byte, error) {
+	return aodhBody(m.ID, aodhAlarm{
+		AlarmName: aodhTest, AlarmID: aodhID(m.Subscription, m.Type), Severity: "low", Previous: aodhOK, Current: aodhOK, Reason: m.Text,
+		ReasonData: aodhReason{"event", aodhEvent{EventType: aodhTest, MessageID: m.ID, Generated: aodhTime(m.At), Traits: []aodhTrait{}}},
+	})
+}
+
+func aodhBody(id string, a aodhAlarm) ([]byte, error) {
+	body, err := json.Marshal(a)
+	if err != nil {
+		return nil, fmt.Errorf("write notification %s: %w", id, err)
+	}
+	return body, nil
+}
+
+func aodhHeader(id string) map[string]string { return map[string]string{RequestIDHeader: "req-" + id} }
+
+// aodhID is the id of the Aodh alarm: one fault on one machine, so that its states follow each other. It is a UUID, as theirs are.
+func aodhID(alarm, part string) string {
+	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(alarm+"\x00"+part)).String()
+}
+
+// aodhSeverity is one of the three that Aodh knows.
+func aodhSeverity(s correlate.Severity) string {
+	switch s {
+	case correlate.SeverityCritical:
+		return "critical"
+	case correlate.SeverityMajor:
+		return "moderate"
+	case correlate.SeverityMinor, correlate.SeverityWarning, correlate.SeverityIndeterminate, correlate.SeverityCleared, correlate.SeverityUnset:
+	}
+	return "low"
+}
+
+// aodhTime is UTC without a zone, as Ceilometer writes it.
+func aodhTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000") }

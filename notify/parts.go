@@ -1,0 +1,92 @@
+package notify
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/paramedic-ha/paramedic/notify/delivery"
+)
+
+// partID is the webhook-id of one part of a revision: the same from whichever agent sends it, and another for the word that it is over.
+func partID(notification string, ask delivery.Ask) string {
+	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(notification+"\x00"+ask.ID+"\x00"+strconv.FormatBool(ask.Over))).String()
+}
+
+// tellParts makes the requests of a revision whose form tells each part by itself, several at once. An answer is about its
+// own part: the others go on. When there is none, or when the consumer wants to be left alone, what has not begun waits.
+func (w *worker) tellParts(sub Subscription, h HandOver, asks []delivery.Ask) answer {
+	if len(asks) == 0 {
+		return answer{outcome: delivery.Outcome{Unasked: true}}
+	}
+	var (
+		group   sync.WaitGroup
+		mu      sync.Mutex
+		sum     answer
+		left    int
+		stopped bool
+	)
+	note := func(ask delivery.Ask, a answer) {
+		mu.Lock()
+		defer mu.Unlock()
+		if a.answered.After(sum.answered) {
+			sum.sent, sum.answered = a.sent, a.answered
+		}
+		o := a.outcome
+		if o.Verdict == delivery.Settled {
+			sum.outcome.Done, sum.outcome.By = append(sum.outcome.Done, ask), cmp.Or(sum.outcome.By, o.By)
+			return
+		}
+		left++
+		stopped = stopped || a.answered.IsZero() || o.Verdict == delivery.Pause || o.RetryAfter > 0
+		if graver(o.Verdict, sum.outcome.Verdict) {
+			sum.outcome.Verdict, sum.outcome.Err, sum.outcome.By = o.Verdict, o.Err, o.By
+		}
+		sum.outcome.RetryAfter = max(sum.outcome.RetryAfter, o.RetryAfter)
+	}
+	for i, ask := range asks {
+		w.asking <- struct{}{}
+		mu.Lock()
+		if stopped || w.n.requests.Err() != nil {
+			left += len(asks) - i
+			mu.Unlock()
+			<-w.asking
+			break
+		}
+		mu.Unlock()
+		one := h
+		one.NotificationID, one.Ask = partID(h.NotificationID, ask), &ask
+		group.Go(func() {
+			defer func() { <-w.asking }()
+			note(ask, w.send(sub, one))
+		})
+	}
+	group.Wait()
+	if left > 0 && sum.outcome.Verdict == delivery.Settled { // cut off by the end of Run
+		sum.outcome.Verdict = delivery.Retry
+	}
+	if left > 0 && len(asks) > 1 {
+		sum.outcome.Err = fmt.Sprintf("%s (%d of %d virtual machines are not told)", sum.outcome.Err, left, len(asks))
+	}
+	return sum
+}
+
+// graver orders what requests of one revision came to: one that is to be tried again keeps those that are not.
+func graver(a, b delivery.Verdict) bool {
+	rank := func(v delivery.Verdict) int {
+		switch v {
+		case delivery.Settled:
+		case delivery.Park:
+			return 1
+		case delivery.Retry:
+			return 2
+		case delivery.Pause:
+			return 3
+		}
+		return 0
+	}
+	return rank(a) > rank(b)
+}
