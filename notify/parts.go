@@ -3,7 +3,6 @@ package notify
 import (
 	"cmp"
 	"fmt"
-	"strconv"
 	"sync"
 
 	"github.com/google/uuid"
@@ -11,9 +10,9 @@ import (
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
-// partID is the webhook-id of one part of a revision: the same from whichever agent sends it, and another for the word that it is over.
+// partID is the webhook-id of one part of a revision: the same from whichever agent sends it, and another when it says another thing.
 func partID(notification string, ask delivery.Ask) string {
-	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(notification+"\x00"+ask.ID+"\x00"+strconv.FormatBool(ask.Over))).String()
+	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "%s\x00%s\x00%t\x00%t", notification, ask.ID, ask.Over, ask.Still)).String()
 }
 
 // tellParts makes the requests of a revision whose form tells each part by itself, several at once. An answer is about its

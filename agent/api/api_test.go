@@ -296,7 +296,7 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"POST", "/v1/subscriptions", `{"secret":"plain"}`, 400, "keygen"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["ftp://a/"]}`, 422, "http or https"},
 		{"POST", "/v1/subscriptions", `{"name":"","endpoints":["http://a/"]}`, 422, "name"},
-		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"aodh"}`, 422, `"aodh" is not yet built`},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"sol"}`, 422, `"sol" is not yet built`},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"heartbeat":"10s"}`, 400, `"heartbeat" is not yet built`},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"role":"king"}`, 422, "role"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"filter":{"kinds":["maintenance"]}}`, 422, "not yet built"},

@@ -18,6 +18,7 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw/host"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 // wrong is what a check finds, and what to do about it.
@@ -29,7 +30,7 @@ var words = map[string][]string{
 	"min-severity":      {"critical", "major", "minor", "warning", "indeterminate"},
 	"state":             {"failed", "degraded", "at-risk"},
 	"confidence":        {"probable", "confirmed", "fenced"},
-	"format":            {"native"},
+	"format":            format.Names(),
 	"role":              {"admin", "consumer"},
 	"notification-kind": {"fault"},
 	"log-level":         {"debug", "info", "warn", "error"},
@@ -42,7 +43,7 @@ var words = map[string][]string{
 
 // laterWords are values of words that are known and not built yet.
 var laterWords = map[string][]string{
-	"format":            {"aodh", "sol", "alertmanager"},
+	"format":            {"sol", "alertmanager"},
 	"notification-kind": {"maintenance", "prediction"},
 }
 

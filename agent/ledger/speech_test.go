@@ -79,7 +79,7 @@ func (s *story) spoken(h *storyHost, o *Orders) {
 			s.say("%s tells for %s: %s", h.name, g.Home, s.detail(c.Alarm))
 		}
 		for _, p := range g.Pairs {
-			s.say("    %s of %s: told %v, owed %v%s", p.Subscription, s.called(p.AlarmID), p.Told, p.Owed, map[bool]string{true: ", parked"}[p.Parked])
+			s.say("    %s of %s: told %v, owed %v%s%s", p.Subscription, s.called(p.AlarmID), p.Told, p.Owed, map[bool]string{true: ", parked"}[p.Parked], left(p))
 		}
 	}
 	var res gossip.Result

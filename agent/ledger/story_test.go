@@ -176,8 +176,11 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			s.say("error: %v", err)
 		}
 		s.obey(h, o)
-	case "pair": // pair at=cmp-1 sub=s alarm=a told=2.1 owed=2.2 [removed]
+	case "pair": // pair at=cmp-1 sub=s alarm=a told=2.1 owed=2.2 [removed] [left=domain/web]
 		p := notify.Pair{Subscription: arg["sub"], AlarmID: arg["alarm"], Told: s.revision(arg["told"]), Owed: s.revision(arg["owed"]), Removed: d.HasArg("removed"), Parked: d.HasArg("parked")}
+		if d.HasArg("left") {
+			p.Left = []delivery.Part{{ID: arg["left"], Project: "acme"}}
+		}
 		s.obey(h, l.Pairs(s.now, []notify.Pair{p}))
 	case "handed": // this host has told the consumer for the alarm's home, or for one that speaks for that: by=cmp-2
 		a := s.alarms[arg["alarm"]]
@@ -252,7 +255,7 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			s.say("%s finds its former %s", h.name, s.describe(c.Alarm))
 		}
 		for _, p := range pairs {
-			s.say("%s finds its former delivery %s to %s: told %v, owed %v", h.name, p.AlarmID, p.Subscription, p.Told, p.Owed)
+			s.say("%s finds its former delivery %s to %s: told %v, owed %v%s", h.name, p.AlarmID, p.Subscription, p.Told, p.Owed, left(p))
 		}
 		s.obey(h, h.ledger.Effects(s.now, correlate.Effects{Publish: changes}))
 		s.obey(h, h.ledger.Pairs(s.now, pairs))
@@ -650,4 +653,12 @@ func (s *story) records(h *storyHost, of string) {
 	for _, line := range lines {
 		s.say("%s", line)
 	}
+}
+
+// left names who is yet to hear that the fault is over for them.
+func left(p notify.Pair) (text string) {
+	for _, part := range p.Left {
+		text += fmt.Sprintf(", %s of %s has left", part.ID, part.Project)
+	}
+	return text
 }

@@ -230,7 +230,7 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 		return m.late(e, o, now)
 	}
 	newer := e.Owed.Compare(sent.Revision) > 0
-	e.done(o.Done)
+	m.done(e, o.Done)
 	e.LastError, e.By = o.Err, o.By
 
 	switch o.Verdict {
@@ -238,10 +238,14 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 		if !o.Unasked {
 			m.succeeded(now)
 		}
+		e.Attempts, e.Next, e.Backoff, e.LastError, e.By = 0, time.Time{}, false, "", ""
+		if asks, _ := m.asks(e, e.owed.Alarm); !newer && len(asks) > 0 { // see done
+			m.push(e)
+			break
+		}
 		if sent.Revision.Compare(e.Told) > 0 {
 			e.Told, e.View = sent.Revision, o.View
 		}
-		e.Attempts, e.Next, e.Backoff, e.LastError, e.By = 0, time.Time{}, false, "", ""
 		if newer && !m.same(e, e.owed.Alarm) {
 			m.push(e)
 			break

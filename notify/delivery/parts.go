@@ -15,10 +15,12 @@ type Part struct {
 	View    uint64 `json:"view,omitempty"` // digest of what the consumer was shown; zero: it may have been shown anything, or nothing
 }
 
-// Ask is a part to be told. Over says that the fault does not hit it any more.
+// Ask is a part to be told. Over says that the fault does not hit it any more; Still, that another one does, of which
+// the consumer was told and not yet that it is over.
 type Ask struct {
 	Part
-	Over bool `json:"over,omitempty"`
+	Over  bool `json:"over,omitempty"`
+	Still bool `json:"still,omitempty"`
 }
 
 // asks is what a revision has to say after what the consumer knows. split is false of a form that says all in one.
@@ -42,10 +44,27 @@ func (m *Machine) asks(e *entry, a *correlate.Alarm) (asks []Ask, split bool) {
 			asks = append(asks, Ask{Part: p})
 		}
 	}
-	for _, p := range Missing(known, hit) {
-		asks = append(asks, Ask{p, true})
+	if over := Missing(known, hit); len(over) > 0 {
+		others := m.others(e)
+		for _, p := range over {
+			asks = append(asks, Ask{p, true, others[p.ID]})
+		}
 	}
 	return asks, true
+}
+
+// others are the parts of which the consumer was told, or may have been, that other alarms hit them.
+func (m *Machine) others(e *entry) map[string]bool {
+	hit := map[string]bool{}
+	for _, o := range m.pairs {
+		if o == e || o.over {
+			continue
+		}
+		for _, p := range o.Parts {
+			hit[p.ID] = true
+		}
+	}
+	return hit
 }
 
 // Missing are those of known that a revision, which speaks of hit, does not speak of; nil when there are none.
@@ -58,14 +77,15 @@ func Missing(known, hit []Part) (missing []Part) {
 	return missing
 }
 
-// doubt makes every part of a revision one that the consumer may have been told. Under doubt a part is told again, or
+// doubt makes every part of a revision one that the consumer may have been told, and every other one that it may have been told to
+// be over. Under doubt a part is told again, or
 // told to be over, once too often rather than never.
 func (m *Machine) doubt(e *entry, a *correlate.Alarm) {
 	if m.cfg.Parts == nil || a == nil {
 		return
 	}
 	if hit, split := m.cfg.Parts(a); split {
-		e.Parts = merge(e.Parts, doubtful(hit))
+		e.Parts = merge(doubtful(e.Parts), doubtful(hit))
 	}
 }
 
@@ -106,12 +126,19 @@ func (e *entry) open(asks []Ask) {
 	}
 }
 
-// done notes what the consumer took.
-func (e *entry) done(asks []Ask) {
+// done notes what the consumer took. What it was told to be over while another fault came or went may have passed that one's
+// word on the way: it is told again.
+func (m *Machine) done(e *entry, asks []Ask) {
+	var others map[string]bool
 	for _, a := range asks {
 		if !a.Over {
 			e.Parts = merge(e.Parts, []Part{a.Part})
-		} else if i, ok := find(e.Parts, a.ID); ok {
+			continue
+		}
+		if others == nil {
+			others = m.others(e)
+		}
+		if i, ok := find(e.Parts, a.ID); ok && a.Still == others[a.ID] {
 			e.Parts = slices.Delete(slices.Clone(e.Parts), i, i+1)
 		}
 	}

@@ -147,6 +147,7 @@ func TestWhoIsHitHearsItAndWhoIsNoLongerHearsThat(t *testing.T) {
 		heard := map[string]map[string]word{"a": {}, "b": {}}
 		flying := map[string]Start{}
 		saved := map[string]Record{}
+		last := map[string]bool{} // by domain: whether it was said last to be hit
 		told := map[string]bool{} // asked of the consumer, heard or not
 		crashed := false
 
@@ -183,6 +184,7 @@ func TestWhoIsHitHearsItAndWhoIsNoLongerHearsThat(t *testing.T) {
 				}
 				if came {
 					heard[id][ask.ID] = word{ask.View, ask.Over}
+					last[ask.ID] = !ask.Over || ask.Still
 				}
 				if taken {
 					o.Done = append(o.Done, ask)
@@ -232,6 +234,7 @@ func TestWhoIsHitHearsItAndWhoIsNoLongerHearsThat(t *testing.T) {
 					for _, ask := range flying[f].Asks {
 						if rapid.Bool().Draw(t, "came") {
 							heard[f][ask.ID] = word{ask.View, ask.Over}
+							last[ask.ID] = !ask.Over || ask.Still
 						}
 					}
 				}
@@ -270,6 +273,22 @@ func TestWhoIsHitHearsItAndWhoIsNoLongerHearsThat(t *testing.T) {
 			}
 			if wake.After(now) {
 				now = wake
+			}
+		}
+		hitBy := map[string]bool{}
+		parked := false
+		for id, a := range newest {
+			parts, _ := hits(a)
+			for _, p := range parts {
+				hitBy[p.ID] = hitBy[p.ID] || a.Standing()
+			}
+			if r, _, _ := m.Pair(id); r.Parked {
+				parked = true
+			}
+		}
+		for d, said := range last {
+			if said != hitBy[d] && !parked {
+				t.Fatalf("%s: said last to be hit: %t, it is %t", d, said, hitBy[d])
 			}
 		}
 		for id, a := range newest {

@@ -107,22 +107,27 @@ func aodhFault(f Fault) ([]byte, error) {
 		AlarmName: string(key.Condition), AlarmID: aodhID(a.ID, f.Ask.ID), Severity: aodhSeverity(a.Severity),
 		Previous: aodhUnknown, Current: aodhAlarmed, Reason: cut(text, maxText),
 	}
-	state, health := "error", one.State
-	if f.Ask.Over {
-		body.Previous, body.Current, body.Severity = aodhAlarmed, aodhOK, "low"
-		state, health = "active", correlate.StateOK
-		if a.Standing() && f.Abstract {
-			body.Reason = fmt.Sprintf("the %s fault no longer affects this virtual machine", a.AbstractCause)
-		} else if a.Standing() {
-			body.Reason = cut("no longer affected by: "+text, maxText)
+	state, health := "error", one.State.String()
+	switch {
+	case f.Ask.Over:
+		body.Previous, body.Current, body.Severity, body.Reason = aodhAlarmed, aodhOK, "low", aodhOver(f, text)
+		if state, health = "active", "ok"; f.Ask.Still {
+			state, health = "error", ""
 		}
-	} else if health == correlate.StateAtRisk {
+	case one.State == correlate.StateAtRisk:
 		state = "active" // it works; what is wrong is in the health
 	}
 	traits := []aodhTrait{
-		{"state", traitText, state}, {"instance_id", traitText, one.Resource.Name()}, {"tenant_id", traitText, one.Project},
-		{"health", traitText, health.String()}, {"cause", traitText, cause}, {"confidence", traitText, string(a.Confidence)},
-		{"alarm", traitText, a.ID}, {"revision", traitText, a.Revision.String()},
+		{"state", traitText, state},
+		{"instance_id", traitText, one.Resource.Name()},
+		{"tenant_id", traitText, one.Project},
+		{"cause", traitText, cause},
+		{"confidence", traitText, string(a.Confidence)},
+		{"alarm", traitText, a.ID},
+		{"revision", traitText, a.Revision.String()},
+	}
+	if health != "" {
+		traits = append(traits, aodhTrait{"health", traitText, health})
 	}
 	if !f.Abstract && key.Host() != "" {
 		traits = append(traits, aodhTrait{"host", traitText, key.Host()})
@@ -135,6 +140,22 @@ func aodhFault(f Fault) ([]byte, error) {
 	}
 	body.ReasonData = aodhReason{"event", aodhEvent{EventType: aodhType, MessageID: f.ID, Generated: aodhTime(said(a)), Traits: traits}}
 	return aodhBody(f.ID, body)
+}
+
+// aodhOver is why a machine is told that a fault is over for it.
+func aodhOver(f Fault, text string) string {
+	switch a := f.Alarm; {
+	case a.Standing() && f.Abstract:
+		text = fmt.Sprintf("the %s fault no longer affects this virtual machine", a.AbstractCause)
+	case a.Standing():
+		text = "no longer affected by: " + text
+	case !f.Abstract:
+		text = fmt.Sprintf("over (%s): %s", a.ClearReason, text)
+	}
+	if text = cut(text, maxText); f.Ask.Still {
+		text += "; another fault affects it"
+	}
+	return text
 }
 
 func aodhMessage(m Message) ([]byte, error) {

@@ -2,21 +2,15 @@ package format
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write testdata anew")
 
 var epoch = time.Date(2026, 11, 22, 12, 0, 0, 123, time.UTC)
 
@@ -95,19 +89,7 @@ func TestBodiesAreAsEver(t *testing.T) {
 				(strings.Contains(string(got), "cmp-1") || strings.Contains(string(got), "bond") || strings.Contains(string(got), "carrier")) {
 				t.Errorf("a tenant sees something physical: %s", got)
 			}
-			path := filepath.Join("testdata", name+".json")
-			if *rewrite {
-				if err := os.WriteFile(path, append(got, '\n'), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(strings.TrimSpace(string(want)), string(got)); d != "" {
-				t.Error(d)
-			}
+			golden(t, name, got)
 		})
 	}
 }
