@@ -60,7 +60,7 @@ func TestTheManualShowsWhatIsReallySent(t *testing.T) {
 // capture is the first request about a bond that hits one machine, its body indented.
 func capture(t *testing.T, name string) (text string) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(epoch))
+		<-time.After(time.Until(epoch))
 		cfg, _ := testConfig(t, t.TempDir())
 		cfg.Now, cfg.Log, cfg.UserAgent = time.Now, discard, "paramedic"
 		got := make(chan string, 1)
