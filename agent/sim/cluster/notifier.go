@@ -535,7 +535,7 @@ func (w *worker) note(id string, r correlate.Revision) {
 	if _, _, ok := w.machine.Pair(id); !ok {
 		w.n.pairs[id]++
 	}
-	w.keep(delivery.Effects{Save: []delivery.Record{w.machine.Told(id, r)}})
+	w.keep(delivery.Effects{Save: []delivery.Record{w.machine.Told(id, r, nil)}})
 }
 
 func (w *worker) record() kept {
