@@ -16,7 +16,7 @@ var boardRules = []Rule{
 		Remedy: "The kernel log or the BMC's event log says why. Set them online again (`echo 1 > /sys/devices/system/cpu/cpu…/online`), or move the domains away and replace the processor. Acknowledge the alarm when they were set offline on purpose.",
 	},
 	{
-		Condition: CondPCIeFatal, Mode: Impulse, Hold: kernelHold, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning,
+		Condition: CondPCIeFatal, Mode: Impulse, Hold: kernelHold, State: StateDegraded, Severity: SeverityCritical, Absorbed: SeverityWarning,
 		EventType: TypeEquipment, ProbableCause: "equipment-malfunction",
 		Text:   "its PCI Express link or device had a fatal error: the kernel resets it",
 		Remedy: "Reseat or replace the card, its riser or cable. When it did not come back, its own alarms stand on; a restart of the host may be needed.",

@@ -19,17 +19,21 @@ func (p Prompt) Give() {
 	}
 }
 
-// settle is how long after a prompt a source looks once more.
-const settle = 100 * time.Millisecond
+// soon and settle are how long after a prompt a source looks again, and once more.
+const (
+	soon   = 10 * time.Millisecond
+	settle = 100 * time.Millisecond
+)
 
 // Rounds say when a source looks: every interval, and at once when it is prompted. The kernel writes its line before it
-// counts, so that a look after a prompt may come too early: another follows after a tenth of a second, and until then no
-// prompt is taken. A storm costs ten looks a second. Not safe for several goroutines.
+// counts, so that a look after a prompt may come too early: others follow after ten and a hundred milliseconds, and until then
+// no prompt is taken. A storm costs ten looks a second. Not safe for several goroutines.
 type Rounds struct {
-	tick     *time.Ticker
-	again    *time.Timer
-	prompt   Prompt
-	settling bool
+	tick   *time.Ticker
+	again  *time.Timer
+	prompt Prompt
+	left   time.Duration // what comes after the look that again is for; zero: nothing
+	busy   bool          // again runs
 }
 
 // NewRounds begins now. prompt may be nil.
@@ -42,7 +46,7 @@ func NewRounds(interval time.Duration, prompt Prompt) *Rounds {
 // Next waits for the time of the next look; an error is that of ctx.
 func (r *Rounds) Next(ctx context.Context) error {
 	prompt := r.prompt
-	if r.settling {
+	if r.busy {
 		prompt = nil
 	}
 	select {
@@ -51,16 +55,21 @@ func (r *Rounds) Next(ctx context.Context) error {
 	case <-r.tick.C:
 		return nil
 	case <-r.again.C:
+		if r.left > 0 {
+			r.again.Reset(r.left)
+			r.left = 0
+			return nil
+		}
 		select {
 		case <-r.prompt:
 			r.again.Reset(settle)
 		default:
-			r.settling = false
+			r.busy = false
 		}
 		return nil
 	case <-prompt:
-		r.settling = true
-		r.again.Reset(settle)
+		r.busy, r.left = true, settle-soon
+		r.again.Reset(soon)
 		return nil
 	}
 }

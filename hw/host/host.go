@@ -216,10 +216,11 @@ func (w *watch) keep(d *correlate.Delta) {
 	}
 }
 
-// require states what the host needs: some of its processors, and some of its sensors and fans, none of which fails it alone.
+// require states what the host needs: some of its processors, and its sensors, which put it at risk at most. A fan alone does
+// not: the temperatures say whether the others suffice.
 func (w *watch) require(d *correlate.Delta) {
 	var needs []correlate.Need
-	for _, ids := range [][]correlate.ID{w.processors.ids(), w.sensors.ids()} {
+	for _, ids := range [][]correlate.ID{w.processors.ids(), w.sensors.ids(correlate.KindSensor)} {
 		if len(ids) > 0 {
 			needs = append(needs, correlate.Need{Mode: correlate.SomeOf, Of: ids})
 		}

@@ -352,6 +352,9 @@ func TestFanThatStopsIsToldAndOneThatNeverTurnedIsNot(t *testing.T) {
 	b.set("class/hwmon/hwmon1/fan1_input", "0")
 	b.poll(10 * time.Second)
 	b.stands("fan/hwmon-nct6779-fan1 fan-failed warning")
+	if hit := b.engine.Alarms()[0].Affected; len(hit) != 0 {
+		t.Errorf("affected %+v", hit)
+	}
 	b.restart()
 	b.stands("fan/hwmon-nct6779-fan1 fan-failed warning")
 	b.set("class/hwmon/hwmon1/fan1_input", "1180")

@@ -66,7 +66,14 @@ var classes = map[string]struct {
 	"power": {correlate.CondPowerLimit, "W", 1e6},
 }
 
-func (s sensors) ids() []correlate.ID { return slices.Sorted(maps.Keys(s)) }
+// ids are those of some kinds, sorted; without any: all.
+func (s sensors) ids(kinds ...correlate.Kind) []correlate.ID {
+	ids := slices.Sorted(maps.Keys(s))
+	if len(kinds) == 0 {
+		return ids
+	}
+	return slices.DeleteFunc(ids, func(id correlate.ID) bool { return !slices.Contains(kinds, id.Kind()) })
+}
 
 var errSlowSensors = errors.New("the sensors of the kernel (hwmon) do not answer: a driver hangs")
 
