@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
@@ -340,6 +342,42 @@ func TestTheRealLogIsRead(t *testing.T) {
 	}
 }
 
+// BenchmarkFollow reads lines that come one by one at 5 000 a second, each with a read of its own and a wait for the next, as
+// from the device. Budget: 5 % of a processor, without who writes them.
+func BenchmarkFollow(b *testing.B) {
+	const rate = 5000
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	log := os.NewFile(uintptr(fds[0]), "log")
+	defer log.Close()
+	s, _ := newSource(b, Config{})
+	s.open = func() (io.ReadCloser, error) { return os.NewFile(uintptr(fds[1]), "kmsg"), nil }
+	_, stop := start(b, s)
+	defer stop()
+	used := func(who int) time.Duration {
+		var u unix.Rusage
+		if err := unix.Getrusage(who, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	text := strings.Repeat("x", 150)
+	all, writer := used(unix.RUSAGE_SELF), used(unix.RUSAGE_THREAD)
+	began := time.Now()
+	for n := range b.N {
+		for time.Since(began) < time.Duration(n)*time.Second/rate {
+			_ = unix.Nanosleep(&unix.Timespec{Nsec: 50_000}, nil)
+		}
+		fmt.Fprintf(log, "6,%d,%d,-;%s\n", n, n, text)
+	}
+	cost := used(unix.RUSAGE_SELF) - all - (used(unix.RUSAGE_THREAD) - writer)
+	b.ReportMetric(100*cost.Seconds()/time.Since(began).Seconds(), "%cpu")
+}
+
 // Budget: 5 000 lines a second shall cost less than 5 % of a processor: 10 µs a line.
 func BenchmarkLine(b *testing.B) {
 	s, _ := newSource(b, Config{})
@@ -438,7 +476,7 @@ func follow(t *testing.T, s *Source, records ...string) *ledger {
 	return l
 }
 
-func start(t *testing.T, s *Source) (*ledger, func()) {
+func start(t testing.TB, s *Source) (*ledger, func()) {
 	t.Helper()
 	l := newLedger()
 	ctx, cancel := context.WithCancel(t.Context())
