@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -72,7 +71,7 @@ type Source struct {
 	rules  []rule
 	ignore []*regexp.Regexp
 
-	open func() (io.ReadCloser, error)
+	open func() (recordLog, error)
 	now  func() time.Time
 	// anybody judges also lines that processes wrote: tests can't make the kernel write.
 	anybody bool
@@ -94,7 +93,7 @@ func New(c Config) (*Source, error) {
 	if s.config.Device == "" {
 		s.config.Device = device0
 	}
-	s.open = s.openDevice
+	s.open = func() (recordLog, error) { return openDevice(s.config.Device) }
 	var errs []error
 	for i, text := range c.Ignore {
 		re, err := regexp.Compile(text)
@@ -138,11 +137,6 @@ func (s *Source) Counts() map[string]uint64 {
 	}
 }
 
-// openDevice opens the log at its oldest line. Not blocking, so that the file belongs to the poller and closing it ends a read.
-func (s *Source) openDevice() (io.ReadCloser, error) {
-	return os.OpenFile(s.config.Device, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-}
-
 // Run implements hw.Source.
 func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 	full := correlate.Delta{Source: s.Name(), Full: true}
@@ -184,13 +178,13 @@ func (s *Source) follow(ctx context.Context, sink hw.Sink) error {
 	if err != nil {
 		return fmt.Errorf("open the kernel's log: %w", err)
 	}
-	defer f.Close()
-	defer context.AfterFunc(ctx, func() { f.Close() })()
+	defer f.Close()                                      //nolint:errcheck // it was only read
+	defer context.AfterFunc(ctx, func() { f.Close() })() //nolint:errcheck // it was only read
 	r := reader{Source: s, sink: sink, told: make(map[faultKey]time.Time), memcg: make(map[string]string)}
 	if r.boot, err = hw.ReadAttr(s.config.Root.ProcPath("sys", "kernel", "random", "boot_id")); err != nil {
 		s.log.Warn("which boot this is is not known: after a restart, lines may be read twice", "error", err)
 	}
-	if r.started, err = s.config.Root.BootTime(s.now()); err != nil {
+	if r.stamps.zero, err = s.config.Root.BootTime(s.now()); err != nil {
 		return err
 	}
 	r.load()
@@ -198,19 +192,22 @@ func (s *Source) follow(ctx context.Context, sink hw.Sink) error {
 	sink.Health(hw.Health{})
 	buf := make([]byte, recordSize)
 	for {
-		n, err := f.Read(buf)
+		n, waited, err := f.Read(buf)
 		switch {
 		case err == nil:
-			if err := r.take(ctx, string(buf[:n])); err != nil {
+			if err := r.take(ctx, string(buf[:n]), s.now(), waited); err != nil {
 				return err
 			}
-			if d, ok := f.(deadliner); ok && r.fresh && !r.timed {
-				r.timed = d.SetReadDeadline(time.Now().Add(saveAfter)) == nil
+			if r.fresh && !r.timed {
+				if err := f.SetReadDeadline(time.Now().Add(saveAfter)); err != nil {
+					return fmt.Errorf("read the kernel's log: %w", err)
+				}
+				r.timed = true
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded): // nothing more has come: what was told is taken in by now
 			r.save()
 			r.timed = false
-			if err := f.(deadliner).SetReadDeadline(time.Time{}); err != nil { //nolint:forcetypeassert // it had a deadline
+			if err := f.SetReadDeadline(time.Time{}); err != nil {
 				return fmt.Errorf("read the kernel's log: %w", err)
 			}
 		case errors.Is(err, syscall.EPIPE): // overwritten before it was read; the next read is of the oldest that is left
@@ -233,9 +230,9 @@ type faultKey struct {
 // reader is one pass over the log.
 type reader struct {
 	*Source
-	sink    hw.Sink
-	boot    string
-	started time.Time // of the kernel
+	sink   hw.Sink
+	boot   string
+	stamps stamps
 
 	known bool   // next is known from the cursor or from a record
 	next  uint64 // the first record not yet taken
@@ -246,11 +243,8 @@ type reader struct {
 	memcg map[string]string // the control group of a process that is about to be killed
 }
 
-// deadliner is a log whose reads can be given a time to end; the device's can.
-type deadliner interface{ SetReadDeadline(time.Time) error }
-
-// take judges one record.
-func (r *reader) take(ctx context.Context, line string) error {
+// take judges one record; waited is what its read said.
+func (r *reader) take(ctx context.Context, line string, now time.Time, waited bool) error {
 	rec, err := parse(line)
 	if err != nil {
 		if r.counters.undecodable.Add(1) == 1 {
@@ -258,8 +252,7 @@ func (r *reader) take(ctx context.Context, line string) error {
 		}
 		return nil
 	}
-	now := r.now()
-	at := r.started.Add(rec.at)
+	at := r.stamps.at(&rec, now, waited)
 	switch {
 	case r.known && rec.seq < r.next:
 		return nil // taken before a restart

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+	"golang.org/x/tools/txtar"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
@@ -92,6 +93,41 @@ func TestLinesMeanWhatTheTableSays(t *testing.T) {
 		if got := spell(r.judge(rec, time.Time{}, time.Now())); got != c.want {
 			t.Errorf("%s\n got %q\nwant %q", c.line, got, c.want)
 		}
+	}
+}
+
+func TestRecordsOfARealKernelMeanWhatTheTableSays(t *testing.T) {
+	archive, err := txtar.ParseFile(filepath.Join("testdata", "linux-6.1.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prompts := map[string]hw.Prompt{"mem": hw.NewPrompt(), "disk": hw.NewPrompt()}
+	s, root := newSource(t, Config{Prompts: prompts})
+	put(t, root.SysPath("bus", "pci", "devices", "0000:00:01.0", "0000:01:00.0", "net", "eth0", "address"), "")
+	put(t, root.SysPath("bus", "pci", "devices", "0000:01:00.0", "net", "eth0", "address"), "")
+	r := newReader(s)
+	now := time.Now()
+	var got strings.Builder
+	for _, line := range regexp.MustCompile(`(?m)^\d+,.*\n(?: .*\n)*`).FindAllString(string(archive.Files[0].Data), -1) {
+		rec, err := parse(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(2 * again)
+		means := spell(r.judge(rec, now, now))
+		for name, p := range prompts {
+			select {
+			case <-p:
+				means += " → " + name
+			default:
+			}
+		}
+		if means != "" {
+			fmt.Fprintf(&got, "%d %s\n", rec.seq, strings.TrimSpace(means))
+		}
+	}
+	if diff := cmp.Diff(string(archive.Files[1].Data), got.String()); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -219,6 +255,36 @@ func TestOldLinesOfAKernelThatTheAgentDoesNotKnowAreNotTold(t *testing.T) {
 	})
 }
 
+func TestTimesOfLinesFollowTheHostsClock(t *testing.T) {
+	zero := time.Unix(1000, 0)
+	s := stamps{zero: zero}
+	up := time.Hour
+	read := func(late time.Duration, waited bool) time.Duration {
+		t.Helper()
+		up += time.Minute
+		now := zero.Add(up + late)
+		return now.Sub(s.at(&record{at: up}, now, waited))
+	}
+	if age := read(50*time.Millisecond, true); age != 50*time.Millisecond {
+		t.Errorf("a line that was read a moment later is %v old", age)
+	}
+	if age := read(time.Hour, false); age != time.Hour {
+		t.Errorf("one of an hour ago is %v old", age)
+	}
+	if age := read(time.Minute, true); age != time.Minute {
+		t.Errorf("one that an agent read that was stopped for a minute is %v old", age)
+	}
+	for range 2 * enough { // the kernel's clock has lost two minutes
+		read(2*time.Minute, true)
+	}
+	if age := read(2*time.Minute, true); age != 0 {
+		t.Errorf("a line that was just written is %v old", age)
+	}
+	if age := read(2*time.Minute-time.Second, true); age != 0 { // and now gains
+		t.Errorf("a line of the future is %v old", age)
+	}
+}
+
 func TestOverrunIsCountedAndReadingGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newSource(t, Config{})
@@ -251,7 +317,7 @@ func TestMissingRightIsSaidAndWaitedFor(t *testing.T) {
 		s, _ := newSource(t, Config{})
 		var fail atomic.Uintptr
 		fail.Store(uintptr(syscall.EPERM))
-		s.open = func() (io.ReadCloser, error) {
+		s.open = func() (recordLog, error) {
 			if errno := syscall.Errno(fail.Load()); errno != 0 {
 				return nil, errno
 			}
@@ -350,10 +416,10 @@ func BenchmarkFollow(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	log := os.NewFile(uintptr(fds[0]), "log")
-	defer log.Close()
+	writer := os.NewFile(uintptr(fds[0]), "log")
+	defer writer.Close()
 	s, _ := newSource(b, Config{})
-	s.open = func() (io.ReadCloser, error) { return os.NewFile(uintptr(fds[1]), "kmsg"), nil }
+	s.open = func() (recordLog, error) { return newKernelLog(os.NewFile(uintptr(fds[1]), "kmsg")) }
 	_, stop := start(b, s)
 	defer stop()
 	used := func(who int) time.Duration {
@@ -366,15 +432,15 @@ func BenchmarkFollow(b *testing.B) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	text := strings.Repeat("x", 150)
-	all, writer := used(unix.RUSAGE_SELF), used(unix.RUSAGE_THREAD)
+	all, mine := used(unix.RUSAGE_SELF), used(unix.RUSAGE_THREAD)
 	began := time.Now()
 	for n := range b.N {
 		for time.Since(began) < time.Duration(n)*time.Second/rate {
 			_ = unix.Nanosleep(&unix.Timespec{Nsec: 50_000}, nil)
 		}
-		fmt.Fprintf(log, "6,%d,%d,-;%s\n", n, n, text)
+		fmt.Fprintf(writer, "6,%d,%d,-;%s\n", n, n, text)
 	}
-	cost := used(unix.RUSAGE_SELF) - all - (used(unix.RUSAGE_THREAD) - writer)
+	cost := used(unix.RUSAGE_SELF) - all - (used(unix.RUSAGE_THREAD) - mine)
 	b.ReportMetric(100*cost.Seconds()/time.Since(began).Seconds(), "%cpu")
 }
 
@@ -391,7 +457,7 @@ func BenchmarkLine(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for i := range b.N {
-				if err := r.take(b.Context(), fmt.Sprintf("3,%d,1000,-;%s\n", r.next, c.text)); err != nil {
+				if err := r.take(b.Context(), fmt.Sprintf("3,%d,1000,-;%s\n", r.next, c.text), time.Now(), false); err != nil {
 					b.Fatal(i, err)
 				}
 			}
@@ -436,29 +502,46 @@ func spell(events []correlate.Event) string {
 
 // fakeLog gives one record a read, or the error that a record names, and then blocks as the device does.
 type fakeLog struct {
-	records []string
-	closed  chan struct{}
-	once    sync.Once
+	records  []string
+	deadline time.Time
+	closed   chan struct{}
+	once     sync.Once
 }
 
 func newLog(records ...string) *fakeLog {
 	return &fakeLog{records: records, closed: make(chan struct{})}
 }
 
-func (f *fakeLog) Read(p []byte) (int, error) {
+func (f *fakeLog) Read(p []byte) (int, bool, error) {
 	if len(f.records) == 0 {
-		<-f.closed
-		return 0, os.ErrClosed
+		select {
+		case <-f.closed:
+			return 0, true, os.ErrClosed
+		case <-f.late():
+			return 0, true, os.ErrDeadlineExceeded
+		}
 	}
 	next := f.records[0]
 	f.records = f.records[1:]
 	switch next {
 	case "EPIPE":
-		return 0, &os.PathError{Op: "read", Path: device0, Err: syscall.EPIPE}
+		return 0, false, syscall.EPIPE
 	case "EINVAL":
-		return 0, &os.PathError{Op: "read", Path: device0, Err: syscall.EINVAL}
+		return 0, false, syscall.EINVAL
 	}
-	return copy(p, next+"\n"), nil
+	return copy(p, next+"\n"), false, nil
+}
+
+func (f *fakeLog) SetReadDeadline(t time.Time) error {
+	f.deadline = t
+	return nil
+}
+
+func (f *fakeLog) late() <-chan time.Time {
+	if f.deadline.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(f.deadline))
 }
 
 func (f *fakeLog) Close() error {
@@ -469,7 +552,7 @@ func (f *fakeLog) Close() error {
 // follow runs the source over a log until it has read all of it.
 func follow(t *testing.T, s *Source, records ...string) *ledger {
 	t.Helper()
-	s.open = func() (io.ReadCloser, error) { return newLog(slices.Clone(records)...), nil }
+	s.open = func() (recordLog, error) { return newLog(slices.Clone(records)...), nil }
 	l, stop := start(t, s)
 	synctest.Wait()
 	stop()
