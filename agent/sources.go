@@ -17,6 +17,7 @@ import (
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
 	"github.com/paramedic-ha/paramedic/hw/mem"
 	"github.com/paramedic-ha/paramedic/hw/nic"
+	"github.com/paramedic-ha/paramedic/hw/ovs"
 	"github.com/paramedic-ha/paramedic/hw/pressure"
 	"github.com/paramedic-ha/paramedic/hw/service"
 	"github.com/paramedic-ha/paramedic/hw/virt"
@@ -45,6 +46,21 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Alarmed: a.alarmedLinks, Log: log})
+			},
+		},
+		{
+			name: "ovs",
+			options: func(c *config.Config) any {
+				if c.HW.OVS.Disabled {
+					return nil
+				}
+				return []any{c.HW.OVS, c.HW.NIC.Include}
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				o := c.HW.OVS
+				return ovs.New(ovs.Config{
+					Socket: o.Socket, Interval: o.Interval, Timeout: o.Timeout, Include: c.HW.NIC.Include, Standing: a.standing("ovs"), Log: log,
+				})
 			},
 		},
 		{
@@ -220,7 +236,7 @@ func (a *Agent) alarmedLinks(ctx context.Context) (map[correlate.ID][]correlate.
 	links := make(map[correlate.ID][]correlate.ID)
 	err := a.Query(ctx, func(e *correlate.Engine) {
 		for _, alarm := range e.Alarms() {
-			if alarm.Source == "nic" && len(alarm.NeededBy) > 0 {
+			if alarm.Source == "nic" {
 				links[alarm.Key.Resource] = alarm.NeededBy
 			}
 		}

@@ -95,6 +95,7 @@ type API struct {
 // HW configures the sources: what is watched.
 type HW struct {
 	NIC      NIC      `yaml:"nic"`
+	OVS      OVS      `yaml:"ovs"`
 	Virt     Virt     `yaml:"virt"`
 	Kmsg     Kmsg     `yaml:"kmsg"`
 	Mem      Mem      `yaml:"mem"`
@@ -114,6 +115,18 @@ type NIC struct {
 	Include []string `yaml:"include" check:"glob" required:"true"`
 	// Exclude takes links out, those of include as well.
 	Exclude []string `yaml:"exclude" check:"glob" required:"true"`
+}
+
+// OVS is Open vSwitch. Veths of hw.nic.include that are its ports lead out of the host.
+type OVS struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Socket of its database (ovsdb-server). The control socket of ovs-vswitchd stands beside it.
+	Socket string `yaml:"socket" check:"path" required:"true" default:"/run/openvswitch/db.sock"`
+	// Interval at which its daemons are asked whether they live.
+	Interval time.Duration `yaml:"interval" min:"100ms" max:"1m" default:"2s"`
+	// Timeout after which one that does not answer is hung.
+	Timeout time.Duration `yaml:"timeout" min:"100ms" max:"1m" default:"5s"`
 }
 
 // Virt is the hypervisor.

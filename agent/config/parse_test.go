@@ -142,6 +142,7 @@ hw:
     resync: 1m
   clock: {disabled: true, poll: 1m, limit: 100ms}
   host: {disabled: true, poll: 2s, corrected: 6, window: 2m, throttled: 7, sensors: never}
+  ovs: {disabled: true, socket: /run/y, interval: 1s, timeout: 3s}
 correlate:
   policies: [{match: {resource: "nic/*", condition: carrier}, severity: major, hold_down: 0s}]
 notify:
@@ -193,6 +194,7 @@ log: {level: debug, format: json}
 			},
 			Mem:  Mem{Disabled: true, Poll: time.Second, Corrected: 5, Window: time.Minute},
 			Disk: Disk{Disabled: true, Poll: 5 * time.Second, Full: 90},
+			OVS:  OVS{Disabled: true, Socket: "/run/y", Interval: time.Second, Timeout: 3 * time.Second},
 			Pressure: Pressure{
 				Disabled: true, Poll: time.Second, Window: time.Minute,
 				Memory: 1, IO: 2, CPU: 3, Stolen: 4, Waiting: 5, MemoryLeft: 6, TablesLeft: 7,

@@ -30,6 +30,9 @@ func (t *table) judge(index int) []judgement {
 		carrier.text = up.text
 		parent, ok := t.links[l.parent]
 		switch {
+		case l.kind == kindTap && !l.raised:
+			// It is not a domain's yet, or never will be: Open vSwitch makes such for the own ports of its bridges.
+			up.status, up.text = correlate.StatusOK, "down, and was not up yet"
 		case !t.used(index):
 			up.status, up.text = correlate.StatusOK, "down and not in use"
 			carrier = judgement{correlate.CondCarrier, correlate.StatusOK, up.text}

@@ -41,6 +41,7 @@ type link struct {
 	operstate netlink.LinkOperState
 	mii       netlink.BondSlaveMiiStatus
 	leg       bool // enslaved to a bond, so that mii holds
+	raised    bool // it is up, or was since it was first seen
 
 	device device
 	facts  facts  // from the message itself

@@ -40,7 +40,8 @@ type Config struct {
 	Root             hw.Root
 	Log              *slog.Logger // nil: none
 	// Alarmed tells, at the start of each Run, on which links alarms stand, and the bridges, bonds and links that need
-	// those (correlate.Alarm.NeededBy): no list shows what has vanished. nil: none. An error ends the Run.
+	// those (correlate.Alarm.NeededBy): no list shows what has vanished, or whether a tap was ever up. nil: none. An error ends
+	// the Run.
 	Alarmed func(context.Context) (map[correlate.ID][]correlate.ID, error)
 	// Namespace is the path of a network namespace; empty: the one that the process is in.
 	Namespace string

@@ -113,6 +113,7 @@ func (t *table) apply(from netlink.Link, inDump bool, now time.Time) {
 		dev = readDevice(t.root, from, prev.device)
 	}
 	l := newLink(from, dev)
+	l.raised = l.up() || prev.raised || slices.Contains(t.alarmed, l.id())
 	if known && !inDump {
 		l.vfs = prev.vfs
 	}

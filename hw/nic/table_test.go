@@ -404,6 +404,34 @@ func TestUnusedPortRaisesNothing(t *testing.T) {
 	check(t, "carrier once enabled", statusOf(table, "nic/eth0", correlate.CondCarrier), correlate.StatusFailed)
 }
 
+func TestAdapterThatASwitchInUserSpaceReadsIsInUse(t *testing.T) {
+	table := newTable(nowhere(t), nil, nil)
+	apply(t, table, message{index: 2, name: "eth0", flags: unix.IFF_PROMISC, attrs: onPCI("0000:01:00.0")})
+	table.delta(true, clock())
+	check(t, "disabled", statusOf(table, "nic/eth0", correlate.CondDisabled), correlate.StatusFailed)
+}
+
+func TestTapThatWasNeverUpIsNoFault(t *testing.T) {
+	tap := func(flags uint32) message {
+		return message{index: 5, name: "br-int", flags: flags, attrs: []*nl.RtAttr{info("tun", nl.NewRtAttr(nl.IFLA_TUN_TYPE, []byte{unix.IFF_TAP}))}}
+	}
+	table := newTable(nowhere(t), nil, nil)
+	apply(t, table, tap(0))
+	table.delta(true, clock())
+	check(t, "backing before", statusOf(table, "nic/br-int", correlate.CondBacking), correlate.StatusOK)
+	apply(t, table, tap(running))
+	apply(t, table, tap(0))
+	table.delta(false, clock())
+	check(t, "backing after", statusOf(table, "nic/br-int", correlate.CondBacking), correlate.StatusFailed)
+
+	// After a restart an alarm says that it was.
+	table = newTable(nowhere(t), nil, nil)
+	table.remember(map[correlate.ID][]correlate.ID{"nic/br-int": nil})
+	apply(t, table, tap(0))
+	table.delta(true, clock())
+	check(t, "backing with an alarm", statusOf(table, "nic/br-int", correlate.CondBacking), correlate.StatusFailed)
+}
+
 func TestLinksThatDoNotCount(t *testing.T) {
 	table := newTable(nowhere(t), nil, nil)
 	apply(t, table,

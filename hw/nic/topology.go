@@ -3,6 +3,8 @@ package nic
 import (
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
@@ -11,10 +13,11 @@ func (t *table) uplink(l *link) bool {
 	return l.leg || l.hardware() || l.kind == kindBond || l.kind == kindVLAN || match(t.include, l.name)
 }
 
-// used reports whether something stands on the link, so that it matters when it is switched off.
+// used reports whether something stands on the link, so that it matters when it is switched off. Open vSwitch's datapath in
+// user space shows only in that it made the link promiscuous.
 func (t *table) used(index int) bool {
 	l := t.links[index]
-	if !l.hardware() || l.kind == kindPF || l.master != 0 || t.masterID(index) != "" || match(t.include, l.name) {
+	if !l.hardware() || l.kind == kindPF || l.master != 0 || t.masterID(index) != "" || match(t.include, l.name) || l.flags&unix.IFF_PROMISC != 0 {
 		return true
 	}
 	for _, o := range t.links {

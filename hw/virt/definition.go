@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path"
 	"strings"
 )
 
@@ -40,7 +41,7 @@ type definition struct {
 type vnic struct {
 	mac    string
 	kind   string // libvirt's type: bridge, network, ethernet, direct, hostdev, vhostuser, user, vdpa …
-	link   string // the host's link: tap or macvtap
+	link   string // the host's link: tap or macvtap; of a vhostuser the port of the virtual switch
 	bridge string
 	parent string // of a macvtap
 	pci    string // of a hostdev: 0000:03:10.1
@@ -108,6 +109,7 @@ type interfaceXML struct {
 		Bridge  string     `xml:"bridge,attr"`
 		Dev     string     `xml:"dev,attr"`
 		Network string     `xml:"network,attr"`
+		Path    string     `xml:"path,attr"` // of a vhostuser's socket
 		Address addressXML `xml:"address"`
 	} `xml:"source"`
 	Target struct {
@@ -237,6 +239,10 @@ func (d *definition) takeInterfaces(list []interfaceXML) {
 		case "hostdev":
 			n.pci = x.Source.Address.pci()
 			n.link = ""
+		case "vhostuser":
+			if n.link == "" && x.Source.Path != "" { // the socket is called as the port is, mostly
+				n.link = clip(path.Base(x.Source.Path))
+			}
 		}
 		d.vnics = append(d.vnics, n)
 	}

@@ -65,7 +65,8 @@ func TestEveryKindOfDeviceIsRead(t *testing.T) {
 		"fa:16:3e:00:00:02": "nic/tap22222222-3b 22222222-3b7d-4bad-9bdd-2b0d7b3dcb6d",
 		"fa:16:3e:00:00:03": "nic/0000:03:10.1 ",
 		"fa:16:3e:00:00:04": "nic/macvtap0 ",
-		"fa:16:3e:00:00:05": " ",
+		"fa:16:3e:00:00:05": "nic/vhu5 ",
+		"fa:16:3e:00:00:06": "nic/vhost-user-6 ",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("vnics (-want +got):\n%s", diff)

@@ -112,13 +112,14 @@ func (n *vnic) resource(d *domain) correlate.Resource {
 }
 
 // on is the host's link that the vnic hangs on. A function that was given to the domain has no link of its own here;
-// the links' source states it by its PCI address.
+// the links' source states it by its PCI address. The port of a vhostuser is stated by the source of the virtual switch, if
+// there is one for that switch.
 func (n *vnic) on() correlate.ID {
 	switch {
 	case n.pci != "":
 		return correlate.NewID(correlate.KindNIC, n.pci)
-	case n.kind == "vhostuser" || n.kind == "user":
-		return "" // a socket, or nothing
+	case n.kind == "user":
+		return ""
 	case n.link != "":
 		return correlate.NewID(correlate.KindNIC, n.link)
 	case n.bridge != "":
