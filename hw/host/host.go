@@ -148,7 +148,7 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 // watch is one Run. Its parts tell what has changed since they looked last, and at first everything.
 type watch struct {
 	*Source
-	standing   map[correlate.Key]bool // alarms of the last run, without their home
+	standing   map[correlate.Key]bool // alarms of the last run that were not seen to yet, without their home
 	processors processors
 	functions  functions
 	correcting map[correlate.ID]bool // told that a function of it corrects too often
@@ -210,7 +210,10 @@ func (w *watch) keep(d *correlate.Delta) {
 		return slices.ContainsFunc(d.Events, func(e correlate.Event) bool { return e.Resource == k.Resource && e.Condition == k.Condition })
 	}
 	for k := range w.standing {
-		if slices.Contains(w.blind, k.Resource.Kind()) && !mentioned(k) {
+		switch {
+		case !slices.Contains(w.blind, k.Resource.Kind()):
+			delete(w.standing, k)
+		case !mentioned(k):
 			d.Events = append(d.Events, correlate.Event{Source: w.Name(), Resource: k.Resource, Condition: k.Condition})
 		}
 	}
