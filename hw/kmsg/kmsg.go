@@ -191,11 +191,13 @@ func (s *Source) follow(ctx context.Context, sink hw.Sink) error {
 	defer r.save()
 	sink.Health(hw.Health{})
 	buf := make([]byte, recordSize)
+	var pace pace
 	for {
 		n, waited, err := f.Read(buf)
 		switch {
 		case err == nil:
-			if err := r.take(ctx, string(buf[:n]), s.now(), waited); err != nil {
+			now := s.now()
+			if err := r.take(ctx, string(buf[:n]), now, waited); err != nil {
 				return err
 			}
 			if r.fresh && !r.timed {
@@ -203,6 +205,12 @@ func (s *Source) follow(ctx context.Context, sink hw.Sink) error {
 					return fmt.Errorf("read the kernel's log: %w", err)
 				}
 				r.timed = true
+			}
+			if pace.line(now, waited) {
+				select {
+				case <-ctx.Done():
+				case <-time.After(gather):
+				}
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded): // nothing more has come: what was told is taken in by now
 			r.save()

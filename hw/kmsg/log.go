@@ -68,6 +68,28 @@ func (d *kernelLog) Read(p []byte) (n int, waited bool, err error) {
 func (d *kernelLog) SetReadDeadline(t time.Time) error { return d.file.SetReadDeadline(t) }
 func (d *kernelLog) Close() error                      { return d.file.Close() }
 
+// pace leaves lines to gather while they come fast: to wake for each costs more than to judge it. The kernel's buffer holds them.
+type pace struct {
+	lines int
+	since time.Time // the first of lines
+	storm bool
+}
+
+// Lines come fast when inStorm of them come within a tenth of a second. Then the log is read every gather.
+const (
+	inStorm = 100
+	gather  = 10 * time.Millisecond
+)
+
+// line counts a line and reports whether to pause after it.
+func (p *pace) line(now time.Time, waited bool) bool {
+	if p.lines++; p.lines >= inStorm || now.Sub(p.since) > time.Second {
+		p.storm = p.lines >= inStorm && now.Sub(p.since) < 100*time.Millisecond
+		p.lines, p.since = 0, now
+	}
+	return p.storm && waited
+}
+
 // stamps turns the kernel's time stamps into times. The kernel's log has a clock of its own, which no time service sets right:
 // within months it is off by seconds, even minutes.
 type stamps struct {
