@@ -395,7 +395,7 @@ func is(transition, condition string) func(lab.Notification) bool {
 // its abstract name; of the own domains' faults, which are not in this map, under the exact one.
 func (c *consumer) hears(t *testing.T, transition, condition string) lab.Notification {
 	t.Helper()
-	if abstract := map[string]string{"carrier": "network", "disabled": "network", "gone": "network"}[condition]; abstract != "" && len(c.projects) > 0 {
+	if abstract := map[string]string{"carrier": "network", "disabled": "network", "gone": "network", "switch-failed": "network"}[condition]; abstract != "" && len(c.projects) > 0 {
 		condition = abstract
 	}
 	n, err := c.Wait(patience, is(transition, condition))

@@ -122,6 +122,7 @@ func (w *watch) followDatabase(ctx context.Context) error {
 		err = l.attend(ctx, w.config.Interval, request{Method: "echo", ID: "echo", Params: []any{}}, func(m *message) error {
 			return w.take(ctx, l, m)
 		})
+		w.counters.losses.Add(1)
 		r := report{life: lost(err)}
 		if r.life == hung && w.stopped(w.pidFile("ovsdb-server")) {
 			r.life, r.text = dead, "its process is stopped"
@@ -190,6 +191,7 @@ func (w *watch) followSwitch(ctx context.Context) error {
 					}
 				})
 			}
+			w.counters.losses.Add(1)
 		}
 		r := report{life: lost(err)}
 		switch {

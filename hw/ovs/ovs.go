@@ -80,7 +80,10 @@ func (s *Source) Counts() map[string]uint64 {
 	return map[string]uint64{"updates": s.counters.updates.Load(), "losses": s.counters.losses.Load()}
 }
 
-// watch is one Run. Its channels are unbuffered: a daemon whose words can't be taken in waits, and is not held for hung.
+// reportsAtMost wait to be taken in, of each daemon. A daemon that says more waits, and is not held for hung.
+const reportsAtMost = 64
+
+// watch is one Run.
 type watch struct {
 	*Source
 	sink                     hw.Sink
@@ -92,7 +95,7 @@ type watch struct {
 func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 	w := &watch{
 		Source: s, sink: sink, table: newTable(s.config.Root, s.config.Include),
-		fromDatabase: make(chan report), fromSwitch: make(chan report),
+		fromDatabase: make(chan report, reportsAtMost), fromSwitch: make(chan report, reportsAtMost),
 	}
 	if s.config.Standing != nil {
 		keys, err := s.config.Standing(ctx)
@@ -124,8 +127,15 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 		case err := <-failed:
 			return err
 		case r := <-w.fromDatabase:
-			w.table.takeDatabase(r)
 			now = r.at
+			for more := true; more; { // what waits together is judged once
+				w.table.takeDatabase(r)
+				select {
+				case r = <-w.fromDatabase:
+				default:
+					more = false
+				}
+			}
 		case r := <-w.fromSwitch:
 			w.table.takeSwitch(r)
 			now = r.at

@@ -3,6 +3,7 @@ package ovs
 import (
 	"bufio"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"strings"
@@ -13,7 +14,7 @@ import (
 // socket is what the kernel shows of a Unix socket's path.
 type socket struct{ listens, connected bool }
 
-// poll reads the sockets of vhost-user ports whose link is down. It reports whether anything may have changed.
+// poll reads the sockets of vhost-user ports whose link is down. It reports whether they have changed.
 func (t *table) poll() bool {
 	wanted := map[string]bool{}
 	for _, r := range t.db["Interface"] {
@@ -21,18 +22,15 @@ func (t *table) poll() bool {
 			wanted[path.Clean(r["options"].pairs["vhost-server-path"])] = true
 		}
 	}
-	had := len(t.sockets)
+	was := t.sockets
 	t.sockets = nil
-	if len(wanted) == 0 {
-		return had > 0
+	if len(wanted) > 0 {
+		if f, err := os.Open(t.root.ProcPath("net", "unix")); err == nil {
+			t.sockets = readSockets(f, wanted)
+			_ = f.Close()
+		}
 	}
-	f, err := os.Open(t.root.ProcPath("net", "unix"))
-	if err != nil {
-		return had > 0
-	}
-	defer func() { _ = f.Close() }()
-	t.sockets = readSockets(f, wanted)
-	return had > 0 || len(t.sockets) > 0
+	return !maps.Equal(was, t.sockets)
 }
 
 // Of the flags and states in /proc/net/unix (net/unix/af_unix.c, unix_seq_show).

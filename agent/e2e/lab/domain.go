@@ -19,6 +19,7 @@ const (
 // NIC is one virtual network card.
 type NIC struct {
 	Bridge string
+	OVS    bool // the bridge is Open vSwitch's
 	MAC    string
 	Tap    string // name on the host; empty leaves it to libvirt (vnetN)
 	PortID string // Neutron's, for the metadata
@@ -99,6 +100,9 @@ var domainXML = template.Must(template.New("domain").Funcs(template.FuncMap{"esc
     <interface type='bridge'>
       <mac address='{{.MAC}}'/>
       <source bridge='{{.Bridge}}'/>
+      {{- if .OVS}}
+      <virtualport type='openvswitch'/>
+      {{- end}}
       {{- if .Tap}}
       <target dev='{{.Tap}}'/>
       {{- end}}
