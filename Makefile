@@ -39,6 +39,10 @@ unit: ## unit, golden, property and simulation tests with -race (root: hw/nic, h
 e2e: build ## the real binary on real links, libvirtd and qemu, and twenty of it together (root)
 	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go test -count=1 -p 1 -timeout 15m ./agent/e2e/...
 
+.PHONY: lab
+lab: deps build ## the emulated compute host alone: each fault of its hardware, who is hit, after how long (root)
+	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go test -count=1 -v -timeout 20m ./agent/e2e/hardware
+
 # The detector ends the agent at its first race, and does not linger at each of its ends.
 .PHONY: e2e-race
 e2e-race: ## the same with the race detector in the binary (root)

@@ -10,9 +10,13 @@ packages=(
 	openvswitch-switch openvswitch-switch-dpdk librte-net-null23 librte-mempool-ring23
 	busybox-static iproute2 nftables iptables ethtool socat tini dbus-daemon cpio kmod xz-utils
 	gcc libc6-dev make git curl jq ca-certificates
+	mdadm e2fsprogs
 )
 # What the guest's kernel needs as modules, in the order of loading; dependencies are found.
 modules=(virtio_pci virtio_blk virtio_console virtio_net pvpanic-mmio i6300esb)
+# What an emulated compute host boots with, in that order, and what it can load besides.
+boot=(virtio_pci 9pnet_virtio 9p overlay)
+more=(virtio_blk virtio_net bonding 8021q bridge tun nvme raid1 ext4 mce-inject)
 
 say() { echo "deps: $*"; }
 die() { echo "deps: $*" >&2; exit 1; }
@@ -71,8 +75,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # --- the guest's kernel: unpacked beside the system, never installed
+# The memory controller of emulated hosts is a module of ours, built for that kernel.
+controller=$(dirname "$0")/../agent/e2e/lab/edac/labedac.c
+recipe=$(cat "$controller" - <<<"${modules[*]} / ${boot[*]} / ${more[*]}" | sha256sum)
 stamp="$cache/kernel"
-if [ -s "$cache/vmlinux" ] && [ -s "$stamp" ] && [ -d "$cache/modules" ]; then
+if [ -s "$cache/vmlinux" ] && [ -s "$stamp" ] && [ -d "$cache/modules" ] && [ "$(cat "$cache/recipe" 2>/dev/null)" = "$recipe" ]; then
 	say "nothing lacking (guest kernel $(cat "$stamp") in $cache)"
 	exit 0
 fi
@@ -90,6 +97,7 @@ mkdir -p "$cache"
 work=$(mktemp -d "$cache/.unpack-XXXXXX")
 trash+=("$work")
 say "guest kernel: apt-get download $image (70 MB, unpacked into $cache; not installed)"
+controller=$(realpath "$controller")
 cd "$work"
 if ! apt download "$image"; then
 	# The lists may name a version that the mirror has replaced since.
@@ -99,20 +107,48 @@ if ! apt download "$image"; then
 	abi=${image#linux-image-}
 	apt download "$image" || die "apt-get download $image failed: $mirror"
 fi
-dpkg -x ./*.deb root
+# What the module is built with: the kernel's headers, and the programs that go with them.
+headers=linux-headers-$abi
+kbuild=$(apt-cache depends "$headers" | sed -n 's/.*Depends: \(linux-kbuild-.*\)$/\1/p')
+common=$(apt-cache depends "$headers" | sed -n 's/.*Depends: \(linux-headers-.*-common\)$/\1/p')
+apt download "$headers" "$common" "$kbuild" || die "apt-get download $headers $common $kbuild failed: $mirror"
+for deb in ./*.deb; do dpkg -x "$deb" root; done
 rm -f ./*.deb
 depmod -b "$work/root" "$abi"
-mkdir "$work/modules"
-n=10
-for m in "${modules[@]}"; do
-	while read -r verb file _; do
-		[ "$verb" = insmod ] || continue
+# files names what is loaded for modules, their dependencies before them.
+files() {
+	local m
+	for m in "$@"; do
+		modprobe -d "$work/root" -S "$abi" --show-depends "$m" | sed -n 's/^insmod \(\S*\).*/\1/p'
+	done
+}
+# flat copies them into a directory, numbered in the order of loading.
+flat() {
+	local to=$1 n=10 file name
+	shift
+	mkdir "$to"
+	while read -r file; do
 		name=$(basename "$file")
-		compgen -G "$work/modules/*-$name" >/dev/null && continue
-		cp "$file" "$work/modules/$n-$name"
+		compgen -G "$to/*-$name" >/dev/null && continue
+		cp "$file" "$to/$n-$name"
 		n=$((n + 1))
-	done < <(modprobe -d "$work/root" -S "$abi" --show-depends "$m")
-done
+	done < <(files "$@")
+}
+flat "$work/modules" "${modules[@]}"
+flat "$work/boot" "${boot[@]}"
+src=$(realpath "$work/root/usr/src")
+say "the memory controller of emulated hosts: a module for $abi"
+mkdir "$work/edac"
+cp "$controller" "$work/edac/"
+echo 'obj-m := labedac.o' >"$work/edac/Makefile"
+sed -i "s|^include /usr/src/|include $src/|" "$src/$headers/Makefile"
+make -s -C "$src/$headers" M="$work/edac" CC=gcc modules >"$log" 2>&1 || { cat "$log" >&2; die "the module does not build"; }
+# A tree of modules as the machine's own, with what is needed.
+tree=$work/host/lib/modules/$abi
+mkdir -p "$tree"
+cp "$work/root/lib/modules/$abi"/modules.{order,builtin,builtin.modinfo} "$tree/"
+for file in $(files "${boot[@]}" "${more[@]}") "$work/edac/labedac.ko"; do cp "$file" "$tree/"; done
+depmod -b "$work/host" "$abi"
 # An uncompressed kernel boots seconds faster under emulation. It stands in the bzImage as one xz stream; what
 # follows the stream makes xz complain after the output is complete.
 vmlinuz="$work/root/boot/vmlinuz-$abi"
@@ -121,7 +157,8 @@ for at in $(grep -aobP '\xFD7zXZ\x00' "$vmlinuz" | cut -d: -f1); do
 	[ "$(head -c 4 "$work/vmlinux" | tail -c 3)" != ELF ] || break
 done
 [ "$(head -c 4 "$work/vmlinux" | tail -c 3)" = ELF ] || die "no xz-compressed kernel found in $vmlinuz"
-rm -rf "$cache/modules" "$cache/vmlinux" "$stamp"
-mv "$work/modules" "$work/vmlinux" "$cache/"
+rm -rf "$cache"/{modules,boot,host,vmlinux,kernel,recipe}
+mv "$work"/{modules,boot,host,vmlinux} "$cache/"
 echo "$abi" >"$stamp"
-say "guest kernel $abi in $cache ($(du -shc "$cache/vmlinux" "$cache/modules" | tail -n 1 | cut -f1))"
+echo "$recipe" >"$cache/recipe"
+say "guest kernel $abi in $cache ($(du -shc "$cache"/{vmlinux,modules,boot,host} | tail -n 1 | cut -f1))"

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -81,7 +82,9 @@ func (m *Machine) Configuration(t *testing.T, s Settings) string {
 		}
 		file := lab.Dir + "/secret-" + c.Name
 		Must(t, m.WriteFile(file, c.Secret(), 0o600))
-		fmt.Fprintf(&y, "  - {name: %s, endpoints: ['%s'], secret_file: %s}\n", c.Name, c.URL, file)
+		filter, err := json.Marshal(c.Filter)
+		Must(t, err)
+		fmt.Fprintf(&y, "  - {name: %s, endpoints: ['%s'], secret_file: %s, filter: %s}\n", c.Name, c.URL, file, filter)
 	}
 	return y.String()
 }

@@ -135,23 +135,34 @@ func escapeXML(s string) string {
 func serialPath(name string) string  { return Dir + "/" + name + ".serial" }
 func consolePath(name string) string { return Dir + "/" + name + ".console" }
 
+// guestFiles is where a host has what guests boot.
+type guestFiles struct{ ROM, Kernel, Initrd string }
+
 // prepare puts in place what the guest needs and returns the domain's XML.
 func (lv *Libvirt) prepare(d Domain) (string, error) {
+	files := guestFiles{ROM: tinyROM}
+	if d.Guest == Linux {
+		var err error
+		if files.Kernel, files.Initrd, err = lv.linuxGuest(); err != nil {
+			return "", fmt.Errorf("prepare domain %s: %w", d.Name, err)
+		}
+	}
+	return d.xml(files)
+}
+
+func (d Domain) xml(files guestFiles) (string, error) {
 	data := struct {
 		Domain
-		Linux                                bool
-		MiB                                  int
-		ROM, Kernel, Initrd, Serial, Console string
-	}{Domain: d, MiB: 4, ROM: tinyROM, Serial: serialPath(d.Name), Console: consolePath(d.Name)}
+		guestFiles
+		Linux           bool
+		MiB             int
+		Serial, Console string
+	}{Domain: d, guestFiles: files, Linux: d.Guest == Linux, MiB: 4, Serial: serialPath(d.Name), Console: consolePath(d.Name)}
 	if data.OnCrash == "" {
 		data.OnCrash = "destroy"
 	}
-	if d.Guest == Linux {
-		kernel, initrd, err := lv.linuxGuest()
-		if err != nil {
-			return "", fmt.Errorf("prepare domain %s: %w", d.Name, err)
-		}
-		data.Linux, data.MiB, data.Kernel, data.Initrd = true, 96, kernel, initrd
+	if data.Linux {
+		data.MiB = 96
 	}
 	var xml strings.Builder
 	if err := domainXML.Execute(&xml, data); err != nil {

@@ -34,7 +34,7 @@ func New() (*Lab, error) {
 	if os.Geteuid() != 0 {
 		lacking = append(lacking, "root (namespaces, taps)")
 	}
-	for _, tool := range []string{"tini", "libvirtd", "qemu-system-x86_64", "busybox", "mount", "nft", "dbus-daemon"} {
+	for _, tool := range []string{"tini", "libvirtd", "qemu-system-x86_64", "busybox", "mount", "nft", "dbus-daemon", "mdadm"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			lacking = append(lacking, tool)
 		}

@@ -58,15 +58,15 @@ func (lv *Libvirt) linuxGuest() (kernel, initrd string, err error) {
 	if _, err := os.Stat(lv.host.Path(initrd)); err == nil {
 		return kernel, initrd, nil
 	}
-	archive, err := buildInitrd(linuxInit, nil)
+	archive, err := buildInitrd(linuxInit, "modules", nil)
 	if err != nil {
 		return "", "", fmt.Errorf("build the guest's file system: %w", err)
 	}
 	return kernel, initrd, lv.host.WriteFile(initrd, string(archive), 0o644)
 }
 
-// buildInitrd packs busybox, the modules, init and more files with cpio, in the kernel's "newc" format.
-func buildInitrd(init string, more map[string][]byte) ([]byte, error) {
+// buildInitrd packs busybox, the modules of a folder of the cache, init and more files with cpio, in the kernel's "newc" format.
+func buildInitrd(init, folder string, more map[string][]byte) ([]byte, error) {
 	root, err := os.MkdirTemp("", "pm-initrd-")
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func buildInitrd(init string, more map[string][]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	modules, err := filepath.Glob(filepath.Join(CacheDir(), "modules", "*.ko"))
+	modules, err := filepath.Glob(filepath.Join(CacheDir(), folder, "*.ko"))
 	if err != nil || len(modules) == 0 {
 		return nil, errors.Join(errors.New("no kernel modules: run make deps"), err)
 	}

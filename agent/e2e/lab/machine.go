@@ -67,7 +67,7 @@ func (s *Switch) boot(spec MachineSpec) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	initrd, err := buildInitrd(fmt.Sprintf(machineInit, spec.Name, spec.Addr), spec.Files)
+	initrd, err := buildInitrd(fmt.Sprintf(machineInit, spec.Name, spec.Addr), "modules", spec.Files)
 	if err != nil {
 		return nil, fmt.Errorf("build its file system: %w", err)
 	}
