@@ -13,7 +13,7 @@ func TestSimulatorAnswers(t *testing.T) {
 	t.Logf("% x %v", d, err)
 	start := time.Now()
 	for range 100 {
-		if d, err = l.do(t.Context(), Request{NetFn: netStorage, Cmd: 0x43, Data: []byte{0,0,0xff,0xff,0,0xff}}); err != nil {
+		if d, err = l.do(t.Context(), Request{NetFn: netStorage, Cmd: 0x43, Data: []byte{0, 0, 0xff, 0xff, 0, 0xff}}); err != nil {
 		}
 	}
 	t.Log(time.Since(start)/100, err)
@@ -21,9 +21,9 @@ func TestSimulatorAnswers(t *testing.T) {
 	select {
 	case <-l.attention():
 		t.Log("attention")
-	case <-time.After(2*time.Second):
+	case <-time.After(2 * time.Second):
 		t.Error("no attention")
 	}
-	d, err = l.do(t.Context(), Request{NetFn: netStorage, Cmd: 0x43, Data: []byte{0,0,0xff,0xff,0,0xff}})
+	d, err = l.do(t.Context(), Request{NetFn: netStorage, Cmd: 0x43, Data: []byte{0, 0, 0xff, 0xff, 0, 0xff}})
 	t.Logf("% x %v", d, err)
 }
