@@ -121,12 +121,12 @@ const (
 	stampSlack = 2 * time.Second
 )
 
-func (s stamp) dated() bool { return s > stampDated && s != stampNone }
-
 // at gives the time by our own clock, when the BMC's showed now at the time of asking. So neither its zone nor its error
-// matters, only whether it was set between the event and now: a stamp of the future gives no time.
+// matters, only whether it was set between the event and now: a stamp of the future, or one of two that counts from the BMC's
+// start while the other doesn't, gives no time. An event from before the BMC's last start whose clock keeps no date may be
+// older than is said.
 func (s stamp) at(now stamp, asked time.Time) (time.Time, bool) {
-	if !s.dated() || !now.dated() {
+	if s == stampNone || now == stampNone || (s > stampDated) != (now > stampDated) {
 		return time.Time{}, false
 	}
 	ago := time.Duration(int64(now)-int64(s)) * time.Second

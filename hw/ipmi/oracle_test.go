@@ -243,4 +243,3 @@ func TestInventoriesAreReadAsGoIPMIReadsThem(t *testing.T) {
 		t.Error("no inventory was compared")
 	}
 }
-
