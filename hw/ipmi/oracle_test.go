@@ -110,12 +110,12 @@ func compareRecord(t rapid.TB, b []byte) {
 	case theirs.FRUDeviceLocator != nil:
 		d := p.devices[0]
 		same("name", d.name, clean(latin(theirs.FRUDeviceLocator.DeviceIDBytes)))
-		same("entity", d.entity.id, byte(theirs.FRUDeviceLocator.FRUEntityID))
+		same("entity", d.entity.id, theirs.FRUDeviceLocator.FRUEntityID)
 		same("logical", d.logical, theirs.FRUDeviceLocator.IsLogicalFRUDevice)
 	case theirs.MgmtControllerDeviceLocator != nil:
 		d := p.devices[0]
 		same("name", d.name, clean(latin(theirs.MgmtControllerDeviceLocator.DeviceIDBytes)))
-		same("entity", d.entity.id, byte(theirs.MgmtControllerDeviceLocator.EntityID))
+		same("entity", d.entity.id, theirs.MgmtControllerDeviceLocator.EntityID)
 	}
 }
 
@@ -226,8 +226,10 @@ func TestInventoriesAreReadAsGoIPMIReadsThem(t *testing.T) {
 			compared++
 			if a := theirs.BoardInfoArea; a != nil {
 				for i, pair := range [][2]string{
-					{ours.board.maker, string(a.Manufacturer)}, {ours.board.name, string(a.ProductName)},
-					{ours.board.serial, string(a.SerialNumber)}, {ours.board.part, string(a.PartNumber)},
+					{ours.board.maker, string(a.Manufacturer)},
+					{ours.board.name, string(a.ProductName)},
+					{ours.board.serial, string(a.SerialNumber)},
+					{ours.board.part, string(a.PartNumber)},
 				} {
 					if pair[0] != clean(pair[1]) {
 						t.Errorf("field %d of the board is %q, go-ipmi says %q", i, pair[0], pair[1])

@@ -110,6 +110,12 @@ func decodeRecords(records [][]byte) (p parts, errs []error) {
 	return p, errs
 }
 
+// shortest is how long a record of each kind is at least: all that comes before the name, whose length must be there.
+var shortest = map[byte]int{
+	recordFull: 48, recordCompact: 32, recordEventOnly: 17, recordAssociation: 16, recordRelative: 32,
+	recordGeneric: 16, recordFRU: 16, recordController: 16,
+}
+
 var errRecordShort = errors.New("it is too short")
 
 func (p *parts) add(b []byte) error {
@@ -118,11 +124,6 @@ func (p *parts) add(b []byte) error {
 	}
 	if n := sdrHeader + int(b[4]); len(b) > n { // what some BMCs append
 		b = b[:n]
-	}
-	// The shortest of each kind that is of use: all before the name, which may be missing.
-	shortest := map[byte]int{
-		recordFull: 48, recordCompact: 32, recordEventOnly: 17, recordAssociation: 16, recordRelative: 32,
-		recordGeneric: 16, recordFRU: 16, recordController: 16,
 	}
 	if len(b) < shortest[b[3]] {
 		return errRecordShort

@@ -32,8 +32,8 @@ func recordText(b []byte) string {
 	return decodeText(kind, b)
 }
 
-// decodeText gives text as one printable line, without the padding that BMCs put around it. Unknown to it is Unicode, which
-// the two documents code differently.
+// decodeText gives text as one printable line, without the padding that BMCs put around it. What is no text in an inventory it
+// gives in hexadecimal; that is Unicode in a sensor data record, which is for wide.
 func decodeText(kind byte, b []byte) string {
 	var s strings.Builder
 	switch kind {
