@@ -479,3 +479,97 @@ func TestAnswersThatAreTooShortAreErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestARecordEndsWhereItSays(t *testing.T) {
+	b := compact(1, 0, "PSU")
+	b[31] = textLatin<<6 | 9 // more than there is
+	p, errs := decodeRecords([][]byte{append(b, "rest"...)})
+	if len(errs) != 0 || len(p.sensors) != 1 || p.sensors[0].name != "PSU" {
+		t.Errorf("%+v, %v", p.sensors, errs)
+	}
+}
+
+func TestSensorFFIsNone(t *testing.T) {
+	b := compact(3, 1, "PSU")
+	b[7] = 0xFD
+	p, _ := decodeRecords([][]byte{b})
+	if len(p.sensors) != 2 || p.sensors[1].num != 0xFE {
+		t.Errorf("%+v", p.sensors)
+	}
+}
+
+func TestASensorWithoutThresholdsHasNoneWhateverTheMaskSays(t *testing.T) {
+	for _, f := range fixtures(t) {
+		for _, b := range f.records {
+			if b[3] != recordFull {
+				continue
+			}
+			b[11] &^= 0x0C
+			b[18] = 0x3F
+			p, errs := decodeRecords([][]byte{b})
+			if len(errs) != 0 || p.sensors[0].thresholds.readable != 0 {
+				t.Errorf("% X: %+v, %v", b, p.sensors, errs)
+			}
+		}
+	}
+}
+
+// inventoryOf is one with a product area of these fields, in this language.
+func inventoryOf(language byte, fields ...[]byte) []byte {
+	area := []byte{1, 0, language}
+	for _, f := range fields {
+		area = append(area, f...)
+	}
+	for len(area)%8 != 7 {
+		area = append(area, 0)
+	}
+	area[1] = byte(len(area)/8 + 1)
+	area = append(area, -checksum(area))
+	b := []byte{1, 0, 0, 0, 1, 0, 0}
+	return append(append(b, -checksum(b)), area...)
+}
+
+func TestInventoriesInOtherLanguages(t *testing.T) {
+	for _, c := range []struct {
+		language byte
+		text     string
+		want     string
+	}{
+		{25, "\x0E\x4E", "?N"}, // English
+		{21, "\x0E\x4E", "与"},
+		{21, "\x2D\x4E\xFD\x56", "中国"},
+		{21, "Acme", "Acme"}, // says so, and isn't
+		{21, "\xC4cm", "Äcm"},
+	} {
+		field := append([]byte{textLatin<<6 | byte(len(c.text))}, c.text...)
+		f, err := decodeInventory(inventoryOf(c.language, field, []byte{0xC1}))
+		if err != nil || f.product.maker != c.want || len(f.damaged) != 0 {
+			t.Errorf("language %d: %q (%v, damaged %v), not %q", c.language, f.product.maker, err, f.damaged, c.want)
+		}
+	}
+}
+
+func TestAnInventoryWhoseHeaderIsWrongIsNone(t *testing.T) {
+	b := inventoryOf(0, []byte{0xC1})
+	for i := range 8 {
+		bad := slices.Clone(b)
+		bad[i]++
+		if f, err := decodeInventory(bad); err == nil {
+			t.Errorf("% X is taken: %+v", bad, f)
+		}
+	}
+}
+
+func TestAFieldDoesNotReachIntoTheChecksum(t *testing.T) {
+	b := inventoryOf(0, []byte{0xC4, 'A', 'c', 'm'}) // one short: the sum would be the fourth
+	if f, err := decodeInventory(b); err != nil || f.product.maker != "" {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+func TestAVendorsNumberHasTwentyBits(t *testing.T) {
+	c, err := decodeController([]byte{0x20, 0x81, 0x82, 0x15, 0x02, 0x9F, 0x34, 0x12, 0xF1, 0x42, 0x00, 1, 2, 3, 4})
+	if err != nil || c.vendor != 0x11234 || !c.updating || c.firmware != "2.15" || c.ipmi != "2.0" || !c.deviceRecords || len(c.auxiliary) != 4 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

@@ -3,7 +3,6 @@ package ipmi
 import (
 	"errors"
 	"time"
-	"unicode"
 )
 
 // inventory is what the maker wrote into a part (Platform Management FRU Information Storage Definition 1.0).
@@ -102,7 +101,7 @@ func readFields(b []byte, foreign bool, to ...*string) {
 
 func ascii(b []byte) bool {
 	for _, c := range b {
-		if c == 0 || c > unicode.MaxASCII {
+		if c < ' ' || c > '~' {
 			return false
 		}
 	}
