@@ -51,7 +51,7 @@ const (
 
 // table defines the conditions: the files rules_*.go, one for each group of the fault catalogue. Probable causes are those
 // of ITU-T X.733 annex A and X.721 in hyphenated spelling.
-var table = slices.Concat(linkRules, domainRules, agentRules, kernelRules, memoryRules, diskRules, boardRules, sensorRules, switchRules, hostRules, loadRules)
+var table = slices.Concat(linkRules, domainRules, agentRules, kernelRules, memoryRules, diskRules, boardRules, sensorRules, bmcRules, switchRules, hostRules, loadRules)
 
 // Rules lists the static definitions, for catalogues and checks of the configuration.
 func Rules() []Rule { return slices.Clone(table) }
