@@ -46,7 +46,7 @@ type eventLog struct {
 	reservation [2]byte
 	at          position
 	rest        []logRecord // of a walk, not yet given out
-	restarted   uint64      // how often its end was not where it was: cleared, or overwritten
+	cleared     bool        // nothing of what was taken is there any more
 }
 
 // position is what was taken. The zero value: nothing is known.
@@ -154,18 +154,19 @@ func (e *eventLog) find(ctx context.Context) ([]logRecord, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	e.restarted++
-	for i, r := range slices.Backward(all) {
+	known := -1
+	for i, r := range all {
 		if slices.Contains(e.at.Taken, r.hash()) {
-			e.at.Last = r
-			all = all[i+1:]
-			break
+			known = i
 		}
 	}
+	if known >= 0 { // the last one was deleted
+		e.at.Last, all = all[known], all[known+1:]
+	} else {
+		e.cleared = true
+		e.at = position{Known: true, Empty: true}
+	}
 	if len(all) == 0 {
-		if _, _, err := e.read(ctx, e.at.Last.id()); isAbsent(err) {
-			e.at = position{Known: true, Empty: true}
-		}
 		return nil, false, nil
 	}
 	e.rest = all

@@ -24,9 +24,14 @@ type fault struct {
 	text      string
 }
 
-// kindOf is the kind of resource that a sensor speaks of.
+// kindOf is the kind of resource that a sensor speaks of: a part, when it tells of the part's health as a whole.
 func kindOf(s *sensor) correlate.Kind {
-	if s.event == eventRedundancy { // of several parts
+	switch {
+	case s.event == eventRedundancy: // of several parts
+		return correlate.KindSensor
+	case s.kind == typeFan:
+		return correlate.KindFan
+	case s.event == eventThreshold:
 		return correlate.KindSensor
 	}
 	switch s.kind {
@@ -36,8 +41,6 @@ func kindOf(s *sensor) correlate.Kind {
 		return correlate.KindDIMM
 	case typePowerSupply:
 		return correlate.KindPSU
-	case typeFan:
-		return correlate.KindFan
 	case typeDrive:
 		return correlate.KindDisk
 	}
