@@ -130,14 +130,17 @@ func (s *Source) ignored(name string) bool {
 
 // Run implements hw.Source.
 func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
-	w := &watch{Source: s, sink: sink, told: make(map[correlate.Key]correlate.Severity), held: make(map[correlate.Key]bool)}
+	w := &watch{
+		Source: s, sink: sink, ownFaults: make(map[correlate.Condition]fault),
+		told: make(map[correlate.Key]correlate.Severity), held: make(map[correlate.Key]bool), gone: make(map[correlate.ID]bool),
+	}
 	if s.config.Standing != nil {
 		keys, err := s.config.Standing(ctx)
 		if err != nil {
 			return fmt.Errorf("ask which alarms stand: %w", err)
 		}
 		for _, k := range keys {
-			w.held[k] = true
+			w.held[correlate.Key{Resource: k.Resource, Condition: k.Condition}] = true
 		}
 	}
 	defer func() {

@@ -308,19 +308,20 @@ func (w *watch) chassis(ctx context.Context) error {
 // own tells of a level condition of the BMC itself when it has changed.
 func (w *watch) own(ctx context.Context, f fault, failed bool) error {
 	k := correlate.Key{Resource: self, Condition: f.condition}
-	_, told := w.told[k]
-	if failed == told && !w.held[k] || !w.stated {
-		if !w.stated && failed {
-			w.told[k] = f.severity
-		}
-		return nil
-	}
+	_, was := w.ownFaults[f.condition]
+	changed := failed != was || w.held[k]
 	delete(w.held, k)
 	now := w.now()
 	event := w.event(self, f, now, now)
-	if !failed {
+	if failed {
+		w.ownFaults[f.condition] = f
+	} else {
+		delete(w.ownFaults, f.condition)
 		delete(w.told, k)
 		event.Status, event.Text = correlate.StatusOK, ""
+	}
+	if !changed || !w.stated { // the full statement has it
+		return nil
 	}
 	return w.emit(ctx)([]correlate.Event{event})
 }

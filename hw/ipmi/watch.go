@@ -63,6 +63,8 @@ type watch struct {
 	packedAt uint64
 	wraps    bool
 
+	ownFaults map[correlate.Condition]fault // of the BMC itself
+
 	told map[correlate.Key]correlate.Severity // level conditions that were told failed
 	held map[correlate.Key]bool               // alarms of the last run that nothing has judged yet
 	gone map[correlate.ID]bool                // parts that were there
@@ -397,9 +399,6 @@ func (w *watch) look(ctx context.Context, p *point, t tell) error {
 	if present, told := p.present(r); told {
 		if !present && (!p.absent && p.known || w.held[correlate.Key{Resource: p.id, Condition: correlate.CondGone}] || w.gone[p.id]) {
 			faults[correlate.CondGone] = fault{condition: correlate.CondGone, text: p.name + ": it was there and is not any more"}
-			if w.gone == nil {
-				w.gone = make(map[correlate.ID]bool)
-			}
 			w.gone[p.id] = true
 		}
 		if present {
@@ -511,6 +510,9 @@ func (w *watch) state(ctx context.Context) error {
 			d.Events = append(d.Events, e)
 		}
 	}
+	for _, f := range w.ownFaults {
+		add(w.event(self, f, now, now))
+	}
 	for _, p := range w.points {
 		for c, f := range p.faults {
 			k := correlate.Key{Resource: w.on(p, c), Condition: c}
@@ -527,7 +529,11 @@ func (w *watch) state(ctx context.Context) error {
 		add(correlate.Event{Source: w.Name(), Resource: k.Resource, Condition: k.Condition})
 	}
 	for k := range w.told {
-		if !mentioned[k] && !w.judged(k) {
+		switch {
+		case mentioned[k]:
+		case w.judged(k):
+			delete(w.told, k)
+		default:
 			add(correlate.Event{Source: w.Name(), Resource: k.Resource, Condition: k.Condition})
 		}
 	}
