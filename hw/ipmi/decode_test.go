@@ -304,6 +304,7 @@ func TestGroupsAreListsRangesOrSeveralRecords(t *testing.T) {
 		{[][]byte{association(0x80, 10, 1, 10, 3, 29, 7, 29, 8)}, "19.1 [10.1 10.2 10.3 29.7 29.8]"},
 		{[][]byte{association(0x80, 10, 3, 10, 1, 10, 1, 29, 4)}, "19.1 []"},
 		{[][]byte{association(0x40, 10, 1, 10, 2, 10, 3, 10, 4), association(0, 10, 4, 10, 5, 0, 0, 0, 0)}, "19.1 [10.1 10.2 10.3 10.4 10.5]"},
+		{[][]byte{{1, 0, 0x51, recordAssociation, 11, 19, 0x81, 0, 10, 0x81, 10, 2, 0, 0, 0, 0}}, "19.1 [10.1 10.2]"},
 		{[][]byte{relative}, "30.97 [29.97 29.98]"},
 	} {
 		p, errs := decodeRecords(c.records)
@@ -571,5 +572,47 @@ func TestAVendorsNumberHasTwentyBits(t *testing.T) {
 	c, err := decodeController([]byte{0x20, 0x81, 0x82, 0x15, 0x02, 0x9F, 0x34, 0x12, 0xF1, 0x42, 0x00, 1, 2, 3, 4})
 	if err != nil || c.vendor != 0x11234 || !c.updating || c.firmware != "2.15" || c.ipmi != "2.0" || !c.deviceRecords || len(c.auxiliary) != 4 {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestLocatorsVendorsRecordsAndOthersAreKeptApart(t *testing.T) {
+	p, errs := decodeRecords([][]byte{
+		{1, 0, 0x51, recordGeneric, 14, 0x20, 0xA1, 0, 0, 0, 0x08, 0, 32, 0x81, 0, 0xC3, 'S', 'P', 'D'},
+		{2, 0, 0x51, recordController, 14, 0x24, 0, 0, 0, 0, 0, 0, 46, 1, 0, 0xC3, 'S', 'a', 't'},
+		{3, 0, 0x51, recordOEM, 4, 0xA2, 0x02, 0, 7},
+		{4, 0, 0x51, 0x14, 0},
+	})
+	want := []device{
+		{record: 1, kind: recordGeneric, name: "SPD", entity: entity{32, 1}, address: 0xA0},
+		{record: 2, kind: recordController, name: "Sat", entity: entity{46, 1}, address: 0x24},
+	}
+	if len(errs) != 0 || !slices.Equal(p.devices, want) || len(p.oem) != 1 || p.other != 1 || p.of(sensorKey{}) != nil {
+		t.Errorf("%+v, %v", p, errs)
+	}
+}
+
+func TestSensorsOfPresenceSayWhetherThePartIsThere(t *testing.T) {
+	for _, c := range []struct {
+		kind, event   byte
+		states        uint16
+		present, told bool
+	}{
+		{0x04, eventPresence, 0x02, true, true},
+		{0x04, eventPresence, 0x01, false, true},
+		{0x04, eventPresence, 0x00, false, false},
+		{typePresence, eventSpecific, 0x01, true, true},
+		{typePresence, eventSpecific, 0x02, false, true},
+		{typePresence, eventSpecific, 0x04, true, true}, // disabled
+		{typePresence, eventSpecific, 0x03, false, false}, // contradicts itself
+		{typePresence, eventSpecific, 0x00, false, false},
+		{typeReplaceable, eventSpecific, 0x10, true, true},
+		{typeReplaceable, eventSpecific, 0x01, false, true},
+		{typePowerSupply, eventRedundancy, 0x01, false, false},
+		{typeChassis, eventSpecific, 0x01, false, false},
+	} {
+		s := &sensor{kind: c.kind, event: c.event, states: 0x7FFF}
+		if present, told := s.present(reading{known: true, states: c.states}); present != c.present || told != c.told {
+			t.Errorf("%+v: present %t, told %t", c, present, told)
+		}
 	}
 }

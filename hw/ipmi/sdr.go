@@ -233,7 +233,12 @@ func alphabetic(n int) string {
 }
 
 // associate adds members to the group of a container, which may have several records. Either they are a list, or two ranges.
+// Instances lose their uppermost bit, which is none of theirs, as those of sensors do: both must find each other.
 func (p *parts) associate(flags byte, container entity, listed [4]entity) {
+	container.instance &= 0x7F
+	for i := range listed {
+		listed[i].instance &= 0x7F
+	}
 	i := slices.IndexFunc(p.groups, func(g group) bool { return g.container == container })
 	if i < 0 {
 		i = len(p.groups)

@@ -331,13 +331,14 @@ func (s *sensor) present(r reading) (present, told bool) {
 	case !r.known:
 		return false, false
 	case s.event == eventPresence:
-		return has(1), has(0) != has(1)
+		return has(1) && !has(0), has(0) != has(1)
 	case s.event != eventSpecific:
 		return false, false
 	case s.kind == typePresence:
-		return !has(1), has(0) || has(1) || has(2)
+		there := has(0) || has(2) // disabled is there, too
+		return there && !has(1), there != has(1)
 	case s.kind == typeReplaceable:
-		return !has(0), r.states != 0
+		return r.states != 0 && !has(0), r.states != 0
 	}
 	offset, ok := map[byte]byte{typeProcessor: 7, typePowerSupply: 0, typeMemory: 6, typeDrive: 0, typeBattery: 2}[s.kind]
 	if !ok || s.states&(1<<offset) == 0 { // it can't show that
