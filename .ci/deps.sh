@@ -7,7 +7,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # su without "-" leaves them out
 
 packages=(
 	libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils
-	openvswitch-switch openvswitch-switch-dpdk librte-net-null23 librte-mempool-ring23
+	openvswitch-switch openvswitch-switch-dpdk librte-net-null23 librte-mempool-ring23 openipmi ipmitool
 	busybox-static iproute2 nftables iptables ethtool socat tini dbus-daemon cpio kmod xz-utils
 	gcc libc6-dev make git curl jq ca-certificates
 	mdadm e2fsprogs

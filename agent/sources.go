@@ -14,6 +14,7 @@ import (
 	"github.com/paramedic-ha/paramedic/hw/clock"
 	"github.com/paramedic-ha/paramedic/hw/disk"
 	"github.com/paramedic-ha/paramedic/hw/host"
+	"github.com/paramedic-ha/paramedic/hw/ipmi"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
 	"github.com/paramedic-ha/paramedic/hw/mem"
 	"github.com/paramedic-ha/paramedic/hw/nic"
@@ -80,6 +81,22 @@ func sourceTable(a *Agent) []sourceSpec {
 						Metadata: virt.MetadataPath{Namespace: v.Owners.Metadata.Namespace, Element: v.Owners.Metadata.Element},
 					},
 					Host: hostID(c), Log: log,
+				})
+			},
+		},
+		{
+			name: "ipmi",
+			options: func(c *config.Config) any {
+				if c.HW.IPMI.Disabled {
+					return nil
+				}
+				return c.HW.IPMI
+			},
+			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
+				i := c.HW.IPMI
+				return ipmi.New(ipmi.Config{
+					Host: hostID(c), Device: i.Device, Interval: i.Interval, Scan: i.Scan, Timeout: i.Timeout, Ignore: i.Ignore,
+					PowerSupplies: i.PowerSupplies, Fans: i.Fans, Dir: c.Notify.Dir, Standing: a.standing("ipmi"), Log: log,
 				})
 			},
 		},

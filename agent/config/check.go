@@ -51,7 +51,7 @@ var laterWords = map[string][]string{
 var laterKeys = map[string][]string{
 	"":    {"act", "maintenance"},
 	"api": {"listen", "tls", "tokens"},
-	"hw":  {"ipmi", "power"},
+	"hw":  {"power"},
 
 	"notify.subscriptions[*]": {"heartbeat"},
 }

@@ -94,6 +94,7 @@ type API struct {
 
 // HW configures the sources: what is watched.
 type HW struct {
+	IPMI     IPMI     `yaml:"ipmi"`
 	NIC      NIC      `yaml:"nic"`
 	OVS      OVS      `yaml:"ovs"`
 	Virt     Virt     `yaml:"virt"`
@@ -104,6 +105,27 @@ type HW struct {
 	Service  Service  `yaml:"service"`
 	Clock    Clock    `yaml:"clock"`
 	Host     Host     `yaml:"host"`
+}
+
+// IPMI is the BMC: sensors, power supplies, fans, and its event log.
+type IPMI struct {
+	// Disabled turns the source off.
+	Disabled bool `yaml:"disabled"`
+	// Device is the number of the BMC's device: 0 for /dev/ipmi0.
+	Device uint64 `yaml:"device" min:"0" max:"31" default:"0"`
+	// Interval is how often it is looked for new records of the event log, a command each time. What the BMC tells by itself is
+	// seen at once.
+	Interval time.Duration `yaml:"interval" min:"500ms" max:"1h" default:"2s"`
+	// Scan is how often each sensor is read, a command each.
+	Scan time.Duration `yaml:"scan" min:"1s" max:"1h" default:"30s"`
+	// Timeout of each command to the BMC.
+	Timeout time.Duration `yaml:"timeout" min:"100ms" max:"1m" default:"2s"`
+	// Ignore are globs on the names of sensors that are not looked at.
+	Ignore []string `yaml:"ignore" check:"glob" required:"true"`
+	// PowerSupplies is how many the host needs. When 0: half of those that are there, rounded up.
+	PowerSupplies uint64 `yaml:"power_supplies" min:"0" max:"64" default:"0"`
+	// Fans is how many the host needs. When 0: half of those that are there, rounded up.
+	Fans uint64 `yaml:"fans" min:"0" max:"256" default:"0"`
 }
 
 // NIC selects the links to watch by name globs, as in a shell: * ? [a-z]. Without any: physical NICs, bonds, VFs and

@@ -129,6 +129,7 @@ hw:
       names: {"vnf-*": p2}
       metadata: {namespace: "http://x", element: project}
   kmsg: {disabled: true, without: [oops], ignore: ["sd[a-c]"], patterns: [{name: tape, match: "^st0: ", severity: major}]}
+  ipmi: {disabled: true, device: 1, interval: 1s, scan: 1m, timeout: 5s, ignore: ["CPU2*"], power_supplies: 2, fans: 4}
   mem: {disabled: true, poll: 1s, corrected: 5, window: 1m}
   disk: {disabled: true, poll: 5s, full: 90}
   pressure: {disabled: true, poll: 1s, window: 1m, memory: 1, io: 2, cpu: 3, stolen: 4, waiting: 5, memory_left: 6, tables_left: 7}
@@ -204,6 +205,10 @@ log: {level: debug, format: json}
 				Without: []string{"ntp*"}, Restarts: 5, Window: time.Hour, Timeout: time.Second, Resync: time.Minute,
 			},
 			Clock: Clock{Disabled: true, Poll: time.Minute, Limit: 100 * time.Millisecond},
+			IPMI: IPMI{
+				Disabled: true, Device: 1, Interval: time.Second, Scan: time.Minute, Timeout: 5 * time.Second,
+				Ignore: []string{"CPU2*"}, PowerSupplies: 2, Fans: 4,
+			},
 			Host: Host{
 				Disabled: true, Poll: 2 * time.Second, Corrected: 6, Window: 2 * time.Minute, Throttled: 7, Sensors: "never",
 			},

@@ -36,7 +36,7 @@ type Config struct {
 	// Host needs the parts, and has what belongs to the machine as a whole.
 	Host correlate.ID
 	// Device is the number of the BMC's device, /dev/ipmi0.
-	Device uint
+	Device uint64
 	// Interval is how often it is looked for new records of the event log; default 2 s. Scan is how often each sensor is read;
 	// default 30 s. Timeout of each command; default 2 s.
 	Interval, Scan, Timeout time.Duration
