@@ -148,6 +148,7 @@ func (b *bench) alarm(id correlate.ID, c correlate.Condition) *correlate.Alarm {
 }
 
 func TestHealthyMachineRaisesNothing(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -173,6 +174,7 @@ func TestHealthyMachineRaisesNothing(t *testing.T) {
 }
 
 func TestSensorOverItsThresholdAndBack(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -190,6 +192,7 @@ func TestSensorOverItsThresholdAndBack(t *testing.T) {
 }
 
 func TestOnePowerSupplyOfTwoThenBoth(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -212,6 +215,7 @@ func TestOnePowerSupplyOfTwoThenBoth(t *testing.T) {
 }
 
 func TestPowerSupplyPulledOutIsGoneUntilItIsBack(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -226,6 +230,7 @@ func TestPowerSupplyPulledOutIsGoneUntilItIsBack(t *testing.T) {
 }
 
 func TestStatesAndEventsHaveTheirConditions(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -272,6 +277,7 @@ func (b *bench) records() map[string]bool {
 }
 
 func TestBurstOfEventsLosesNone(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -283,6 +289,7 @@ func TestBurstOfEventsLosesNone(t *testing.T) {
 }
 
 func TestLogClearedBySomebodyElseLosesNothing(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -299,6 +306,7 @@ func TestLogClearedBySomebodyElseLosesNothing(t *testing.T) {
 }
 
 func TestFrozenBMCIsOurBlindnessAndNothingElse(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -319,6 +327,7 @@ func TestFrozenBMCIsOurBlindnessAndNothingElse(t *testing.T) {
 }
 
 func TestRestartReadsNoRecordTwiceAndKeepsTheSensorData(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
@@ -345,6 +354,7 @@ func TestRestartReadsNoRecordTwiceAndKeepsTheSensorData(t *testing.T) {
 }
 
 func TestSensorThatIsAddedIsWatched(t *testing.T) {
+	t.Parallel()
 	s := startSimulator(t)
 	b := watchOver(t, s.open, nil)
 	b.awaitStated()
