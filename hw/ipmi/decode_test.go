@@ -602,7 +602,7 @@ func TestSensorsOfPresenceSayWhetherThePartIsThere(t *testing.T) {
 		{0x04, eventPresence, 0x00, false, false},
 		{typePresence, eventSpecific, 0x01, true, true},
 		{typePresence, eventSpecific, 0x02, false, true},
-		{typePresence, eventSpecific, 0x04, true, true}, // disabled
+		{typePresence, eventSpecific, 0x04, true, true},   // disabled
 		{typePresence, eventSpecific, 0x03, false, false}, // contradicts itself
 		{typePresence, eventSpecific, 0x00, false, false},
 		{typeReplaceable, eventSpecific, 0x10, true, true},

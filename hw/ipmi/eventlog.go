@@ -71,7 +71,7 @@ func (p *position) take(r logRecord) {
 func (e *eventLog) news(ctx context.Context, recent func(logRecord) bool) (records []logRecord, more bool, err error) {
 	for range again {
 		records, more, err = e.look(ctx, recent)
-		if !errors.Is(err, codeReservation) {
+		if !errors.Is(err, errReservation) {
 			return records, more, err
 		}
 		if err := e.reserve(ctx); err != nil { // somebody has changed the log: look at it anew
@@ -207,7 +207,7 @@ func (e *eventLog) walk(ctx context.Context, id uint16, n int) ([]logRecord, err
 
 func (e *eventLog) reserve(ctx context.Context) error {
 	b, err := e.ask(ctx, Request{NetFn: netStorage, Cmd: commandLogReserve})
-	var code Completion
+	var code CompletionError
 	switch {
 	case errors.As(err, &code): // one that knows no reservations asks for none
 		e.reservation = [2]byte{}
@@ -233,7 +233,7 @@ func (e *eventLog) read(ctx context.Context, id uint16) (r logRecord, next uint1
 	return logRecord(b[2 : 2+len(r)]), binary.LittleEndian.Uint16(b), nil
 }
 
-func isAbsent(err error) bool { return errors.Is(err, codeNotPresent) || errors.Is(err, codeRange) }
+func isAbsent(err error) bool { return errors.Is(err, errNotPresent) || errors.Is(err, errRange) }
 
 // loadPosition gives what was taken by the last run; nothing is known when there is no file, or a damaged one.
 func loadPosition(path string) (position, error) {

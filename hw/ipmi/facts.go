@@ -36,15 +36,12 @@ func (w *watch) inventories(ctx context.Context) error {
 	}
 	for number, id := range wanted {
 		b, err := w.inventory(ctx, number)
-		if w.over(err) {
+		if err != nil {
 			w.parts = nil
 			return err
 		}
-		if err != nil {
-			continue
-		}
-		f, err := decodeInventory(b)
-		if err != nil {
+		f, unreadable := decodeInventory(b)
+		if unreadable != nil {
 			continue
 		}
 		facts := make(map[string]string)
@@ -69,33 +66,28 @@ func (w *watch) inventories(ctx context.Context) error {
 	return w.sink.Emit(ctx, d)
 }
 
-// inventory reads the bytes of one.
+// inventory reads the bytes of one, as far as the BMC gives them.
 func (w *watch) inventory(ctx context.Context, number byte) ([]byte, error) {
-	b, err := w.ask(ctx, Request{NetFn: netStorage, Cmd: commandInventoryArea, Data: []byte{number}})
-	if err != nil {
+	b, err := w.ask(ctx, netStorage, commandInventoryArea, number)
+	if err != nil || len(b) < 3 {
 		return nil, err
 	}
-	if len(b) < 3 {
-		return nil, errAnswer
-	}
-	unit := 1 // of offsets and counts
+	unit := 1 // of offsets and counts: bytes or words
 	if b[2]&1 != 0 {
 		unit = 2
 	}
 	size := min(int(binary.LittleEndian.Uint16(b)), inventorySize)
 	var all []byte
 	for len(all) < size {
-		at := len(all) / unit
-		b, err := w.ask(ctx, Request{NetFn: netStorage, Cmd: commandInventoryRead, Data: []byte{
-			number, byte(at), byte(at >> 8), byte(min(inventoryChunk, size-len(all)) / unit),
-		}})
+		at, n := len(all)/unit, max(1, min(inventoryChunk, size-len(all))/unit)
+		b, err := w.ask(ctx, netStorage, commandInventoryRead, number, byte(at), byte(at>>8), byte(n))
 		if err != nil {
 			return nil, err
 		}
-		if len(b) < 2 || int(b[0])*unit > len(b)-1 || b[0] == 0 {
-			return nil, errAnswer
+		if len(b) < 2 || int(b[0])*unit != len(b)-1 {
+			break
 		}
-		all = append(all, b[1:1+int(b[0])*unit]...)
+		all = append(all, b[1:]...)
 	}
 	return all, nil
 }

@@ -383,7 +383,9 @@ func TestMissingDeviceIsSaidOnce(t *testing.T) {
 }
 
 func TestMissingRightIsSaidWithItsRemedy(t *testing.T) {
-	b := watchOver(t, func() (Transport, error) { return nil, &fs.PathError{Op: "open", Path: "/dev/ipmi0", Err: syscall.EACCES} }, nil)
+	b := watchOver(t, func() (Transport, error) {
+		return nil, &fs.PathError{Op: "open", Path: "/dev/ipmi0", Err: syscall.EACCES}
+	}, nil)
 	b.await("degradation", func() bool { return len(b.healths) > 0 })
 	if h := b.healths[0]; h.Sight != hw.SightDegraded || !strings.Contains(h.Text, "udev") {
 		t.Errorf("health %+v", h)

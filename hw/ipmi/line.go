@@ -39,13 +39,13 @@ type answer struct {
 	err  error
 }
 
-// do sends a command. The error is a Completion when the BMC refuses, errSilent when it does not answer, ctx.Err(), or else
+// do sends a command. The error is a CompletionError when the BMC refuses, errSilent when it does not answer, ctx.Err(), or else
 // that of the transport, which then is to be closed.
 func (l *line) do(ctx context.Context, r Request) ([]byte, error) {
 	for try := 1; ; try++ {
 		data, err := l.once(ctx, r)
-		var code Completion
-		if !errors.As(err, &code) || code != codeBusy || try == busyTries {
+		var code CompletionError
+		if !errors.As(err, &code) || code != errBusy || try == busyTries {
 			return data, err
 		}
 		select {
@@ -104,12 +104,12 @@ func (l *line) once(ctx context.Context, r Request) ([]byte, error) {
 
 // judge sees from an answer whether the BMC lives.
 func (l *line) judge(a answer) ([]byte, error) {
-	var code Completion
+	var code CompletionError
 	switch {
 	case a.err == nil:
 	case !errors.As(a.err, &code):
 		return nil, a.err
-	case code == codeTimeout: // the driver's word for no answer
+	case code == errTimedOut: // the driver's word for no answer
 		l.missed++
 		l.timeouts.Add(1)
 		return nil, errSilent
@@ -120,7 +120,7 @@ func (l *line) judge(a answer) ([]byte, error) {
 
 // isBroken reports whether an error of do says that the transport is of no use.
 func isBroken(err error) bool {
-	var code Completion
+	var code CompletionError
 	return err != nil && !errors.As(err, &code) && !errors.Is(err, errSilent) &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }

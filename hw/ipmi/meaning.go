@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -170,11 +171,9 @@ func inState(kind, event, offset byte) (fault, bool) {
 
 // ofHost reports whether a condition is the whole machine's, whichever sensor tells it.
 func ofHost(c correlate.Condition) bool {
-	switch c {
-	case correlate.CondBusError, correlate.CondWatchdogExpired, correlate.CondSystemStopped, correlate.CondPowerUnit:
-		return true
-	}
-	return false
+	return slices.Contains([]correlate.Condition{
+		correlate.CondBusError, correlate.CondWatchdogExpired, correlate.CondSystemStopped, correlate.CondPowerUnit,
+	}, c)
 }
 
 // says lists the faults that a sensor tells of by its reading.

@@ -50,11 +50,11 @@ func (o *openIPMI) Do(r Request) ([]byte, error) {
 	var code uroot.CompletionError
 	switch {
 	case errors.As(err, &code):
-		return nil, Completion(code)
+		return nil, CompletionError(code)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", r, err)
 	case len(answer) == 0:
-		return nil, codeUnspecified
+		return nil, errUnspecified
 	}
 	return answer[1:], nil
 }

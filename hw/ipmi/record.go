@@ -206,15 +206,13 @@ func (w *watch) recent(r logRecord) bool {
 
 // askClock asks what the event log's clock shows.
 func (w *watch) askClock(ctx context.Context) error {
-	b, err := w.ask(ctx, Request{NetFn: netStorage, Cmd: commandLogTime})
-	if w.over(err) {
+	b, err := w.ask(ctx, netStorage, commandLogTime)
+	if err != nil {
 		return err
 	}
 	w.clock, w.asked = stampNone, w.now()
-	if err == nil {
-		if c, err := decodeStamp(b); err == nil {
-			w.clock = c
-		}
+	if c, err := decodeStamp(b); err == nil {
+		w.clock = c
 	}
 	return nil
 }
@@ -252,16 +250,13 @@ func (w *watch) room(ctx context.Context) error {
 	if !w.controller.log {
 		return nil
 	}
-	b, err := w.ask(ctx, Request{NetFn: netStorage, Cmd: commandLogInfo})
-	if w.over(err) {
+	b, err := w.ask(ctx, netStorage, commandLogInfo)
+	if err != nil {
 		return err
 	}
-	if err != nil {
-		return nil
-	}
-	info, err := decodeLogInfo(b)
-	if err != nil {
-		return nil
+	info, unreadable := decodeLogInfo(b)
+	if unreadable != nil {
+		return nil //nolint:nilerr // the BMC does not say
 	}
 	size := len(logRecord{})
 	total := w.counters.records.Load()
@@ -279,16 +274,13 @@ func (w *watch) room(ctx context.Context) error {
 
 // chassis asks for what the BMC sums up of the machine.
 func (w *watch) chassis(ctx context.Context) error {
-	b, err := w.ask(ctx, Request{NetFn: netChassis, Cmd: commandChassisStatus})
-	if w.over(err) {
+	b, err := w.ask(ctx, netChassis, commandChassisStatus)
+	if err != nil {
 		return err
 	}
-	if err != nil {
-		return nil
-	}
-	c, err := decodeChassis(b)
-	if err != nil {
-		return nil
+	c, unreadable := decodeChassis(b)
+	if unreadable != nil {
+		return nil //nolint:nilerr // the BMC does not say
 	}
 	w.facts["power"] = map[bool]string{true: "on", false: "off"}[c.on]
 	if len(c.lastDown) > 0 {

@@ -96,7 +96,7 @@ func (r *repository) walk(ctx context.Context) ([][]byte, error) {
 		seen[id] = true
 		record, next, err := r.record(ctx, id)
 		if err != nil {
-			if id == 0 && errors.Is(err, codeNotPresent) {
+			if id == 0 && errors.Is(err, errNotPresent) {
 				return nil, nil // empty
 			}
 			return nil, fmt.Errorf("read sensor data record %04Xh: %w", id, err)
@@ -110,7 +110,7 @@ func (r *repository) walk(ctx context.Context) ([][]byte, error) {
 // newReservation gets one; a BMC that knows none does without.
 func (r *repository) newReservation(ctx context.Context) error {
 	b, err := r.ask(ctx, Request{NetFn: r.netFn, Cmd: r.reserve})
-	var code Completion
+	var code CompletionError
 	switch {
 	case errors.As(err, &code):
 		r.reservation = [2]byte{}
@@ -129,11 +129,11 @@ var errTorn = errors.New("the answers don't fit together")
 func (r *repository) record(ctx context.Context, id uint16) (record []byte, next uint16, err error) {
 	for range again {
 		record, next, err = r.tryRecord(ctx, id)
-		var code Completion
+		var code CompletionError
 		switch {
 		case err == nil:
 			return record, next, nil
-		case errors.Is(err, codeReservation):
+		case errors.Is(err, errReservation):
 			if err := r.newReservation(ctx); err != nil {
 				return nil, 0, err
 			}
@@ -147,8 +147,8 @@ func (r *repository) record(ctx context.Context, id uint16) (record []byte, next
 }
 
 // tooLarge: the codes by which BMCs say that they can't return so much at once. FFh is that of some that don't know better.
-func tooLarge(code Completion) bool {
-	return code == codeTooMany || code == codeLong || code == codeShort || code == codeRange || code == codeUnspecified
+func tooLarge(code CompletionError) bool {
+	return code == errTooMany || code == errLong || code == errShort || code == errRange || code == errUnspecified
 }
 
 func (r *repository) smaller() bool {

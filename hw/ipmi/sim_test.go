@@ -239,7 +239,7 @@ func (v *simulated) Do(r Request) ([]byte, error) {
 	for {
 		select {
 		case <-limit.C:
-			return nil, codeTimeout
+			return nil, errTimedOut
 		case <-v.done:
 			return nil, net.ErrClosed
 		case a := <-v.answers:
@@ -247,7 +247,7 @@ func (v *simulated) Do(r Request) ([]byte, error) {
 				continue // late
 			}
 			if a[3] != 0 {
-				return nil, Completion(a[3])
+				return nil, CompletionError(a[3])
 			}
 			return a[4 : len(a)-1], nil
 		}

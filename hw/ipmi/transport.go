@@ -21,32 +21,30 @@ type Request struct {
 
 func (r Request) String() string { return fmt.Sprintf("command %02Xh/%02Xh", r.NetFn, r.Cmd) }
 
-// Completion is a completion code other than 00h (IPMI 2.0, table 5-2).
-type Completion byte
+// CompletionError is a completion code other than 00h (IPMI 2.0, table 5-2).
+type CompletionError byte
 
 // The codes that something is made of here.
 const (
-	codeBusy         Completion = 0xC0
-	codeInvalid      Completion = 0xC1 // the command is not known
-	codeTimeout      Completion = 0xC3 // also what the driver says when the BMC does not answer it
-	codeReservation  Completion = 0xC5
-	codeShort        Completion = 0xC7
-	codeLong         Completion = 0xC8
-	codeRange        Completion = 0xC9
-	codeTooMany      Completion = 0xCA // bytes that can't be returned at once
-	codeNotPresent   Completion = 0xCB
-	codeUpdating     Completion = 0xD0 // the repository
-	codeFirmware     Completion = 0xD1
-	codeInitializing Completion = 0xD2
-	codeUnspecified  Completion = 0xFF
+	errBusy        CompletionError = 0xC0
+	errTimedOut    CompletionError = 0xC3 // also what the driver says when the BMC does not answer it
+	errReservation CompletionError = 0xC5
+	errShort       CompletionError = 0xC7
+	errLong        CompletionError = 0xC8
+	errRange       CompletionError = 0xC9
+	errTooMany     CompletionError = 0xCA // bytes that can't be returned at once
+	errNotPresent  CompletionError = 0xCB
+	errUnspecified CompletionError = 0xFF
 )
 
-func (c Completion) Error() string { return fmt.Sprintf("the BMC answers with code %02Xh", byte(c)) }
+func (c CompletionError) Error() string {
+	return fmt.Sprintf("the BMC answers with code %02Xh", byte(c))
+}
 
 // Transport carries commands to the BMC, one at a time.
 type Transport interface {
 	// Do sends a command and waits for its answer, whose data come without the completion code. A code other than 00h is
-	// a Completion, any other error says that the transport is of no use any more. It may take as long as it likes; Close
+	// a CompletionError, any other error says that the transport is of no use any more. It may take as long as it likes; Close
 	// ends it if anything can.
 	Do(Request) ([]byte, error)
 	// Attention has a value when the BMC has something to tell. One value may stand for many.

@@ -24,11 +24,10 @@ type point struct {
 	limits   thresholds
 	limited  bool                          // the thresholds were asked for
 	faults   map[correlate.Condition]fault // what stands by its last reading, or its events
-	last     reading
-	read     bool // in this session
-	known    bool // it was read at some time
-	absent   bool // the part is not there
-	failures int  // reads in a row that failed
+	read     bool                          // in this session
+	known    bool                          // it was read at some time
+	absent   bool                          // the part is not there
+	failures int                           // reads in a row that failed
 	due      time.Time
 }
 
@@ -187,24 +186,28 @@ func (w *watch) next() *point {
 	return first
 }
 
-func (w *watch) ask(ctx context.Context, r Request) ([]byte, error) { return w.line.do(ctx, r) }
-
-// over reports whether an error of a command ends the session: the transport is of no use, or the BMC is silent.
-func (w *watch) over(err error) bool {
-	return err != nil && !isCompletion(err) && (!errors.Is(err, errSilent) || w.line.silent()) && !errors.Is(err, errAnswer)
+// ask sends a command. The answer is nil when the BMC refuses it, or gives none this once; the error says that the session is
+// over: the transport is of no use, the BMC is silent, or ctx has ended.
+func (w *watch) ask(ctx context.Context, netFn, cmd byte, data ...byte) ([]byte, error) {
+	b, err := w.line.do(ctx, Request{NetFn: netFn, Cmd: cmd, Data: data})
+	switch {
+	case w.over(err):
+		return nil, err
+	case err != nil:
+		return nil, nil //nolint:nilerr // the session goes on
+	}
+	return b, nil
 }
 
-// errAnswer: the BMC has answered with something that can't be read.
-var errAnswer = errors.New("the BMC's answer can't be read")
-
-func isCompletion(err error) bool {
-	var code Completion
-	return errors.As(err, &code)
+// over reports whether an error of a command ends the session.
+func (w *watch) over(err error) bool {
+	var code CompletionError
+	return err != nil && !errors.As(err, &code) && (!errors.Is(err, errSilent) || w.line.silent())
 }
 
 // identify asks who the BMC is; it is also how a silent one is found to live again.
 func (w *watch) identify(ctx context.Context) error {
-	b, err := w.ask(ctx, Request{NetFn: netApp, Cmd: commandDeviceID})
+	b, err := w.line.do(ctx, Request{NetFn: netApp, Cmd: commandDeviceID})
 	if err != nil {
 		return err
 	}
@@ -219,17 +222,16 @@ func (w *watch) identify(ctx context.Context) error {
 		"firmware": w.controller.firmware, "ipmi": w.controller.ipmi,
 		"vendor": fmt.Sprint(w.controller.vendor), "product": fmt.Sprint(w.controller.product),
 	}
-	if b, err := w.ask(ctx, Request{NetFn: netChassis, Cmd: commandRestartCause}); err == nil {
-		if cause, err := decodeRestartCause(b); err == nil {
-			w.facts["restart_cause"] = cause.String()
-		}
-	} else if w.over(err) {
+	if b, err = w.ask(ctx, netChassis, commandRestartCause); err != nil {
 		return err
 	}
+	if cause, err := decodeRestartCause(b); err == nil {
+		w.facts["restart_cause"] = cause.String()
+	}
 	if w.controller.records {
-		w.store = sdrRepository(w.ask)
+		w.store = sdrRepository(w.line.do)
 	} else {
-		w.store = deviceSDRs(w.ask)
+		w.store = deviceSDRs(w.line.do)
 	}
 	return nil
 }
@@ -350,44 +352,36 @@ func (w *watch) emit(ctx context.Context) tell {
 func (w *watch) look(ctx context.Context, p *point, t tell) error {
 	if !p.limited && p.event == eventThreshold {
 		p.limited = true
-		b, err := w.ask(ctx, Request{NetFn: netSensor, Cmd: commandThresholds, Data: []byte{p.num}})
-		if w.over(err) {
+		b, err := w.ask(ctx, netSensor, commandThresholds, p.num)
+		if err != nil {
 			return err
 		}
-		if err == nil {
-			if limits, err := decodeThresholds(b); err == nil {
-				p.limits = limits
-			}
+		if limits, err := decodeThresholds(b); err == nil {
+			p.limits = limits
 		}
 	}
-	b, err := w.ask(ctx, Request{NetFn: netSensor, Cmd: commandReading, Data: []byte{p.num}})
-	if w.over(err) {
+	b, err := w.ask(ctx, netSensor, commandReading, p.num)
+	if err != nil {
 		return err
 	}
 	w.counters.readings.Add(1)
-	var r reading
-	if err == nil {
-		r, err = decodeReading(b)
-	}
-	if err != nil {
+	r, unreadable := decodeReading(b)
+	if unreadable != nil {
 		w.counters.unreadable.Add(1)
-		p.failures++
-		p.read = false
-		return nil
+		p.failures, p.read = p.failures+1, false
+		return nil //nolint:nilerr // it is counted, and hides no other sensor
 	}
-	p.failures, p.read, p.last = 0, r.known, r
+	p.failures, p.read = 0, r.known
 	if !r.known {
 		return nil
 	}
 	if p.conversion.perReading() {
-		b, err := w.ask(ctx, Request{NetFn: netSensor, Cmd: commandFactors, Data: []byte{p.num, r.raw}})
-		if w.over(err) {
+		b, err := w.ask(ctx, netSensor, commandFactors, p.num, r.raw)
+		if err != nil {
 			return err
 		}
-		if err == nil {
-			if f, _, err := decodeFactors(b); err == nil {
-				p.conversion.factors = f
-			}
+		if f, _, err := decodeFactors(b); err == nil {
+			p.conversion.factors = f
 		}
 	}
 	faults := make(map[correlate.Condition]fault)
