@@ -176,9 +176,9 @@ func (t *table) delta(now time.Time) correlate.Delta {
 	}
 	for _, c := range slices.SortedFunc(maps.Keys(was.judged), byID) {
 		_, still := is.judged[c]
-		_, was1 := was.resources[c.id]
-		_, is1 := is.resources[c.id]
-		if still || was1 && !is1 || was.judged[c].status == correlate.StatusOK { // what is gone takes its conditions with it
+		_, ours := was.resources[c.id]
+		_, there := is.resources[c.id]
+		if still || ours && !there || was.judged[c].status == correlate.StatusOK { // what is gone takes its conditions with it
 			continue
 		}
 		d.Events = append(d.Events, judgement{status: correlate.StatusOK, text: c.id.Name() + ": Open vSwitch has nothing to say of it any more"}.event(c, now))
