@@ -22,6 +22,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/cluster"
 	"github.com/paramedic-ha/paramedic/agent/config"
 	"github.com/paramedic-ha/paramedic/agent/ledger"
+	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/hw"
@@ -59,6 +60,7 @@ type Agent struct {
 	server       *api.Server
 	loop         *loop
 	memory       *memory
+	monitors     *southbound.Desk
 	shuttingDown func(context.Context) bool
 	self         *queue
 	told         *queue // what the ledger has said: a source of its own, which takes back itself what it said in an earlier run
@@ -105,6 +107,7 @@ func New(opts Options) (*Agent, error) {
 		a.loop.queue(spec.name)
 	}
 	a.self = a.loop.queue(selfSource)
+	a.monitors = southbound.NewDesk(c.Node.Name, c.Mappings(), a.applyMonitored, time.Now)
 	a.told = a.loop.queue(ledger.Source)
 	a.shuttingDown = opts.ShuttingDown
 	if a.shuttingDown == nil {
@@ -133,7 +136,8 @@ func New(opts Options) (*Agent, error) {
 	}
 	restored := a.notifier.Restored()
 	engine := correlate.Config{
-		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Sources: append(enabled(a.pending), selfSource),
+		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Rules: southbound.Rules(c.Mappings()),
+		Sources: append(enabled(a.pending), selfSource),
 	}
 	if a.cluster == nil {
 		a.told.offer(correlate.Delta{Full: true}) // this host is alone now
@@ -446,9 +450,13 @@ func (a *Agent) Reload(c *config.Config) error {
 	}
 	a.swap(sources)
 	a.stateSelf(c, false)
+	a.monitors.SetMappings(c.Mappings())
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	if err := a.loop.call(ctx, func(now time.Time) { a.loop.act(a.loop.engine.SetPolicies(now, c.Policies()), now) }); err != nil {
+	refine := func(now time.Time) {
+		a.loop.act(a.loop.engine.SetPolicies(now, c.Policies(), southbound.Rules(c.Mappings())), now)
+	}
+	if err := a.loop.call(ctx, refine); err != nil {
 		return fmt.Errorf("reload the policies: the loop does not answer: %w", err)
 	}
 	a.log.Info("configuration reloaded")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -58,6 +59,20 @@ func (a *Agent) Ack(ctx context.Context, id, by, comment string) (*correlate.Ala
 		return a.cluster.Acknowledge(ctx, id, by, comment)
 	}
 	return ans.alarm, ans.err
+}
+
+// HandIn implements api.Backend.
+func (a *Agent) HandIn(ctx context.Context, items []southbound.Item) ([]southbound.Verdict, error) {
+	return a.monitors.Take(ctx, items)
+}
+
+// applyMonitored is southbound.Apply.
+func (a *Agent) applyMonitored(ctx context.Context, events []correlate.Event, limit int) ([]southbound.Outcome, error) {
+	answers := make(chan []southbound.Outcome, 1) // an answer may come after ctx ended
+	if err := a.loop.call(ctx, func(time.Time) { answers <- a.loop.monitored(events, limit) }); err != nil {
+		return nil, fmt.Errorf("hand in events: the loop does not answer: %w", err)
+	}
+	return <-answers, nil
 }
 
 // Cluster implements api.Backend.

@@ -96,6 +96,10 @@ func (f *feed) addDelta(d *correlate.Delta) {
 		f.forgetUnstated(d)
 	}
 	for _, e := range d.Events {
+		if e.Condition.Foreign() { // other monitors say only what is new, and of as many resources as they like
+			f.events.add(e)
+			continue
+		}
 		of := f.told[e.Resource]
 		if of == nil {
 			of = &told{status: make(map[correlate.Condition]correlate.Status, 1)}

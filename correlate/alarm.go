@@ -134,7 +134,7 @@ const (
 // Why an alarm was cleared.
 const (
 	ReasonRecovered    = "recovered"     // the source says that it is well
-	ReasonHeld         = "held"          // an impulse's time is over
+	ReasonHeld         = "held"          // its time is over
 	ReasonGone         = "resource-gone" // the resource was removed in an orderly way
 	ReasonMigrated     = "migrated"      // the domain lives on another host now
 	ReasonAcknowledged = "acknowledged"  // a latched condition was acknowledged

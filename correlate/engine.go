@@ -14,6 +14,8 @@ type Config struct {
 	// Term is even, above all earlier terms of Home, and durable before New.
 	Term     uint64
 	Policies []Policy
+	// Rules are those of conditions that RuleOf does not define: what other monitors report.
+	Rules []Rule
 	// Sources are those that will state a full truth (Delta.Full) in this run. Until each has done so once, what is
 	// derived for restored alarms (affected, severity, what explains them) stays as the last run told it: half a
 	// topology hides nobody, and a restart without change makes no revision. Name no source that is switched off; hand
@@ -32,6 +34,7 @@ type Engine struct {
 	term     uint64
 	counter  uint64
 	rules    map[Condition]Rule
+	foreign  map[Condition]Rule // Config.Rules
 	policies []Policy
 
 	nodes    map[ID]*node
@@ -63,16 +66,20 @@ var ErrNoAlarm = errors.New("no such alarm stands")
 
 // New makes an engine. The restored alarms are those that stood when the last run ended; they keep their revisions.
 func New(cfg Config, restored []*Alarm) *Engine {
-	rules := make(map[Condition]Rule, len(table))
-	for _, r := range table {
-		rules[r.Condition] = r
+	return newEngine(cfg, byCondition(table), restored)
+}
+
+func byCondition(rules []Rule) map[Condition]Rule {
+	m := make(map[Condition]Rule, len(rules))
+	for _, r := range rules {
+		m[r.Condition] = r
 	}
-	return newEngine(cfg, rules, restored)
+	return m
 }
 
 func newEngine(cfg Config, rules map[Condition]Rule, restored []*Alarm) *Engine {
 	e := &Engine{
-		home: cfg.Home, term: cfg.Term, rules: rules, policies: slices.Clone(cfg.Policies),
+		home: cfg.Home, term: cfg.Term, rules: rules, foreign: byCondition(cfg.Rules), policies: slices.Clone(cfg.Policies),
 		nodes: make(map[ID]*node), alarms: make(map[string]*record), awaiting: make(map[string]struct{}),
 	}
 	for _, s := range cfg.Sources {
@@ -105,7 +112,7 @@ func (e *Engine) restore(a *Alarm) {
 	r.key, r.alarm, r.own, r.frozen = a.Key, a, true, len(e.awaiting) > 0
 	r.source, r.text, r.evidence = a.Source, a.Text, a.Evidence
 	r.occurred, r.observed = a.Times.Occurred, a.Times.Observed
-	if a.Severity != r.def.severity(SeverityUnset, len(a.Affected) > 0) {
+	if a.Severity != r.def.severity(SeverityUnset, len(a.Affected) > 0) || r.def.Graded && a.State != r.failing() {
 		r.asked = a.Severity
 	}
 	if a.Key.Condition == CondHostRestarted {
@@ -166,7 +173,7 @@ func (e *Engine) Topology(now time.Time, d Delta) Effects {
 	return e.finish()
 }
 
-// Tick ends the hold-downs and impulses that are due by now.
+// Tick ends the hold-downs and holds that are due by now.
 func (e *Engine) Tick(now time.Time) Effects {
 	e.begin(now)
 	e.expire()
@@ -191,16 +198,19 @@ func (e *Engine) Ack(now time.Time, id, by, comment string) (Effects, error) {
 	return e.finish(), nil
 }
 
-// SetPolicies replaces the policies and applies them to what stands and waits.
-func (e *Engine) SetPolicies(now time.Time, policies []Policy) Effects {
+// SetPolicies replaces the policies and Config.Rules, and applies them to what stands and waits.
+func (e *Engine) SetPolicies(now time.Time, policies []Policy, rules []Rule) Effects {
 	e.begin(now)
-	e.policies = slices.Clone(policies)
+	e.policies, e.foreign = slices.Clone(policies), byCondition(rules)
 	for _, n := range e.nodes {
 		for _, r := range n.records {
-			held := r.def.HoldDown
+			was := r.def
 			r.def = e.define(n.id, r.key.Condition)
-			if r.pending && r.def.HoldDown != held {
+			switch {
+			case r.pending && r.def.HoldDown != was.HoldDown:
 				e.schedule(r, r.since.Add(r.def.HoldDown))
+			case r.own && !r.pending && r.def.Hold != was.Hold:
+				e.hold(r)
 			}
 			e.seed(n)
 		}
@@ -222,10 +232,8 @@ func (e *Engine) begin(now time.Time) {
 	e.now = now
 	if !e.started {
 		e.started = true
-		for _, r := range e.sorted() { // how long a restored impulse was held is not known: hold it in full
-			if r.def.Mode == Impulse {
-				e.schedule(r, now.Add(r.def.Hold))
-			}
+		for _, r := range e.sorted() { // how long a restored condition was held is not known: hold it in full
+			e.hold(r)
 		}
 	}
 }
@@ -394,7 +402,7 @@ func (n *node) refresh() {
 	n.own = StateOK
 	for _, r := range n.records {
 		if r.own && !r.pending {
-			n.own = max(n.own, r.def.State)
+			n.own = max(n.own, r.def.worth(r.asked))
 		}
 	}
 }

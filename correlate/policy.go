@@ -51,7 +51,9 @@ type definition struct {
 func (e *Engine) define(id ID, c Condition) definition {
 	r, ok := e.rules[c]
 	if !ok {
-		r = RuleOf(c)
+		if r, ok = e.foreign[c]; !ok {
+			r = RuleOf(c)
+		}
 	}
 	return refine(r, e.policies, id)
 }
@@ -79,6 +81,18 @@ func refine(r Rule, policies []Policy, id ID) definition {
 		}
 	}
 	return d
+}
+
+// worth is what the condition does to its resource, given the event's own word.
+func (d *definition) worth(event Severity) State {
+	if d.Graded {
+		switch d.severity(event, true) {
+		case SeverityWarning, SeverityMinor, SeverityMajor:
+			return min(d.State, StateDegraded)
+		case SeverityUnset, SeverityCleared, SeverityIndeterminate, SeverityCritical:
+		}
+	}
+	return d.State
 }
 
 // severity is what the alarm says, given the event's own word and whether a domain is affected.

@@ -83,7 +83,7 @@ func (r *record) failing() State {
 	case r.group:
 		return StateFailed
 	case r.own && !r.pending:
-		return r.def.State
+		return r.def.worth(r.asked)
 	}
 	return StateOK
 }
@@ -164,9 +164,18 @@ func (e *Engine) fail(r *record, ev *Event) {
 		}
 		e.seed(r.node)
 	}
-	if r.def.Mode == Impulse && !r.pending {
-		e.schedule(r, e.now.Add(r.def.Hold))
+	if !r.pending {
+		e.hold(r)
 	}
+}
+
+// hold lets a condition end by itself, if it is one that does.
+func (e *Engine) hold(r *record) {
+	if r.def.Hold > 0 {
+		e.schedule(r, e.now.Add(r.def.Hold))
+		return
+	}
+	e.unschedule(r)
 }
 
 // cause is when something happened and was seen. Engine.cause is that of the latest of the faults of a pass: what a
@@ -219,7 +228,7 @@ func (n *node) setUnknown(c Condition, unknown bool) {
 	}
 }
 
-// expire ends the hold-downs and impulses whose time has come.
+// expire ends the hold-downs and holds whose time has come.
 func (e *Engine) expire() {
 	for len(e.timers) > 0 && !e.timers[0].due.After(e.now) {
 		r := e.timers[0]
@@ -237,10 +246,7 @@ func (e *Engine) expire() {
 // mature ends a hold-down: the condition is believed.
 func (e *Engine) mature(r *record) {
 	r.pending = false
-	e.unschedule(r)
-	if r.def.Mode == Impulse {
-		e.schedule(r, e.now.Add(r.def.Hold))
-	}
+	e.hold(r)
 }
 
 // timers is a heap by due time, equal ones by key so that their order is not chance.

@@ -2,14 +2,15 @@ package correlate
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
 // Mode is how a condition ends.
 type Mode uint8
 
-// Level: an explicit OK clears it. Impulse: it holds Rule.Hold after it was last reported failed, then clears by
-// itself; an OK is ignored. Latched: it stands until acknowledged.
+// Level: an explicit OK clears it, or Rule.Hold if it is set. Impulse: it holds Rule.Hold after it was last reported
+// failed, then clears by itself; an OK is ignored. Latched: it stands until acknowledged.
 const (
 	Level Mode = iota
 	Impulse
@@ -21,10 +22,12 @@ const (
 type Rule struct {
 	Condition Condition
 	Mode      Mode
-	Hold      time.Duration // Impulse only
+	Hold      time.Duration // after the last report; zero: no end by itself
 	// HoldDown delays the raise: the condition must have been failed for that long. The clear is not delayed.
 	HoldDown time.Duration
-	State    State    // of the resource while it stands
+	State    State // of the resource while it stands
+	// Graded: one that is less than critical, and not indeterminate, degrades the resource at most.
+	Graded   bool
 	Severity Severity // when a domain is affected, or when Absorbed is unset
 	// Absorbed is the severity while no domain is affected: redundancy, or nobody there, absorbs the fault.
 	Absorbed      Severity
@@ -56,8 +59,12 @@ var table = slices.Concat(linkRules, domainRules, agentRules, kernelRules, memor
 // Rules lists the static definitions, for catalogues and checks of the configuration.
 func Rules() []Rule { return slices.Clone(table) }
 
+// Foreign reports whether a condition is of another monitor (Config.Rules, RuleOf): only those have a dot in their name.
+func (c Condition) Foreign() bool { return strings.Contains(string(c), ".") }
+
 // RuleOf is the static definition of a condition. One that is not defined, from another monitor, is level, fails its
-// resource, and has severity indeterminate, which passes every filter: what nobody has classified is not dropped.
+// resource unless the monitor says that it is less than critical, and has severity indeterminate, which passes every
+// filter: what nobody has classified is not dropped. Many monitors never say that it is over, so an acknowledgement clears it.
 func RuleOf(c Condition) Rule {
 	for _, r := range table {
 		if r.Condition == c {
@@ -65,7 +72,7 @@ func RuleOf(c Condition) Rule {
 		}
 	}
 	return Rule{
-		Condition: c, State: StateFailed, Severity: SeverityIndeterminate,
+		Condition: c, State: StateFailed, Graded: true, Severity: SeverityIndeterminate, AckClears: true,
 		EventType: TypeEquipment, ProbableCause: "indeterminate", Text: string(c),
 	}
 }

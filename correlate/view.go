@@ -145,10 +145,16 @@ func (e *Engine) RunningVDisks() []Resource {
 
 // Stands reports whether there is an alarm for a condition of a resource.
 func (e *Engine) Stands(id ID, c Condition) bool {
-	n := e.nodes[id]
-	if n == nil {
-		return false
+	_, stands := e.AlarmOf(id, c)
+	return stands
+}
+
+// AlarmOf returns the standing alarm for a condition of a resource.
+func (e *Engine) AlarmOf(id ID, c Condition) (*Alarm, bool) {
+	if n := e.nodes[id]; n != nil {
+		if r := n.record(c); r != nil && r.alarm != nil && r.alarm.Standing() {
+			return r.alarm, true
+		}
 	}
-	r := n.record(c)
-	return r != nil && r.alarm != nil && r.alarm.Standing()
+	return nil, false
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -22,6 +23,8 @@ type Backend interface {
 	// another host's, as it will be when that host has heard. An error that is
 	// correlate.ErrNoAlarm says that no such alarm stands.
 	Ack(ctx context.Context, id, by, comment string) (*correlate.Alarm, error)
+	// HandIn takes the events of another monitor, and says what became of each. An error means that none was taken.
+	HandIn(ctx context.Context, items []southbound.Item) ([]southbound.Verdict, error)
 	// History holds recently cleared alarms of all hosts, newest last, bounded.
 	History() []*correlate.Alarm
 	// Events holds at most limit of the recent events, newest last.

@@ -17,24 +17,33 @@ const maxBody = 1 << 20
 // readBody reads a request's JSON into v, a pointer to a struct. It is strict: the media type, the size, unknown,
 // doubled and null members, wrong types and trailing data are refusals that name the member.
 func readBody(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := readJSON(w, r)
+	if err != nil {
+		return err
+	}
+	return decode(body, v)
+}
+
+// readJSON reads a request's body, and judges its media type and size alone.
+func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" && (r.Method != http.MethodPatch || media != "application/merge-patch+json") {
-		return &refusal{
+		return nil, &refusal{
 			http.StatusUnsupportedMediaType, "media-type", "the body's media type is not understood",
 			fmt.Sprintf("content type %q: send JSON with Content-Type: application/json", r.Header.Get("Content-Type")),
 		}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return &refusal{
+		return nil, &refusal{
 			http.StatusRequestEntityTooLarge, "too-large", "the body is too large",
 			fmt.Sprintf("the body has more than %d bytes: send a smaller one", tooLarge.Limit),
 		}
 	}
 	if err != nil {
-		return badRequest("read the body: %v", err)
+		return nil, badRequest("read the body: %v", err)
 	}
-	return decode(body, v)
+	return body, nil
 }
 
 // decode is readBody behind the transport.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -39,6 +40,7 @@ type host struct {
 	oldest   int // changes before it are forgotten
 	next     chan struct{}
 	history  []*correlate.Alarm
+	desk     *southbound.Desk
 	events   []correlate.Event
 	notReady error
 	cluster  *neighbours // nil: alone
@@ -59,6 +61,7 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	h.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: h.notifier.Restored().Term}, nil)
+	h.desk = southbound.NewDesk("cmp-1", nil, h.apply, func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now })
 	run(t, h.notifier.Run)
 	h.step(correlate.Delta{Source: "nic", Full: true, Set: []correlate.Resource{
 		{ID: "nic/eth0", Name: "eth0", Facts: map[string]string{"kind": "physical", "speed": "10000"}},
@@ -136,6 +139,23 @@ func (h *host) set(change func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	change()
+}
+
+func (h *host) HandIn(ctx context.Context, items []southbound.Item) ([]southbound.Verdict, error) {
+	return h.desk.Take(ctx, items)
+}
+
+// apply is what agent/loop.go does with the events of other monitors.
+func (h *host) apply(_ context.Context, events []correlate.Event, _ int) ([]southbound.Outcome, error) {
+	outcomes := make([]southbound.Outcome, len(events))
+	for i, e := range events {
+		_, outcomes[i].Known = h.engine.Resource(e.Resource)
+		h.step(correlate.Delta{Source: southbound.Source, Events: []correlate.Event{e}})
+		if a, stands := h.engine.AlarmOf(e.Resource, e.Condition); stands {
+			outcomes[i].Alarm = a.ID
+		}
+	}
+	return outcomes, nil
 }
 
 func (h *host) Status(ctx context.Context) (Status, error) {

@@ -57,7 +57,11 @@ func (t *telling) domain(d ledger.DomainView) {
 func (t *telling) alarm(a *correlate.Alarm) {
 	v := t.view(a.Key.Resource, a.Key.Resource.Name())
 	v.Conditions = append(v.Conditions, a.Key.Condition)
-	v.Own = max(v.Own, correlate.RuleOf(a.Key.Condition).State)
+	state := correlate.RuleOf(a.Key.Condition).State
+	if a.Key.Condition.Foreign() { // its home has the rule
+		state = a.State
+	}
+	v.Own = max(v.Own, state)
 	v.Lost = v.Lost || a.Key.Condition == correlate.CondGone
 	for _, d := range a.Affected {
 		for _, port := range d.Ports {

@@ -30,6 +30,8 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "GET", path: "/v1/alarms/{id}", handle: s.getAlarm},
 		{method: "POST", path: "/v1/alarms/{id}/ack", handle: s.postAck},
 		{method: "GET", path: "/v1/events", handle: s.getEvents},
+		{method: "POST", path: "/v1/events", handle: s.postEvents},
+		{method: "PUT", path: "/v1/events", handle: s.postEvents},
 		{method: "GET", path: "/v1/resources", handle: s.getResources},
 		{method: "GET", path: "/v1/resources/{id...}", handle: s.getResource},
 		{method: "GET", path: "/v1/topology", handle: s.getTopology},
@@ -63,8 +65,6 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 	// A watch lasts as long as its client.
 	all := append(plain, route{method: "GET", path: "/v1/watch", handle: s.getWatch})
 	for _, r := range []route{
-		{method: "POST", path: "/v1/events"},
-		{method: "PUT", path: "/v1/events"},
 		{method: "POST", path: "/v1/alarms/{id}/clear"},
 		{method: "PUT", path: "/v1/mutes"},
 		{method: "PUT", path: "/v1/hosts/{name}/state"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -50,6 +51,7 @@ type Server struct {
 	http     *http.Server
 	watchers chan struct{} // holds one of each running watch
 	closing  chan struct{} // closed when the server shuts down: streams end
+	complain *rate.Limiter // of lines about refused events
 
 	heartbeat, streamWrite, health time.Duration // the constants, but for tests
 }
@@ -65,6 +67,7 @@ func New(c Config) (*Server, error) {
 		log:      c.Log,
 		watchers: make(chan struct{}, maxWatchers),
 		closing:  make(chan struct{}),
+		complain: rate.NewLimiter(1, 10),
 
 		heartbeat: heartbeat, streamWrite: streamWrite, health: healthTimeout,
 	}

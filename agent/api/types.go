@@ -136,6 +136,23 @@ type EventList struct {
 	Events []Event `json:"events"`
 }
 
+// Verdicts answers POST and PUT /v1/events: one for each item, in its order.
+type Verdicts struct {
+	Verdicts []Verdict `json:"verdicts"`
+}
+
+// Verdict is what became of one event of another monitor.
+type Verdict struct {
+	Verdict        string `json:"verdict"` // accepted, duplicate, refused
+	Text           string `json:"text"`    // why it is refused and the remedy, or what the sender should know
+	Type           string `json:"type"`
+	Monitor        string `json:"monitor"`
+	MonitorEventID string `json:"monitor_event_id"`
+	Resource       string `json:"resource"`
+	Condition      string `json:"condition"`
+	Alarm          string `json:"alarm"` // that stands for it now
+}
+
 // Resource is a thing with health.
 type Resource struct {
 	ID         string            `json:"id"`

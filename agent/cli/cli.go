@@ -52,6 +52,7 @@ type commands struct {
 	Alarms        alarmsCommand        `cmd:"" help:"What is wrong now, or was; with an alarm: all about it."`
 	Ack           ackCommand           `cmd:"" help:"Say that an alarm is known."`
 	Events        eventsCommand        `cmd:"" help:"What the sources have observed lately."`
+	Emit          emitCommand          `cmd:"" help:"Hand in an event as another monitor would."`
 	Topology      topologyCommand      `cmd:"" help:"What needs what, and how it is."`
 	Watch         watchCommand         `cmd:"" help:"Alarms as they happen, until interrupted."`
 	Subscriptions subscriptionsCommand `cmd:"" help:"Who wants to be told what."`

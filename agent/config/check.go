@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw/host"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
@@ -36,6 +37,8 @@ var words = map[string][]string{
 	"log-level":         {"debug", "info", "warn", "error"},
 	"log-format":        {"text", "json"},
 	"condition":         conditions(),
+	"mapped-state":      {"failed", "degraded", "at-risk", "ok"},
+	"event-type":        {"communications", "quality-of-service", "processing-error", "equipment", "environmental"},
 	"resource-type":     kinds(),
 	"kernel-rule":       kmsg.Rules(),
 	"kernel-sensors":    {string(host.SensorsAuto), string(host.SensorsAlways), string(host.SensorsNever)},
@@ -100,7 +103,7 @@ func check(name, s string) *wrong {
 	}
 	allowed, ok := words[name]
 	switch {
-	case !ok || slices.Contains(allowed, s):
+	case !ok || slices.Contains(allowed, s) || name == "condition" && correlate.Condition(s).Foreign() && checkName(s) == nil:
 		return nil
 	case slices.Contains(laterWords[name], s):
 		return &wrong{fmt.Sprintf("%q is not yet built", s), "write one of: " + strings.Join(allowed, ", ")}
@@ -325,12 +328,44 @@ func (p *parser) across(cfg *Config) {
 	if m := virt.Owners.Metadata; m.Namespace != "" && m.Element == "" {
 		p.add("hw.virt.owners.metadata", "a namespace alone names no element", "write element: and the local name of the one that holds the project")
 	}
+	p.acrossEvents(cfg)
 	for i, policy := range cfg.Correlate.Policies {
 		if policy.Severity == "" && policy.HoldDown == nil {
 			at := fmt.Sprintf("correlate.policies[%d]", i)
 			if p.at[at+".severity"] == nil && p.at[at+".hold_down"] == nil {
 				p.add(at, "this policy changes nothing", "write severity, hold_down or both")
 			}
+		}
+	}
+}
+
+// acrossEvents checks the mappings of other monitors' events.
+func (p *parser) acrossEvents(cfg *Config) {
+	types := make(map[string]int)
+	rules := make(map[correlate.Condition]int)
+	mappings := cfg.Mappings()
+	for i, m := range mappings {
+		at := fmt.Sprintf("correlate.events[%d]", i)
+		if first, again := types[m.Type]; again && m.Type != "" {
+			p.add(at+".type", fmt.Sprintf("type %q is given twice, first in line %d", m.Type, p.at[fmt.Sprintf("correlate.events[%d]", first)].Line),
+				"remove one of them")
+			continue
+		}
+		types[m.Type] = i
+		if m.Resource != "" {
+			if err := southbound.CheckTemplate(m.Resource); err != nil {
+				p.add(at+".resource", fmt.Sprintf("%q names no resource: %v", m.Resource, err), "write for instance nic/{source}")
+			}
+		}
+		c := m.Rule.Condition
+		if !c.Foreign() {
+			p.add(at+".condition", fmt.Sprintf("%q has no dot, and may be a condition of paramedic itself", c), fmt.Sprintf("write monitor.%s", c))
+		}
+		if first, again := rules[c]; again && mappings[first].Rule != m.Rule {
+			p.add(at, fmt.Sprintf("condition %q has other properties in line %d", c, p.at[fmt.Sprintf("correlate.events[%d]", first)].Line),
+				"write the same severity, state, event_type, probable_cause and expires in both, or another condition")
+		} else if !again {
+			rules[c] = i
 		}
 	}
 }

@@ -313,6 +313,32 @@ type Host struct {
 type Correlate struct {
 	// Policies change severity or hold-down of what they match; of several, the first that sets one wins.
 	Policies []Policy `yaml:"policies"`
+	// Events say what the events of other monitors mean (docs/monitors.md). Those of other types raise the type itself on the
+	// host.
+	Events []EventMapping `yaml:"events"`
+}
+
+// EventMapping is what the events of one type mean.
+type EventMapping struct {
+	// Type of the event; of an alert of Alertmanager, its alertname.
+	Type string `yaml:"type" check:"text" required:"true"`
+	// Resource id, in which {name} stands for what the event says under that name, for instance nic/{source}. When empty:
+	// the host.
+	Resource string `yaml:"resource" check:"text"`
+	// Condition that it raises: a name with a dot, which conditions of paramedic itself don't have. When empty: the type, with
+	// "monitor." before it if it has no dot.
+	Condition string `yaml:"condition" check:"name"`
+	// Severity of the alarm when the event has none. When empty: indeterminate.
+	Severity string `yaml:"severity" check:"severity"`
+	// State of the resource meanwhile. When empty: degraded when the severity is warning, minor or major, else failed.
+	State string `yaml:"state" check:"mapped-state"`
+	// EventType is the alarm type of X.733. When empty: equipment.
+	EventType string `yaml:"event_type" check:"event-type"`
+	// ProbableCause as X.733 spells it. When empty: indeterminate.
+	ProbableCause string `yaml:"probable_cause" check:"name"`
+	// Expires is how long the alarm stands when the monitor does not say it again. When not written: until the monitor says
+	// up, or somebody acknowledges it.
+	Expires *time.Duration `yaml:"expires" min:"1s" max:"8760h"`
 }
 
 // Policy changes severity or hold-down of the conditions that it matches.

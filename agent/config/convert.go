@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 
+	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
@@ -81,6 +83,35 @@ func (c *Config) Policies() []correlate.Policy {
 		})
 	}
 	return out
+}
+
+// Mappings are what the file says of other monitors' events.
+func (c *Config) Mappings() []southbound.Mapping {
+	var out []southbound.Mapping
+	for _, e := range c.Correlate.Events {
+		condition := correlate.Condition(e.Condition)
+		if condition == "" {
+			condition = southbound.ConditionOf(e.Type)
+		}
+		r := correlate.RuleOf(condition)
+		if severity, err := correlate.ParseSeverity(e.Severity); err == nil {
+			r.Severity = severity
+		}
+		if state, ok := mappedStates[e.State]; ok {
+			r.State, r.Graded = state, false
+		}
+		r.EventType = cmp.Or(correlate.EventType(e.EventType), r.EventType)
+		r.ProbableCause = cmp.Or(e.ProbableCause, r.ProbableCause)
+		if e.Expires != nil {
+			r.Hold = *e.Expires
+		}
+		out = append(out, southbound.Mapping{Type: e.Type, Resource: e.Resource, Rule: r})
+	}
+	return out
+}
+
+var mappedStates = map[string]correlate.State{
+	"failed": correlate.StateFailed, "degraded": correlate.StateDegraded, "at-risk": correlate.StateAtRisk, "ok": correlate.StateOK,
 }
 
 // KernelPatterns are the file's own rules for the kernel's log.
