@@ -69,7 +69,8 @@ func (a *Agent) HandIn(ctx context.Context, items []southbound.Item) ([]southbou
 // applyMonitored is southbound.Apply.
 func (a *Agent) applyMonitored(ctx context.Context, events []correlate.Event, limit int) ([]southbound.Outcome, error) {
 	answers := make(chan []southbound.Outcome, 1) // an answer may come after ctx ended
-	if err := a.loop.call(ctx, func(time.Time) { answers <- a.loop.monitored(events, limit) }); err != nil {
+	err := a.loop.call(ctx, func(time.Time) { answers <- southbound.Step(a.loop.engine, a.loop.step, events, limit) })
+	if err != nil {
 		return nil, fmt.Errorf("hand in events: the loop does not answer: %w", err)
 	}
 	return <-answers, nil

@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 )
@@ -207,49 +206,6 @@ func (l *loop) step(d correlate.Delta) {
 		l.stated[d.Source] = true
 		l.mu.Unlock()
 	}
-}
-
-// monitored takes events of other monitors. What is said of different conditions is one delta, so that what fails together
-// is correlated together; no more than limit of them may stand.
-func (l *loop) monitored(events []correlate.Event, limit int) []southbound.Outcome {
-	outcomes := make([]southbound.Outcome, len(events))
-	standing := 0
-	for _, a := range l.engine.Alarms() {
-		if a.Source == southbound.Source {
-			standing++
-		}
-	}
-	for begin := 0; begin < len(events); {
-		end := begin
-		d := correlate.Delta{Source: southbound.Source}
-		in := make(map[eventKey]bool)
-		for ; end < len(events); end++ {
-			e, o := &events[end], &outcomes[end]
-			key := eventKey{e.Resource, e.Condition}
-			if in[key] {
-				break
-			}
-			in[key] = true
-			_, o.Known = l.engine.Resource(e.Resource)
-			o.Stood = l.engine.Stands(e.Resource, e.Condition)
-			if e.Status == correlate.StatusFailed && !o.Stood {
-				if o.Full = standing >= limit; o.Full {
-					continue
-				}
-				standing++
-			}
-			d.Events = append(d.Events, *e)
-		}
-		if len(d.Events) > 0 {
-			l.step(d)
-		}
-		for ; begin < end; begin++ {
-			if a, stands := l.engine.AlarmOf(events[begin].Resource, events[begin].Condition); stands {
-				outcomes[begin].Alarm = a.ID
-			}
-		}
-	}
-	return outcomes
 }
 
 func (l *loop) tick() {

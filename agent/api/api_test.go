@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -91,6 +92,17 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 	}
 	if all := get[ResourceList](c, "GET", "/v1/topology", nil, 200).Resources; len(all) != 6 {
 		t.Errorf("topology: %+v", all)
+	}
+
+	link := map[string]any{"type": "compute.host.nic.error", "details": map[string]string{"source": "mgmt0", "monitor": "snmp", "monitor_event_id": "17"}}
+	other := map[string]any{"type": "compute.host.down", "details": map[string]string{"hostname": "cmp-9"}}
+	for method, body := range map[string]any{"POST": link, "PUT": []any{link}} {
+		if v := get[Verdicts](c, method, "/v1/events", body, 202).Verdicts; len(v) != 1 || v[0].Resource != "nic/mgmt0" || v[0].Monitor != "snmp" {
+			t.Errorf("%s: %+v", method, v)
+		}
+		if v := get[Verdicts](c, method, "/v1/events", []any{link, other}, 207).Verdicts; len(v) != 2 || v[0].Verdict != "duplicate" || v[1].Verdict != "refused" {
+			t.Errorf("%s: %+v", method, v)
+		}
 	}
 
 	res, body := c.send("POST", "/v1/subscriptions", wish("vnfm-a", consumer(t, http.StatusNoContent), false))
@@ -303,8 +315,12 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"POST", "/v1/subscriptions", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, "more than 1048576 bytes"},
 		{"GET", "/v2/alarms", nil, 404, "/v1/openapi.yaml"},
 		{"GET", "/", nil, 404, "/v1/openapi.yaml"},
-		{"POST", "/v1/events", `{}`, 501, "not yet built"},
-		{"PUT", "/v1/events", `{}`, 501, "not yet built"},
+		{"POST", "/v1/events", "", 400, "send JSON"},
+		{"POST", "/v1/events", "17", 400, "a JSON object or a list of them"},
+		{"PUT", "/v1/events", `{"type":`, 400, "not JSON"},
+		{"PUT", "/v1/events", `{"alerts":{}}`, 400, "a list of JSON objects"},
+		{"PUT", "/v1/events", "[]", 400, "the list is empty"},
+		{"PUT", "/v1/events", "[" + strings.Repeat("{},", southbound.MaxItems) + "{}]", 413, "send several bodies"},
 		{"GET", "/v1/hosts/cmp-9", nil, 404, "/v1/hosts lists"},
 		{"DELETE", "/v1/hosts/cmp-9", nil, 404, "/v1/hosts lists"},
 		{"DELETE", "/v1/hosts/cmp-1", nil, 409, "is this host"},
@@ -322,6 +338,24 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		if !strings.Contains(p.Detail, test.want) || p.Status != test.status || p.Instance != path {
 			t.Errorf("%s %s: %+v, want a detail with %q", test.method, test.path, p, test.want)
 		}
+	}
+}
+
+func TestAMonitorThatSendsTooMuchIsToldToComeAgain(t *testing.T) {
+	h := newHost(t)
+	c := serve(t, h)
+	full := make([]any, southbound.MaxItems)
+	for i := range full {
+		full[i] = map[string]any{"type": "link.flap", "details": map[string]string{"status": "up", "monitor": "snmp"}}
+	}
+	get[Verdicts](c, "POST", "/v1/events", full, 202)
+	h.set(func() { h.now = h.now.Add(-time.Hour) }) // no token comes
+	res, body := c.send("POST", "/v1/events", full[:2])
+	if res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "too many events") {
+		t.Errorf("%d, Retry-After %q, %s", res.StatusCode, res.Header.Get("Retry-After"), body)
+	}
+	if v := get[Verdicts](c, "POST", "/v1/events", []any{full[0], map[string]any{"type": "link.flap"}}, 207).Verdicts; v[0].Verdict != "refused" || v[1].Verdict != "accepted" {
+		t.Errorf("another monitor suffers: %+v", v)
 	}
 }
 

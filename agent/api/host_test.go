@@ -145,17 +145,8 @@ func (h *host) HandIn(ctx context.Context, items []southbound.Item) ([]southboun
 	return h.desk.Take(ctx, items)
 }
 
-// apply is what agent/loop.go does with the events of other monitors.
-func (h *host) apply(_ context.Context, events []correlate.Event, _ int) ([]southbound.Outcome, error) {
-	outcomes := make([]southbound.Outcome, len(events))
-	for i, e := range events {
-		_, outcomes[i].Known = h.engine.Resource(e.Resource)
-		h.step(correlate.Delta{Source: southbound.Source, Events: []correlate.Event{e}})
-		if a, stands := h.engine.AlarmOf(e.Resource, e.Condition); stands {
-			outcomes[i].Alarm = a.ID
-		}
-	}
-	return outcomes, nil
+func (h *host) apply(_ context.Context, events []correlate.Event, limit int) ([]southbound.Outcome, error) {
+	return southbound.Step(h.engine, h.step, events, limit), nil
 }
 
 func (h *host) Status(ctx context.Context) (Status, error) {

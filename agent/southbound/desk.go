@@ -53,15 +53,7 @@ type Verdict struct {
 	Alarm     string // the id of the alarm that stands for it now; empty: none does
 }
 
-// Outcome is what an engine made of an event.
-type Outcome struct {
-	Known bool   // the topology has the resource
-	Stood bool   // the condition stood before
-	Alarm string // the id of the alarm that stands for it now
-	Full  bool   // not taken: too much stands
-}
-
-// Apply hands events to the engine, as of one moment as far as no two are of one condition, and says what became of each.
+// Apply has Step called by the owner of the engine.
 type Apply func(ctx context.Context, events []correlate.Event, limit int) ([]Outcome, error)
 
 // Desk takes the events of all monitors. It is safe for concurrent use; who comes while another is served waits.
@@ -268,7 +260,11 @@ func (d *Desk) resource(i *Item, m Mapping) (correlate.ID, error) {
 }
 
 func (i *Item) text(m Mapping) string {
-	text := cmp.Or(i.Cause, m.Rule.Text)
+	text := m.Rule.Text
+	if text == string(m.Rule.Condition) { // nobody has found words for it
+		text = "another monitor reports " + i.Type
+	}
+	text = cmp.Or(i.Cause, text)
 	if i.Monitor != "" {
 		text += " (told by the monitor " + i.Monitor + ")"
 	}
