@@ -94,17 +94,6 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		t.Errorf("topology: %+v", all)
 	}
 
-	link := map[string]any{"type": "compute.host.nic.error", "details": map[string]string{"source": "mgmt0", "monitor": "snmp", "monitor_event_id": "17"}}
-	other := map[string]any{"type": "compute.host.down", "details": map[string]string{"hostname": "cmp-9"}}
-	for method, body := range map[string]any{"POST": link, "PUT": []any{link}} {
-		if v := get[Verdicts](c, method, "/v1/events", body, 202).Verdicts; len(v) != 1 || v[0].Resource != "nic/mgmt0" || v[0].Monitor != "snmp" {
-			t.Errorf("%s: %+v", method, v)
-		}
-		if v := get[Verdicts](c, method, "/v1/events", []any{link, other}, 207).Verdicts; len(v) != 2 || v[0].Verdict != "duplicate" || v[1].Verdict != "refused" {
-			t.Errorf("%s: %+v", method, v)
-		}
-	}
-
 	res, body := c.send("POST", "/v1/subscriptions", wish("vnfm-a", consumer(t, http.StatusNoContent), false))
 	var made Subscribed
 	if err := json.Unmarshal(body, &made); err != nil || res.StatusCode != http.StatusCreated {
@@ -159,6 +148,17 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		t.Errorf("unsubscribe: %d %s", res.StatusCode, body)
 	}
 	c.problem("GET", path, nil, 404)
+
+	link := map[string]any{"type": "compute.host.nic.error", "details": map[string]string{"source": "mgmt0", "monitor": "snmp", "monitor_event_id": "17"}}
+	other := map[string]any{"type": "compute.host.down", "details": map[string]string{"hostname": "cmp-9"}}
+	for method, body := range map[string]any{"POST": link, "PUT": []any{link}} {
+		if v := get[Verdicts](c, method, "/v1/events", body, 202).Verdicts; len(v) != 1 || v[0].Resource != "nic/mgmt0" || v[0].Monitor != "snmp" {
+			t.Errorf("%s: %+v", method, v)
+		}
+		if v := get[Verdicts](c, method, "/v1/events", []any{link, other}, 207).Verdicts; len(v) != 2 || v[0].Verdict != "duplicate" || v[1].Verdict != "refused" {
+			t.Errorf("%s: %+v", method, v)
+		}
+	}
 
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/openapi.yaml"} {
 		if res, body := c.send("GET", path, nil); res.StatusCode != http.StatusOK || len(body) == 0 {

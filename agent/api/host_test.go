@@ -60,7 +60,7 @@ func newHost(t *testing.T) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: h.notifier.Restored().Term}, nil)
+	h.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: h.notifier.Restored().Term, Rules: southbound.Rules(nil)}, nil)
 	h.desk = southbound.NewDesk("cmp-1", nil, h.apply, func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now })
 	run(t, h.notifier.Run)
 	h.step(correlate.Delta{Source: "nic", Full: true, Set: []correlate.Resource{

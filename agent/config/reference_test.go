@@ -70,7 +70,7 @@ func TestThePackagedFileIsGoodWhenUncommented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if keys < 20 || len(cfg.Notify.Subscriptions) != 1 || len(cfg.Correlate.Policies) != 1 {
+	if keys < 20 || len(cfg.Notify.Subscriptions) != 1 || len(cfg.Correlate.Policies) != 1 || len(cfg.Correlate.Events) != 1 {
 		t.Errorf("%d lines were uncommented: %+v", keys, cfg)
 	}
 }

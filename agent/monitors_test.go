@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/agent/config"
+	"github.com/paramedic-ha/paramedic/agent/southbound"
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/hw"
+)
+
+// states is a source that sees the same for ever.
+func states(d correlate.Delta) func(context.Context, hw.Sink) error {
+	return func(ctx context.Context, sink hw.Sink) error {
+		if err := sink.Emit(ctx, d); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
+func handIn(t *testing.T, a *Agent, body string) []southbound.Verdict {
+	t.Helper()
+	items, err := southbound.Decode([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts, err := a.HandIn(t.Context(), items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verdicts
+}
+
+const portDown = `{"type":"SwitchPortDown","details":{"device":"eth0","monitor":"snmp"}}`
+
+func TestWhatAMonitorSaidStandsOnAcrossARestart(t *testing.T) {
+	c := testConfig(t)
+	run := func() *Agent {
+		return start(t, c, oneSource("nic", states(correlate.Delta{Full: true, Set: []correlate.Resource{{ID: "nic/eth0"}}})))
+	}
+	a := run()
+	handIn(t, a, `{"type":"compute.host.nic.error","details":{"source":"eth0"}}`)
+	before := awaitAlarm(t, a, "nic/eth0", "compute.host.nic.error", correlate.Raised)
+	stop(t, a)
+	a = run()
+	eventually(t, "the source has spoken", func() bool { return a.Ready() == nil })
+	if v := handIn(t, a, `{"type":"compute.host.nic.error","details":{"source":"eth0"}}`)[0]; v.Alarm != before.ID {
+		t.Errorf("%+v; want the alarm of the run before, %s", v, before.ID)
+	}
+	for _, ch := range first(a.Changes(0)) {
+		t.Errorf("told again: %+v", ch.Change.Alarm)
+	}
+	handIn(t, a, `{"type":"compute.host.nic.error","details":{"source":"eth0","status":"up"}}`)
+	if after := awaitAlarm(t, a, "nic/eth0", "compute.host.nic.error", correlate.Cleared); after.ID != before.ID {
+		t.Errorf("another alarm has cleared: %+v", after)
+	}
+}
+
+func TestAReloadChangesWhatEventsMeanAndWhatStandsOfThem(t *testing.T) {
+	c := testConfig(t)
+	c.Correlate.Events = []config.EventMapping{{Type: "SwitchPortDown", Condition: "switch.port", Severity: "minor", State: "failed"}}
+	a := start(t, c, oneSource("nic", states(correlate.Delta{Full: true})))
+	if v := handIn(t, a, portDown)[0]; v.Resource != "host/cmp-1" || v.Condition != "switch.port" {
+		t.Errorf("%+v", v)
+	}
+	again := *c
+	short := time.Second
+	again.Correlate.Events = []config.EventMapping{{Type: "SwitchPortDown", Resource: "nic/{device}", Condition: "switch.port", Severity: "major", State: "failed", Expires: &short}}
+	if err := a.Reload(&again); err != nil {
+		t.Fatal(err)
+	}
+	if changed := awaitAlarm(t, a, "host/cmp-1", "switch.port", correlate.Changed); changed.Severity != correlate.SeverityMajor {
+		t.Errorf("%+v", changed)
+	}
+	if v := handIn(t, a, portDown)[0]; v.Resource != "nic/eth0" || v.Alarm == "" {
+		t.Errorf("%+v", v)
+	}
+	for _, id := range []correlate.ID{"host/cmp-1", "nic/eth0"} {
+		if over := awaitAlarm(t, a, id, "switch.port", correlate.Cleared); over.ClearReason != correlate.ReasonHeld {
+			t.Errorf("%+v", over)
+		}
+	}
+}
+
+func TestNothingIsTakenWhileTheLoopDoesNotAnswer(t *testing.T) {
+	a := start(t, testConfig(t), oneSource("nic", states(correlate.Delta{Full: true})))
+	leave := make(chan struct{})
+	inside := make(chan struct{})
+	go func() {
+		_ = a.loop.call(context.Background(), func(time.Time) {
+			close(inside)
+			<-leave
+		})
+	}()
+	<-inside
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := a.HandIn(ctx, []southbound.Item{{Type: "x.y", Monitor: "m", EventID: "1"}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	close(leave)
+	if v := handIn(t, a, `{"type":"x.y","details":{"monitor":"m","monitor_event_id":"1"}}`)[0]; v.Word != southbound.Accepted {
+		t.Errorf("sent again: %+v", v)
+	}
+}
