@@ -24,10 +24,14 @@ type entry struct {
 	limit  time.Time // when the hold ends in any case
 	at     time.Time // earliest start
 	order  uint64
-	index  int // in the heap; -1 when not there
+	index  int // in its heap; -1 when in none
 
-	sent *correlate.Alarm // in flight; nil: nothing is
-	over bool             // its clear was told elsewhere while it flew: it ends with the Result, and is not shown until then
+	sent    *correlate.Alarm // in flight; nil: nothing is
+	said    *correlate.Alarm // told last, as far as it is at hand
+	resting bool             // it is in Machine.resting, not in waiting
+	repeats bool             // in flight is what was said already
+	tries   int              // at that, failed
+	over    bool             // its clear was told elsewhere while it flew: it ends with the Result, and is not shown until then
 }
 
 // Machine is the state of one subscription's deliveries.
@@ -37,6 +41,7 @@ type Machine struct {
 
 	pairs    map[string]*entry
 	waiting  queue
+	resting  queue    // told, and to be told again
 	fresh    []*entry // enqueued since the last Hold
 	held     []hold   // by seq
 	holds    uint64
@@ -76,6 +81,10 @@ func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 		e.Owed, e.Parked = correlate.Revision{}, false
 		if e.Parts == nil {
 			m.doubt(e, newest.Alarm)
+		}
+		if newest.Alarm != nil && r.Told != (correlate.Revision{}) {
+			e.said = newest.Alarm
+			m.rest(e, now)
 		}
 		return
 	}
@@ -202,18 +211,24 @@ func (m *Machine) Tick(now time.Time) Effects {
 		}
 		heap.Pop(&m.waiting)
 		m.release(e, now)
-		e.sent = e.owed.Alarm
-		m.inFlight++
-		if m.cfg.Spacing > 0 {
-			m.nextStart = now.Add(m.cfg.Spacing)
-		}
+		m.begin(e, e.owed.Alarm, now)
 		s := Start{Change: e.owed, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded}
 		if s.Asks, s.Split = m.asks(e, e.sent); s.Split {
 			e.open(s.Asks)
 		}
 		eff.Start = append(eff.Start, s)
 	}
+	m.again(&eff, now)
 	return eff
+}
+
+// begin puts a revision on the wire.
+func (m *Machine) begin(e *entry, a *correlate.Alarm, now time.Time) {
+	e.sent = a
+	m.inFlight++
+	if m.cfg.Spacing > 0 {
+		m.nextStart = now.Add(m.cfg.Spacing)
+	}
 }
 
 // Result reports what came of a Start. The caller ticks afterwards.
@@ -226,6 +241,9 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 	sent := e.sent
 	e.sent = nil
 	m.inFlight--
+	if e.repeats {
+		return m.repeated(e, o, now)
+	}
 	if e.owed.Alarm == nil { // Settle ended what it was about
 		return m.late(e, o, now)
 	}
@@ -250,12 +268,14 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 			m.push(e)
 			break
 		}
+		e.said, e.tries = e.owed.Alarm, 0
 		m.settle(e)
 		if !sent.Standing() {
 			delete(m.pairs, alarmID)
 			eff.Remove = append(eff.Remove, alarmID)
 			return eff
 		}
+		m.rest(e, now.Add(m.repeat()))
 	case Retry:
 		m.failed(now)
 		e.Attempts++
@@ -263,13 +283,11 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 			m.park(e, &eff)
 			break
 		}
-		wait := time.Duration(m.rand() * float64(m.bound(e.Attempts)))
-		e.Backoff = o.RetryAfter <= 0
-		if !e.Backoff {
-			wait = min(o.RetryAfter, m.cfg.MaxQuiet)
-			m.quiet = later(m.quiet, now.Add(wait))
+		if e.Backoff = o.RetryAfter <= 0; e.Backoff {
+			e.Next = now.Add(m.backoff(e.Attempts))
+		} else {
+			e.Next = m.hush(o, now)
 		}
-		e.Next = now.Add(wait)
 		m.push(e)
 	case Park:
 		m.failed(now)
@@ -290,6 +308,16 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 	eff.Save = append(eff.Save, e.Record)
 	return eff
 }
+
+// hush keeps the whole subscription silent for as long as its consumer asked for, at most MaxQuiet, and says until when that is.
+func (m *Machine) hush(o Outcome, now time.Time) time.Time {
+	until := now.Add(min(o.RetryAfter, m.cfg.MaxQuiet))
+	m.quiet = later(m.quiet, until)
+	return until
+}
+
+// backoff is how long to wait after n failures.
+func (m *Machine) backoff(n int) time.Duration { return time.Duration(m.rand() * float64(m.bound(n))) }
 
 // bound is the backoff's upper bound after n failures: doubling from FirstRetry to MaxRetry. The wait itself is drawn
 // evenly from zero to it ("full jitter"), so that many agents that lost one consumer don't return in step.
@@ -360,6 +388,8 @@ func (m *Machine) Told(alarmID string, r correlate.Revision, atHand *correlate.A
 	if e.over = false; r.Compare(e.Told) > 0 {
 		e.Told, e.View, e.Parts = r, 0, doubtful(e.Parts)
 		m.doubt(e, atHand)
+		e.said = atHand
+		m.rest(e, time.Time{})
 	}
 	return e.Record
 }

@@ -26,7 +26,12 @@ func (e *entry) due() time.Time {
 
 // drop takes a pair out of the waiting ones.
 func (m *Machine) drop(e *entry) {
-	if e.index >= 0 {
+	switch {
+	case e.index < 0:
+	case e.resting:
+		heap.Remove(&m.resting, e.index)
+		e.resting = false
+	default:
 		heap.Remove(&m.waiting, e.index)
 	}
 }

@@ -23,6 +23,8 @@ type Config struct {
 	// Parts are what a revision speaks of, by ID, in a form that tells each by itself; of a cleared one: what it may have
 	// spoken of last. Not split: the form says all in one. Nil: no form is split.
 	Parts func(*correlate.Alarm) (parts []Part, split bool)
+	// Repeat is how long after it was told a standing alarm is told again; zero, or nil: never.
+	Repeat func() time.Duration
 }
 
 // DefaultConfig is what the product uses, but for MaxAge, which is configured.
@@ -58,6 +60,7 @@ type Start struct {
 	Superseded int
 	Split      bool  // by Config.Parts
 	Asks       []Ask // of a split form: all that is to be told; it may be nothing
+	Repeat     bool  // the consumer was told, and is told again
 }
 
 // Effects is what the caller must do: persist, forget, start, and call Tick again at Wake (zero: never).

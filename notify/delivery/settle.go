@@ -16,8 +16,12 @@ func (m *Machine) Settle(alarmID string, r correlate.Revision, cleared bool, now
 		return eff
 	}
 	e.Told, e.View, e.Parts = r, 0, doubtful(e.Parts)
+	if e.said = nil; e.resting { // what was told is newer than that
+		m.drop(e)
+	}
 	if e.owed.Alarm != nil && e.Owed.Compare(r) <= 0 {
 		m.doubt(e, e.owed.Alarm)
+		e.said = e.owed.Alarm
 		cleared = cleared || !e.owed.Alarm.Standing()
 		m.drop(e)
 		if e.Parked {
@@ -28,6 +32,7 @@ func (m *Machine) Settle(alarmID string, r correlate.Revision, cleared bool, now
 		m.succeeded(now) // not from here, but the consumer is there
 	}
 	if !cleared || e.owed.Alarm != nil {
+		m.rest(e, now.Add(m.repeat()))
 		eff.Save = append(eff.Save, e.Record)
 		return eff
 	}
@@ -54,5 +59,6 @@ func (m *Machine) late(e *entry, o Outcome, now time.Time) Effects {
 	if e.over {
 		delete(m.pairs, e.AlarmID)
 	}
+	m.rest(e, now.Add(m.repeat()))
 	return eff
 }
