@@ -3,6 +3,7 @@ package notify
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -18,7 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/format"
@@ -52,7 +53,7 @@ func TestTheManualShowsWhatIsReallySent(t *testing.T) {
 		}
 		return
 	}
-	if d := cmp.Diff(string(doc), text); d != "" {
+	if d := gocmp.Diff(string(doc), text); d != "" {
 		t.Errorf("the manual shows another request (-rewrite writes it anew):\n%s", d)
 	}
 }
@@ -80,7 +81,8 @@ func capture(t *testing.T, name string) (text string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sub := fileSub("vnfm", "http://vnfm.example:8080/failure")
+		form, _ := format.Of(name)
+		sub := fileSub("vnfm", "http://vnfm.example:8080"+cmp.Or(form.Path, "/failure"))
 		sub.Format, sub.Secret = name, NewSecret(bytes.Repeat([]byte{7}, 32))
 		if err := n.SetFile([]Subscription{sub}); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package notify
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -195,5 +196,74 @@ func TestAConsumerThatCanBeConnectedToAgainIsToldAtOnce(t *testing.T) {
 			t.Errorf("%+v, %+v", s, n.Deliveries(""))
 		}
 		stop()
+	})
+}
+
+// TestAnAlertmanagerIsToldEachMinuteWhatStands, with an end that moves along, and no longer than it stands.
+func TestAnAlertmanagerIsToldEachMinuteWhatStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type told struct {
+			at, ends time.Time
+		}
+		var mu sync.Mutex
+		var all []told
+		dial := func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				for in := bufio.NewReader(there); ; {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					var alerts []struct{ EndsAt time.Time }
+					_ = json.NewDecoder(r.Body).Decode(&alerts)
+					mu.Lock()
+					for _, a := range alerts {
+						all = append(all, told{time.Now(), a.EndsAt})
+					}
+					mu.Unlock()
+					_, _ = io.Copy(io.Discard, r.Body)
+					if (&http.Response{StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1}).Write(there) != nil {
+						return
+					}
+				}
+			}()
+			return here, nil
+		}
+		cfg, _ := testConfig(t, t.TempDir())
+		cfg.Now, cfg.Rand, cfg.Log = time.Now, func() float64 { return 1 }, discard
+		n, err := newNotifier(cfg, dial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := fileSub("ops", "http://alertmanager/api/v2/alerts")
+		s.Format = "alertmanager"
+		if err := n.SetFile([]Subscription{s}); err != nil {
+			t.Fatal(err)
+		}
+		stop := run(t, n)
+		begun := time.Now()
+		n.Publish(effects(alarm("a1", 1, correlate.Raised)))
+		time.Sleep(time.Hour + time.Second)
+		over := alarm("a1", 2, correlate.Cleared)
+		over.Times.Occurred, over.Times.Cleared = begun, time.Now()
+		n.Publish(effects(over))
+		time.Sleep(time.Hour)
+		stop()
+		if len(all) != 62 {
+			t.Fatalf("told %d times", len(all))
+		}
+		for i, a := range all[:61] {
+			if !a.at.Equal(begun.Add(time.Duration(i)*time.Minute)) || a.ends.Sub(a.at) < 4*time.Minute || a.ends.Sub(a.at) > 5*time.Minute {
+				t.Errorf("told after %v, until %v", a.at.Sub(begun), a.ends.Sub(begun))
+			}
+		}
+		if last := all[61]; last.ends.After(last.at) {
+			t.Errorf("over after %v, ends after %v", last.at.Sub(begun), last.ends.Sub(begun))
+		}
+		if got := len(n.Profile()); got != 2 {
+			t.Errorf("%d notifications in the profile", got)
+		}
 	})
 }

@@ -31,8 +31,8 @@ var (
 // request is what a hand-over asks of the consumer.
 func (w *worker) request(sub Subscription, h HandOver) (request, error) {
 	form := sub.form()
-	if (form.Parts != nil) != (h.Ask != nil) {
-		return request{}, fmt.Errorf("%w: a request of form %s that is about a part, or is not", ErrInvalid, form.Name)
+	if n := len(h.Asks); (form.Parts != nil) != (n > 0) || form.Each && n > 1 {
+		return request{}, fmt.Errorf("%w: a request of form %s about %d parts", ErrInvalid, form.Name, n)
 	}
 	a := h.Change.Alarm
 	if sub.raises(a) {
@@ -45,9 +45,7 @@ func (w *worker) request(sub Subscription, h HandOver) (request, error) {
 		ID: h.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
 		Alarm: a, Affected: sub.Filter.Affected(a), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
 		Timeline: format.Timeline{Occurred: occurred, Observed: observed, Found: h.Change.Found, Outbox: h.Outbox, Sent: w.n.cfg.Now()},
-	}
-	if h.Ask != nil {
-		f.Ask = *h.Ask
+		Asks:     h.Asks,
 	}
 	body, err := form.Fault(f)
 	return sub.request(h.NotificationID, body), err

@@ -15,12 +15,25 @@ func partID(notification string, ask delivery.Ask) string {
 	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "%s\x00%s\x00%t\x00%t", notification, ask.ID, ask.Over, ask.Still)).String()
 }
 
-// tellParts makes the requests of a revision whose form tells each part by itself, several at once. An answer is about its
-// own part: the others go on. When there is none, or when the consumer wants to be left alone, what has not begun waits.
+// tellParts tells what a revision of a split form has to say: in one request, or in one for each part.
 func (w *worker) tellParts(sub Subscription, h HandOver, asks []delivery.Ask) answer {
-	if len(asks) == 0 {
+	switch {
+	case len(asks) == 0:
 		return answer{outcome: delivery.Outcome{Unasked: true}}
+	case sub.form().Each:
+		return w.tellEach(sub, h, asks)
 	}
+	h.Asks = asks
+	a := w.send(sub, h)
+	if a.outcome.Verdict == delivery.Settled {
+		a.outcome.Done = asks
+	}
+	return a
+}
+
+// tellEach makes a request for each part, several at once. An answer is about its own part: the others go on. When there is
+// none, or when the consumer wants to be left alone, what has not begun waits.
+func (w *worker) tellEach(sub Subscription, h HandOver, asks []delivery.Ask) answer {
 	var (
 		group   sync.WaitGroup
 		mu      sync.Mutex
@@ -57,7 +70,7 @@ func (w *worker) tellParts(sub Subscription, h HandOver, asks []delivery.Ask) an
 		}
 		mu.Unlock()
 		one := h
-		one.NotificationID, one.Ask = partID(h.NotificationID, ask), &ask
+		one.NotificationID, one.Asks = partID(h.NotificationID, ask), []delivery.Ask{ask}
 		group.Go(func() {
 			defer func() { <-w.asking }()
 			note(ask, w.send(sub, one))

@@ -61,9 +61,9 @@ type HandOver struct {
 	Outbox         time.Time
 	Attempt        int
 	Superseded     int
-	// Ask is what the request is about, of a form that tells each part by itself; else nil. Then the revision is told only
-	// with all its requests.
-	Ask *delivery.Ask `json:",omitempty"`
+	// Asks are what the request is about, of a form that is split; else nil. It may be one of several of a revision, which is told
+	// only with all of them.
+	Asks []delivery.Ask `json:",omitempty"`
 }
 
 // Answer is what came of it.

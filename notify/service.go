@@ -47,6 +47,7 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	w.sub = s
 	w.name.Store(&s.Name)
 	w.machine.Space(s.spacing())
+	w.machine.Reform(now)
 	writes := []write{w.record()}
 	switch {
 	case w.halted():

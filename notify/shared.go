@@ -274,6 +274,7 @@ func (n *Notifier) know(w *worker, alarmID string, r correlate.Revision) {
 	if !held {
 		if !cleared {
 			n.box.put(w.note(alarmID, r, known.Alarm))
+			w.pump(now)
 		}
 		w.mu.Unlock()
 		return

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -55,13 +56,13 @@ func (s Subscription) Validate() error {
 		bad("endpoints", "there are %d, want at most %d", n, maxEndpoints)
 	}
 	for i, e := range s.Endpoints {
-		if problem := endpointProblem(e); problem != "" {
+		if problem := cmp.Or(endpointProblem(e), pathProblem(e, s.form())); problem != "" {
 			bad(fmt.Sprintf("endpoints[%d]", i), "%s", problem)
 		}
 	}
 	if _, known := format.Of(s.Format); !known && s.Format != "" {
 		problem := "is not known"
-		if s.Format == "sol" || s.Format == "alertmanager" {
+		if s.Format == "sol" {
 			problem = "is not yet built"
 		}
 		bad("format", "%q %s: want one of %s", s.Format, problem, strings.Join(format.Names(), ", "))
@@ -94,6 +95,13 @@ func endpointProblem(e string) string {
 		return "holds a #fragment, which is never sent: remove it"
 	}
 	return ""
+}
+
+func pathProblem(e string, form format.Form) string {
+	if u, err := url.Parse(e); form.Path == "" || err != nil || strings.Trim(u.Path, "/") != "" {
+		return ""
+	}
+	return fmt.Sprintf("has no path: receivers of form %s listen at %s", form.Name, form.Path)
 }
 
 func (f Filter) problems(bad func(field, format string, args ...any)) {

@@ -48,6 +48,7 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 	cfg.MaxAge = n.cfg.MaxAge
 	var w *worker
 	cfg.View = func(a *correlate.Alarm) uint64 { return w.sub.shown(a) }
+	cfg.Repeat = func() time.Duration { return w.sub.form().Repeat }
 	cfg.Parts = func(a *correlate.Alarm) ([]delivery.Part, bool) { return w.sub.parts(a) }
 	w = &worker{
 		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
@@ -296,6 +297,7 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	}
 	w.n.metrics.attempt(name, a.outcome.Verdict)
 	switch {
+	case s.Repeat:
 	case a.outcome.Verdict == delivery.Settled:
 		w.n.profile.add(st)
 		if st.By == w.n.cfg.Node { // else it is of two clocks

@@ -46,7 +46,7 @@ var words = map[string][]string{
 
 // laterWords are values of words that are known and not built yet.
 var laterWords = map[string][]string{
-	"format":            {"sol", "alertmanager"},
+	"format":            {"sol"},
 	"notification-kind": {"maintenance", "prediction"},
 }
 

@@ -207,7 +207,7 @@ func (l *Ledger) Handed(now time.Time, h notify.HandOver, asked string, a notify
 	if h.Change.Alarm != nil && h.Change.Alarm.Key.Home != "" {
 		home = h.Change.Alarm.Key.Home
 	}
-	if a.Outcome.Verdict == delivery.Settled && h.Ask == nil && h.Change.Alarm != nil && home != "" && home != l.cfg.Node {
+	if a.Outcome.Verdict == delivery.Settled && h.Asks == nil && h.Change.Alarm != nil && home != "" && home != l.cfg.Node {
 		id := pairID(h.Subscription, h.Change.Alarm.ID)
 		r := receipt{home, h.Change.Alarm.Revision}
 		if old, ok := l.receipts[id]; !ok || old.told.Compare(r.told) < 0 {

@@ -1,10 +1,8 @@
 package format
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,7 +15,7 @@ import (
 // consumers live: one message for each virtual machine, state error when the fault hits it and active when it no longer does.
 var aodh = Form{
 	Name: "aodh", Type: "application/json",
-	Parts: aodhParts, Fault: aodhFault, Message: aodhMessage, Header: aodhHeader,
+	Parts: aodhParts, Each: true, Fault: aodhFault, Message: aodhMessage, Header: aodhHeader,
 }
 
 // RequestIDHeader is the one that Aodh's notifier sets; its value is req- and a UUID.
@@ -79,39 +77,29 @@ const (
 func aodhParts(f Fault) []delivery.Part {
 	parts := make([]delivery.Part, 0, len(f.Affected))
 	for _, d := range f.Affected { // sorted by resource, at-risk ones apart
-		p := delivery.Part{ID: string(d.Resource), Project: d.Project}
-		h := fnv.New64a()
-		for _, s := range []string{d.Project, d.State.String(), f.Alarm.Severity.String(), string(f.Alarm.Confidence), f.Alarm.ProbableCause} {
-			_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s)))) //nolint:gosec // no text is that long
-			_, _ = h.Write([]byte(s))
-		}
-		p.View = max(1, h.Sum64())
-		parts = append(parts, p)
+		shown, _ := json.Marshal([]any{d.Project, d.State, f.Alarm.Severity, f.Alarm.Confidence, f.Alarm.ProbableCause}) // can't fail
+		parts = append(parts, delivery.Part{ID: string(d.Resource), Project: d.Project, View: digest(shown)})
 	}
 	return byID(parts)
 }
 
 func aodhFault(f Fault) ([]byte, error) {
 	a := f.Alarm
-	one := correlate.Affected{Resource: correlate.ID(f.Ask.ID), Project: f.Ask.Project}
-	for _, d := range f.Affected {
-		if d.Resource == one.Resource {
-			one = d
-		}
-	}
+	ask := f.Asks[0] // Each
+	one := f.machine(correlate.ID(ask.ID), ask.Project)
 	key, text, cause := a.Key, a.Text, a.ProbableCause
 	if f.Abstract {
 		key, text, cause = Abstract(a, []correlate.Affected{one}, f.Projects)
 	}
 	body := aodhAlarm{
-		AlarmName: string(key.Condition), AlarmID: aodhID(a.ID, f.Ask.ID), Severity: aodhSeverity(a.Severity),
+		AlarmName: string(key.Condition), AlarmID: aodhID(a.ID, ask.ID), Severity: aodhSeverity(a.Severity),
 		Previous: aodhUnknown, Current: aodhAlarmed, Reason: cut(text, maxText),
 	}
 	state, health := "error", one.State.String()
 	switch {
-	case f.Ask.Over:
-		body.Previous, body.Current, body.Severity, body.Reason = aodhAlarmed, aodhOK, "low", aodhOver(f, text)
-		if state, health = "active", "ok"; f.Ask.Still {
+	case ask.Over:
+		body.Previous, body.Current, body.Severity, body.Reason = aodhAlarmed, aodhOK, "low", aodhOver(f, ask, text)
+		if state, health = "active", "ok"; ask.Still {
 			state, health = "error", ""
 		}
 	case one.State == correlate.StateAtRisk:
@@ -139,11 +127,11 @@ func aodhFault(f Fault) ([]byte, error) {
 		traits[i].value = cut(traits[i].value, maxTrait)
 	}
 	body.ReasonData = aodhReason{"event", aodhEvent{EventType: aodhType, MessageID: f.ID, Generated: aodhTime(said(a)), Traits: traits}}
-	return aodhBody(f.ID, body)
+	return encode(f.ID, body)
 }
 
 // aodhOver is why a machine is told that a fault is over for it.
-func aodhOver(f Fault, text string) string {
+func aodhOver(f Fault, ask delivery.Ask, text string) string {
 	switch a := f.Alarm; {
 	case a.Standing() && f.Abstract:
 		text = fmt.Sprintf("the %s fault no longer affects this virtual machine", a.AbstractCause)
@@ -152,25 +140,17 @@ func aodhOver(f Fault, text string) string {
 	case !f.Abstract:
 		text = fmt.Sprintf("over (%s): %s", a.ClearReason, text)
 	}
-	if text = cut(text, maxText); f.Ask.Still {
+	if text = cut(text, maxText); ask.Still {
 		text += "; another fault affects it"
 	}
 	return text
 }
 
 func aodhMessage(m Message) ([]byte, error) {
-	return aodhBody(m.ID, aodhAlarm{
+	return encode(m.ID, aodhAlarm{
 		AlarmName: aodhTest, AlarmID: aodhID(m.Subscription, m.Type), Severity: "low", Previous: aodhOK, Current: aodhOK, Reason: m.Text,
 		ReasonData: aodhReason{"event", aodhEvent{EventType: aodhTest, MessageID: m.ID, Generated: aodhTime(m.At), Traits: []aodhTrait{}}},
 	})
-}
-
-func aodhBody(id string, a aodhAlarm) ([]byte, error) {
-	body, err := json.Marshal(a)
-	if err != nil {
-		return nil, fmt.Errorf("write notification %s: %w", id, err)
-	}
-	return body, nil
 }
 
 func aodhHeader(id string) map[string]string { return map[string]string{RequestIDHeader: "req-" + id} }

@@ -18,12 +18,12 @@ import (
 func TestAodhBodiesAreAsEver(t *testing.T) {
 	s := schema(t, "aodh-event-alarm.json")
 	raised := fault(bond(correlate.Raised))
-	tell := func(f Fault) Fault { f.Ask.Part = aodhParts(f)[0]; return f }
+	tell := func(f Fault) Fault { f.Asks = []delivery.Ask{{Part: aodhParts(f)[0]}}; return f }
 	over := func(f Fault) Fault {
-		f.Ask = delivery.Ask{Part: delivery.Part{ID: domain, Project: "p1"}, Over: true}
+		f.Asks = []delivery.Ask{{Part: delivery.Part{ID: domain, Project: "p1"}, Over: true}}
 		return f
 	}
-	still := func(f Fault) Fault { f = over(f); f.Ask.Still = true; return f }
+	still := func(f Fault) Fault { f = over(f); f.Asks[0].Still = true; return f }
 	abstract := func(f Fault) Fault { f.Abstract = true; return f }
 	atRisk := fault(bond(correlate.Changed))
 	atRisk.Affected = []correlate.Affected{{Resource: domain, Project: "p1", State: correlate.StateAtRisk}}
@@ -86,7 +86,7 @@ func TestAnAodhAlarmIsOneFaultOnOneMachine(t *testing.T) {
 	ids := map[string]bool{}
 	for _, p := range parts {
 		for _, over := range []bool{false, true} {
-			f.Ask = delivery.Ask{Part: p, Over: over}
+			f.Asks = []delivery.Ask{{Part: p, Over: over}}
 			body, err := aodhFault(f)
 			if err != nil {
 				t.Fatal(err)
@@ -135,7 +135,7 @@ func TestNoTraitIsWiderThanItsColumn(t *testing.T) {
 	a := bond(correlate.Raised)
 	a.Affected[0].Name, a.ProbableCause = "[{", strings.Repeat("ü", 300)
 	f := fault(a)
-	f.Ask.Part = aodhParts(f)[0]
+	f.Asks = []delivery.Ask{{Part: aodhParts(f)[0]}}
 	body, err := aodhFault(f)
 	if err != nil {
 		t.Fatal(err)

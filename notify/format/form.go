@@ -3,8 +3,13 @@ package format
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
 	"slices"
+	"time"
 
+	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
@@ -18,7 +23,13 @@ type Form struct {
 	// Parts are what a fault speaks of, by ID, each with a digest of what is shown of it; of a cleared one what it may have
 	// spoken of last. Nil: the form says all in one message.
 	Parts func(Fault) []delivery.Part
-	// Fault writes a notification; of a form with Parts, of Fault.Ask.
+	// Each says that each part has a message of its own; else one has all of Fault.Asks.
+	Each bool
+	// Repeat is how long after it was told a standing alarm must be told again; zero: never.
+	Repeat time.Duration
+	// Path is where its receivers listen: an endpoint without a path is a mistake. Empty: anywhere.
+	Path string
+	// Fault writes a notification; of a form with Parts, of Fault.Asks.
 	Fault func(Fault) ([]byte, error)
 	// Message writes what is not about an alarm: a test, and a verification when Challenged.
 	Message func(Message) ([]byte, error)
@@ -29,7 +40,7 @@ type Form struct {
 // Default is the name of the form of whoever names none.
 const Default = "native"
 
-var forms = []Form{native, aodh}
+var forms = []Form{native, aodh, alertmanager}
 
 // Of returns the form of a name.
 func Of(name string) (Form, bool) {
@@ -47,6 +58,32 @@ func Names() []string {
 		names[i] = f.Name
 	}
 	return names
+}
+
+// encode writes a body.
+func encode(id string, v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("write notification %s: %w", id, err)
+	}
+	return body, nil
+}
+
+// digest is of what a part shows; never zero.
+func digest(shown []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(shown)
+	return max(1, h.Sum64())
+}
+
+// machine is an affected one; of one that is no longer affected what is still known of it.
+func (f Fault) machine(id correlate.ID, project string) correlate.Affected {
+	for _, d := range f.Affected {
+		if d.Resource == id {
+			return d
+		}
+	}
+	return correlate.Affected{Resource: id, Project: project}
 }
 
 // byID puts parts into the order that delivery wants.

@@ -13,6 +13,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write testdata anew")
@@ -78,7 +79,7 @@ func TestEveryFormWritesTheSameBytesForTheSameFault(t *testing.T) {
 		}
 		f := fault(bond(correlate.Raised))
 		if form.Parts != nil {
-			f.Ask.Part = form.Parts(f)[0]
+			f.Asks = []delivery.Ask{{Part: form.Parts(f)[0]}}
 		}
 		one, err := form.Fault(f)
 		two, _ := form.Fault(f)

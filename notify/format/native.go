@@ -1,7 +1,6 @@
 package format
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -50,7 +49,7 @@ type Fault struct {
 	Abstract bool
 	Projects []string
 	Timeline Timeline
-	Ask      delivery.Ask // of a form with Parts: the one that it is about
+	Asks     []delivery.Ask // of a form with Parts: those that the message is about
 }
 
 type envelope struct {
@@ -211,11 +210,7 @@ func NativeMessage(m Message) ([]byte, error) {
 
 func (e envelope) encode(data any) ([]byte, error) {
 	e.SpecVersion, e.ContentType, e.Data = "1.0", "application/json", data
-	body, err := json.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("write notification %s: %w", e.ID, err)
-	}
-	return body, nil
+	return encode(e.ID, e)
 }
 
 func source(label, home string) string {
