@@ -35,7 +35,7 @@ type sourceSpec struct {
 // sourceTable is every source there is, the most urgent first: the loop looks at their queues in this order.
 func sourceTable(a *Agent) []sourceSpec {
 	// Who looks at once when the kernel writes of what it watches.
-	prompts := map[string]hw.Prompt{"mem": hw.NewPrompt()}
+	prompts := map[string]hw.Prompt{"mem": hw.NewPrompt(), "disk": hw.NewPrompt()}
 	return []sourceSpec{
 		{
 			name: "nic",
@@ -125,7 +125,15 @@ func sourceTable(a *Agent) []sourceSpec {
 				return c.HW.Disk
 			},
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
-				return disk.New(disk.Config{Poll: c.HW.Disk.Poll, Full: c.HW.Disk.Full, VDisks: a.vdisks(), Log: log}), nil
+				d := c.HW.Disk
+				health := d.Health
+				if health == 0 {
+					health = -1
+				}
+				return disk.New(disk.Config{
+					Poll: d.Poll, Prompt: prompts["disk"], Full: d.Full, Filesystems: d.Filesystems, Dir: c.Notify.Dir,
+					Health: health, Sectors: d.Sectors, VDisks: a.vdisks(), Standing: a.standing("disk"), Log: log,
+				}), nil
 			},
 		},
 		{

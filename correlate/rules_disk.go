@@ -2,12 +2,17 @@ package correlate
 
 // Disks and what stands on them. What the kernel's log says of them is in rules_kernel.go.
 const (
-	CondDiskOffline   Condition = "disk-offline"       // the kernel has given the disk, or this way to it, up
-	CondMemberFailed  Condition = "raid-member-failed" // an array has put a member out of use
-	CondRAIDDegraded  Condition = "raid-degraded"      // an array lacks members and still works
-	CondRAIDFailed    Condition = "raid-failed"        // an array lacks more than it can do without
-	CondNoPath        Condition = "no-path"            // no way to a multipath disk is left
-	CondFilesystemOut Condition = "filesystem-full"    // a file system runs out of space or inodes
+	CondDiskOffline    Condition = "disk-offline"         // the kernel has given the disk, or this way to it, up
+	CondMemberFailed   Condition = "raid-member-failed"   // an array has put a member out of use
+	CondRAIDDegraded   Condition = "raid-degraded"        // an array lacks members and still works
+	CondRAIDFailed     Condition = "raid-failed"          // an array lacks more than it can do without
+	CondNoPath         Condition = "no-path"              // no way to a multipath disk is left
+	CondFilesystemFull Condition = "filesystem-full"      // a file system runs out of space or inodes
+	CondReadOnly       Condition = "filesystem-read-only" // the kernel stopped writing to a file system
+	CondDiskFailed     Condition = "disk-failed"          // the disk says that it does not work any more
+	CondDiskFailing    Condition = "disk-failing"         // the disk says that it will fail
+	CondDiskHot        Condition = "disk-temperature"     // the disk says that it is too hot
+	CondDiskSilent     Condition = "disk-silent"          // the disk does not answer
 )
 
 var diskRules = []Rule{
@@ -42,9 +47,39 @@ var diskRules = []Rule{
 		Remedy: "Look at the paths: their alarms are correlated under this one. Then at the adapters, the fabric and the storage.",
 	},
 	{
-		Condition: CondFilesystemOut, State: StateAtRisk, Severity: SeverityWarning,
+		Condition: CondFilesystemFull, State: StateAtRisk, Severity: SeverityWarning,
 		EventType: TypeProcessingError, ProbableCause: "storage-capacity-problem", AbstractCause: CauseStorage,
 		Text:   "the file system runs out of space or inodes",
 		Remedy: "Make room. Domains whose images grow are paused (`io-error`) when there is none left.",
+	},
+	{
+		Condition: CondReadOnly, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning,
+		EventType: TypeProcessingError, ProbableCause: "file-error", AbstractCause: CauseStorage,
+		Text:   "the kernel stopped writing to the file system, to save what is on it",
+		Remedy: "Look at the disk below it, check the file system and mount it again. It ends when it is written to again, or unmounted.",
+	},
+	{
+		Condition: CondDiskFailed, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning,
+		EventType: TypeEquipment, ProbableCause: "io-device-error", AbstractCause: CauseStorage,
+		Text:   "the disk says that it does not work any more",
+		Remedy: "Save what is on it and replace it. It ends when the disk says that it is well.",
+	},
+	{
+		Condition: CondDiskFailing, State: StateAtRisk, Severity: SeverityWarning,
+		EventType: TypeEquipment, ProbableCause: "threshold-crossed", AbstractCause: CauseStorage,
+		Text:   "the disk says that it will fail",
+		Remedy: "Move away what stands on it and replace it. It ends when the disk says that it is well.",
+	},
+	{
+		Condition: CondDiskHot, State: StateAtRisk, Severity: SeverityWarning,
+		EventType: TypeEnvironmental, ProbableCause: "temperature-unacceptable", AbstractCause: CauseStorage,
+		Text:   "the disk says that it is too hot",
+		Remedy: "Look at fans, air filters and the temperature of the room; it slows down, and switches itself off when it gets hotter.",
+	},
+	{
+		Condition: CondDiskSilent, State: StateDegraded, Severity: SeverityMajor, Absorbed: SeverityWarning,
+		EventType: TypeEquipment, ProbableCause: "io-device-error", AbstractCause: CauseStorage,
+		Text:   "the disk does not answer",
+		Remedy: "Look in the kernel log whether its adapter resets it. It ends when it answers.",
 	},
 }

@@ -4,19 +4,18 @@ import "time"
 
 // What the kernel's log tells.
 const (
-	CondHungTask        Condition = "hung-task"            // tasks make no progress
-	CondLockup          Condition = "lockup"               // a processor makes no progress
-	CondOops            Condition = "kernel-oops"          // the kernel failed and went on
-	CondOutOfMemory     Condition = "out-of-memory"        // the kernel killed a process for want of memory
-	CondReadOnly        Condition = "filesystem-read-only" // the kernel stopped writing to a file system
-	CondFilesystem      Condition = "filesystem-error"     // a file system is damaged
-	CondDiskError       Condition = "disk-error"           // a block device fails requests
-	CondTransmitTimeout Condition = "transmit-timeout"     // an adapter does not send what it was given
-	CondFirmware        Condition = "firmware-crash"       // the firmware of an adapter or controller died
-	CondMachineCheck    Condition = "machine-check"        // the hardware reports an uncorrected error
-	CondCorrected       Condition = "hardware-corrected"   // it reports one that was corrected
-	CondThrottled       Condition = "thermal-throttling"   // processors are slowed down because they are hot
-	CondKernelMessage   Condition = "kernel-message"       // a pattern of the configuration
+	CondHungTask        Condition = "hung-task"          // tasks make no progress
+	CondLockup          Condition = "lockup"             // a processor makes no progress
+	CondOops            Condition = "kernel-oops"        // the kernel failed and went on
+	CondOutOfMemory     Condition = "out-of-memory"      // the kernel killed a process for want of memory
+	CondFilesystem      Condition = "filesystem-error"   // a file system is damaged
+	CondDiskError       Condition = "disk-error"         // a block device fails requests
+	CondTransmitTimeout Condition = "transmit-timeout"   // an adapter does not send what it was given
+	CondFirmware        Condition = "firmware-crash"     // the firmware of an adapter or controller died
+	CondMachineCheck    Condition = "machine-check"      // the hardware reports an uncorrected error
+	CondCorrected       Condition = "hardware-corrected" // it reports one that was corrected
+	CondThrottled       Condition = "thermal-throttling" // processors are slowed down because they are hot
+	CondKernelMessage   Condition = "kernel-message"     // a pattern of the configuration
 )
 
 // kernelHold is how long a line of the kernel's log is held: it says that something happened, and never that it is over.
@@ -47,12 +46,6 @@ var kernelRules = []Rule{
 		EventType: TypeProcessingError, ProbableCause: "out-of-memory", AbstractCause: CauseCompute,
 		Text:   "the kernel killed a process because memory ran out",
 		Remedy: "Look who took the memory (the kernel log lists all processes). Reserve more for the host, or move domains away.",
-	},
-	{
-		Condition: CondReadOnly, Mode: Latched, State: StateFailed, Severity: SeverityCritical, Absorbed: SeverityWarning,
-		EventType: TypeProcessingError, ProbableCause: "file-error", AbstractCause: CauseStorage,
-		Text:   "the kernel stopped writing to the file system, to save what is on it",
-		Remedy: "Look at the disk below it, check the file system and mount it again; acknowledge the alarm then.",
 	},
 	{
 		Condition: CondFilesystem, Mode: Latched, State: StateDegraded, Severity: SeverityMajor, Absorbed: SeverityWarning,

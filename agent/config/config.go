@@ -218,7 +218,7 @@ type Mem struct {
 	Window time.Duration `yaml:"window" min:"1s" max:"168h" default:"1h"`
 }
 
-// Disk is the block devices, what stands on them, and how full the file systems are.
+// Disk is the block devices, what stands on them and what they say of themselves, and how full the file systems are.
 type Disk struct {
 	// Disabled turns the source off.
 	Disabled bool `yaml:"disabled"`
@@ -226,6 +226,13 @@ type Disk struct {
 	Poll time.Duration `yaml:"poll" min:"100ms" max:"1h" default:"2s"`
 	// Full is how many percent of the space or of the inodes of a file system in use are a fault.
 	Full uint64 `yaml:"full" min:"50" max:"100" default:"95"`
+	// Filesystems are globs on the mount points of file systems that must not become full, beside those that hold disks of
+	// domains, notify.dir, /, /var or /var/lib/libvirt.
+	Filesystems []string `yaml:"filesystems" check:"glob" required:"true"`
+	// Health is how often drives are asked what they say of themselves (NVMe, SMART). When 0: never.
+	Health time.Duration `yaml:"health" max:"24h" default:"1m"`
+	// Sectors that an ATA drive can't read or could not write are a fault from this many on.
+	Sectors uint64 `yaml:"sectors" min:"1" max:"1000000" default:"10"`
 }
 
 // Pressure is how much is asked of the host, and what is left of it. Limits are in percent; one of 0 is not watched.

@@ -131,7 +131,7 @@ hw:
   kmsg: {disabled: true, without: [oops], ignore: ["sd[a-c]"], patterns: [{name: tape, match: "^st0: ", severity: major}]}
   ipmi: {disabled: true, device: 1, interval: 1s, scan: 1m, timeout: 5s, ignore: ["CPU2*"], power_supplies: 2, fans: 4}
   mem: {disabled: true, poll: 1s, corrected: 5, window: 1m}
-  disk: {disabled: true, poll: 5s, full: 90}
+  disk: {disabled: true, poll: 5s, full: 90, filesystems: ["/srv/*"], health: 0s, sectors: 1}
   pressure: {disabled: true, poll: 1s, window: 1m, memory: 1, io: 2, cpu: 3, stolen: 4, waiting: 5, memory_left: 6, tables_left: 7}
   service:
     disabled: true
@@ -194,7 +194,7 @@ log: {level: debug, format: json}
 				Patterns: []KmsgPattern{{Name: "tape", Match: "^st0: ", Severity: "major"}},
 			},
 			Mem:  Mem{Disabled: true, Poll: time.Second, Corrected: 5, Window: time.Minute},
-			Disk: Disk{Disabled: true, Poll: 5 * time.Second, Full: 90},
+			Disk: Disk{Disabled: true, Poll: 5 * time.Second, Full: 90, Filesystems: []string{"/srv/*"}, Sectors: 1},
 			OVS:  OVS{Disabled: true, Socket: "/run/y", Interval: time.Second, Timeout: 3 * time.Second},
 			Pressure: Pressure{
 				Disabled: true, Poll: time.Second, Window: time.Minute,

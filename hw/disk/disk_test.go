@@ -32,6 +32,7 @@ type bench struct {
 	watch  *watch
 	engine *correlate.Engine
 	now    time.Time
+	vdisks []VDisk
 	health hw.Health
 	last   correlate.Delta
 }
@@ -54,7 +55,7 @@ func newBench(t *testing.T) *bench {
 		}
 	}
 	b.mounts(mountTable)
-	b.watch = newWatch(New(Config{Root: b.root}))
+	b.watch = newWatch(New(Config{Root: b.root, Health: -1, Dir: "/srv/a b/state"}))
 	// A domain on each of the three stores.
 	for name, volume := range map[string]correlate.ID{"lvm": "volume/dm-0", "san": "volume/dm-1", "nvme": "volume/nvme0n1"} {
 		b.engine.Topology(b.now, correlate.Delta{Source: "test-" + name, Set: []correlate.Resource{
@@ -98,7 +99,7 @@ func (b *bench) mounts(table string) {
 
 func (b *bench) poll() {
 	b.now = b.now.Add(2 * time.Second)
-	b.last, b.health = b.watch.poll(b.t.Context(), b.now, nil)
+	b.last, b.health = b.watch.poll(b.t.Context(), b.now, b.vdisks)
 	b.engine.Topology(b.now, b.last)
 }
 
@@ -107,7 +108,7 @@ func (b *bench) poll() {
 func (b *bench) stands() []string {
 	var all []string
 	for _, a := range b.engine.Alarms() {
-		if a.Key.Condition == correlate.CondFilesystemOut {
+		if a.Key.Condition == correlate.CondFilesystemFull {
 			continue
 		}
 		s := fmt.Sprintf("%s %s %s", a.Severity, a.Key.Resource, a.Key.Condition)
@@ -224,6 +225,7 @@ func TestDiskThatIsPulledHitsWhatStoodOnIt(t *testing.T) {
 	b.poll()
 	b.want("critical disk/nvme0n1 gone nvme")
 	b.set("nvme0n1/dev", "259:0")
+	b.set("nvme0n1/device/state", "live")
 	b.set("nvme0n1/size", "4000000")
 	b.poll()
 	b.want()
@@ -253,6 +255,7 @@ func TestMediumThatIsMadeToBeRemovedIsNoFault(t *testing.T) {
 	b.set("sdx/dev", "65:112")
 	b.set("sdx/size", "100")
 	b.set("sdx/removable", "1")
+	b.set("sdx/device/model", "CARD")
 	b.poll()
 	b.remove("sdx")
 	b.poll()
@@ -295,14 +298,14 @@ func TestEachLevelKnowsWhatItNeeds(t *testing.T) {
 
 func TestDomainsNeedWhatTheirImagesStandOn(t *testing.T) {
 	var sources []VDisk
-	host := newWatch(New(Config{}))
+	host := newWatch(New(Config{Health: -1}))
 	file := filepath.Join(t.TempDir(), "disk.qcow2")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	sources = append(sources, VDisk{"vdisk/a/vda", file}, VDisk{"vdisk/a/vdb", "/proc/self/status"}, VDisk{"vdisk/a/vdc", file + "-absent"})
 	d, _ := host.poll(t.Context(), time.Unix(1000, 0), sources)
-	at, err := host.find(t.Context(), file)
+	at, err := host.find(t.Context(), file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +328,7 @@ func TestDomainsNeedWhatTheirImagesStandOn(t *testing.T) {
 func TestPlaceIsRememberedWhenThePathLeadsNowhere(t *testing.T) {
 	b := newBench(t)
 	b.watch.places = map[string]string{"/dev/nowhere": "253:1"}
-	got := b.watch.require(t.Context(), []VDisk{{"vdisk/a/vda", "/dev/nowhere"}})
+	got := b.watch.require(t.Context(), nil, []VDisk{{"vdisk/a/vda", "/dev/nowhere"}})
 	want := []correlate.Requirement{{ID: "vdisk/a/vda", Needs: []correlate.Need{{Of: []correlate.ID{"volume/dm-1"}}}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -368,7 +371,7 @@ func TestRunStatesTheWholeTruthAndEnds(t *testing.T) {
 	b := newBench(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &ledger{emitted: cancel}
-	if err := New(Config{Root: b.root}).Run(ctx, l); !errors.Is(err, context.Canceled) {
+	if err := New(Config{Root: b.root, Health: -1}).Run(ctx, l); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
 	if len(l.deltas) != 1 || !l.deltas[0].Full {
@@ -402,8 +405,81 @@ func FuzzMounts(f *testing.F) {
 }
 
 func BenchmarkPollOfThisHost(b *testing.B) {
-	w := newWatch(New(Config{}))
+	w := newWatch(New(Config{Health: -1}))
 	for b.Loop() {
 		w.poll(b.Context(), time.Unix(1000, 0), nil)
 	}
+}
+
+// place puts a device where the kernel shows one that is reached in this way.
+func (b *bench) place(name, where string) {
+	b.t.Helper()
+	link, target := b.root.SysPath("class/block", name), b.root.SysPath("devices", where, "block", name)
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.Rename(link, target); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("../../devices", where, "block", name), link); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestVolumeOfTheNetworkThatIsGivenBackIsNoFault(t *testing.T) {
+	b := newBench(t)
+	for _, name := range []string{"sdc", "sdd"} {
+		b.place(name, "platform/host2/session1")
+	}
+	b.poll()
+	b.remove("dm-1", "sdc", "sdd") // as a volume is detached
+	b.poll()
+	b.want()
+}
+
+func TestPathOfTheNetworkThatIsLostIsAFaultUntilNothingNeedsIt(t *testing.T) {
+	b := newBench(t)
+	for _, name := range []string{"sdc", "sdd"} {
+		b.place(name, "platform/host2/session1")
+	}
+	b.poll()
+	b.remove("sdc")
+	b.poll()
+	b.want("warning disk/sdc gone")
+	b.remove("sdd")
+	b.poll()
+	b.want("critical disk/sdc gone under san", "critical disk/sdd gone under san", "critical volume/dm-1 no-path san")
+	b.remove("dm-1")
+	b.poll()
+	b.want()
+}
+
+func TestDriveThatIsPluggedInAnewUnderAnotherNameIsBack(t *testing.T) {
+	b := newBench(t)
+	b.set("sde/dev", "8:64")
+	b.set("sde/size", "5000")
+	b.set("sde/device/wwid", "naa.5")
+	b.poll()
+	b.remove("sde")
+	b.poll()
+	b.want("warning disk/sde gone")
+	b.set("sdf/dev", "8:80")
+	b.set("sdf/size", "5000")
+	b.set("sdf/device/wwid", "naa.5")
+	b.poll()
+	b.want()
+}
+
+func TestDriveThatWasLostBeforeTheAgentStartedIsFoundByWhatHangsOnIt(t *testing.T) {
+	b := newBench(t)
+	b.remove("nvme0n1", "sdc") // the mount and the multipath device stay
+	b.watch = newWatch(b.watch.Source)
+	b.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: 2}, nil)
+	b.engine.Topology(b.now, correlate.Delta{Source: "test", Set: []correlate.Resource{
+		{ID: "domain/nvme", Name: "nvme", Needs: []correlate.Need{{Of: []correlate.ID{"volume/nvme0n1"}}}},
+	}})
+	b.poll()
+	b.want("critical disk/nvme0n1 gone nvme", "warning disk/sdc gone")
+	b.poll()
+	b.want("critical disk/nvme0n1 gone nvme", "warning disk/sdc gone")
 }

@@ -1,11 +1,8 @@
 package disk
 
 import (
-	"context"
 	"fmt"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 )
@@ -80,65 +77,4 @@ func (a *array) judge(d *device) []correlate.Event {
 			Text: fmt.Sprintf("%s (%s): %d of %d members are missing, its state is %q", d.name, a.level, a.degraded, a.disks, a.state),
 		},
 	}
-}
-
-// once told, a file system must fall this far below the limit, in percent, to be well again.
-const hysteresis = 2
-
-// imageTypes are file systems that are always full.
-var imageTypes = []string{"squashfs", "erofs", "iso9660", "udf", "cramfs"}
-
-// measure looks how full the file systems are that can be written to.
-func (w *watch) measure(ctx context.Context, mounts []mount) []correlate.Event {
-	var events []correlate.Event
-	seen := make(map[correlate.ID]bool)
-	for _, m := range mounts {
-		d := w.stack.numbers[m.number]
-		if d == nil || d.absent || m.readOnly || slices.Contains(imageTypes, m.kind) {
-			continue
-		}
-		id := correlate.NewID(correlate.KindVolume, d.name)
-		if seen[id] { // mounted in several places
-			continue
-		}
-		seen[id] = true
-		var st unix.Statfs_t
-		err := w.look(ctx, m.point, func() error {
-			var got unix.Statfs_t
-			if err := unix.Statfs(m.point, &got); err != nil {
-				return fmt.Errorf("look how full %s is: %w", m.point, err)
-			}
-			st = got
-			return nil
-		})
-		if err != nil {
-			events = append(events, correlate.Event{Resource: id, Condition: correlate.CondFilesystemOut, Text: err.Error()})
-			continue
-		}
-		space, inodes := percent(st.Blocks-st.Bfree, st.Blocks-st.Bfree+st.Bavail), percent(st.Files-st.Ffree, st.Files)
-		limit := w.config.Full
-		if w.full[id] {
-			limit -= min(limit, hysteresis)
-		}
-		w.full[id] = max(space, inodes) >= limit
-		events = append(events, correlate.Event{
-			Resource: id, Condition: correlate.CondFilesystemOut, Status: status(w.full[id]),
-			Text:     fmt.Sprintf("%s on %s: %d%% of the space and %d%% of the inodes are in use", m.point, d.name, space, inodes),
-			Evidence: map[string]string{"mount": m.point, "type": m.kind},
-		})
-	}
-	for id := range w.full {
-		if !seen[id] {
-			delete(w.full, id)
-		}
-	}
-	return events
-}
-
-// percent is rounded up, as df does; 0 of nothing: some file systems count no inodes.
-func percent(used, of uint64) uint64 {
-	if of == 0 || used > of {
-		return 0
-	}
-	return uint64((float64(used)*100 + float64(of) - 1) / float64(of))
 }

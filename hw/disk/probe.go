@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ var (
 	errMany  = errors.New("too many file systems do not answer")
 )
 
-// prober takes looks that the kernel may never come back from. One hangs at most for each path.
+// prober takes looks that the kernel may never come back from. One hangs at most for each mount point.
 type prober struct {
 	mu   sync.Mutex
 	hung map[string]struct{}
@@ -81,19 +82,19 @@ func (w *watch) look(ctx context.Context, path string, f func() error) error {
 
 // require says which volumes the disks of the domains stand on. A path that leads nowhere now keeps the place that it had: the
 // device node goes with the device.
-func (w *watch) require(ctx context.Context, vdisks []VDisk) []correlate.Requirement {
+func (w *watch) require(ctx context.Context, mounts []mount, vdisks []VDisk) []correlate.Requirement {
 	var all []correlate.Requirement
 	places := make(map[string]string, len(vdisks))
 	for _, v := range vdisks {
 		at, known := places[v.Path]
 		if !known {
-			found, err := w.find(ctx, v.Path)
+			found, err := w.find(ctx, v.Path, mounts)
 			if at = found; err != nil {
 				at = w.places[v.Path]
 			}
 			places[v.Path] = at
 		}
-		d := w.stack.numbers[at]
+		d := w.stack.at(at, mounts)
 		if d == nil { // a network file system, or none of this host's devices
 			continue
 		}
@@ -108,22 +109,39 @@ func (w *watch) require(ctx context.Context, vdisks []VDisk) []correlate.Require
 }
 
 // find gives the number of the device that holds the file, or that the path is.
-func (w *watch) find(ctx context.Context, path string) (string, error) {
-	var st unix.Stat_t
-	err := w.look(ctx, path, func() error {
-		var got unix.Stat_t
-		if err := unix.Stat(path, &got); err != nil {
-			return fmt.Errorf("look where %s is: %w", path, err)
+func (w *watch) find(ctx context.Context, file string, mounts []mount) (string, error) {
+	var at string
+	key := file
+	if m := holder(mounts, file); m != nil {
+		key = m.point
+	}
+	err := w.look(ctx, key, func() error {
+		var st unix.Stat_t
+		if err := unix.Stat(file, &st); err != nil {
+			return fmt.Errorf("look where %s is: %w", file, err)
 		}
-		st = got
+		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+			at = number(st.Rdev)
+			return nil
+		}
+		at = number(st.Dev)
+		if unix.Major(st.Dev) != 0 {
+			return nil
+		}
+		real, err := filepath.EvalSymlinks(file) // btrfs numbers each subvolume; its mount tells the device
+		if err != nil {
+			return fmt.Errorf("look where %s is: %w", file, err)
+		}
+		if m := holder(mounts, real); m != nil && m.kind == "btrfs" {
+			at = m.number
+		}
 		return nil
 	})
 	if err != nil {
 		return "", err
 	}
-	number := st.Dev
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		number = st.Rdev
-	}
-	return fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number)), nil
+	return at, nil
 }
+
+// number of a device, as sysfs and the mount table write it.
+func number(dev uint64) string { return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)) }

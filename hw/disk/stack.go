@@ -17,21 +17,23 @@ import (
 
 // device is one block device, as sysfs shows it (Documentation/ABI/stable/sysfs-block).
 type device struct {
-	name      string
-	id        correlate.ID
-	number    string   // "8:1"
-	parent    string   // of a partition
-	slaves    []string // what a dm device or an array is made of; sorted
-	below     []string // what it stands on, and what was pulled from under it
-	absent    bool     // it was there, and a fault took what it stands on
-	removable bool
-	state     string // of a SCSI device or an NVMe controller; empty: it has none
-	stateErr  error
-	dmName    string
-	dmUUID    string
-	array     *array // of md; nil: it is none
-	backing   string // the file of a loop device
-	facts     map[string]string
+	name     string
+	id       correlate.ID
+	number   string   // "8:1"
+	parent   string   // of a partition
+	slaves   []string // what a dm device or an array is made of; sorted
+	below    []string // what it stands on, and what was pulled from under it
+	absent   bool     // it was there, and a fault took what it stands on
+	foreign  bool     // it comes and goes with those who use it: of a network, on USB, or made to be removed
+	state    string   // of a SCSI device or an NVMe controller; empty: it has none
+	stateErr error
+	language language // that it can be asked in how it is
+	asleep   bool     // the kernel has put it to sleep
+	dmName   string
+	dmUUID   string
+	array    *array // of md; nil: it is none
+	backing  string // the file of a loop device
+	facts    map[string]string
 }
 
 // array is an md array (Documentation/admin-guide/md.rst).
@@ -107,15 +109,10 @@ func readDevice(root hw.Root, name string) (*device, error) {
 		return nil, nil //nolint:nilnil // as above
 	}
 	d := &device{
-		name: name, number: number, removable: text(dir, "removable") == "1",
+		id: root.OfBlock(name), name: name, number: number, foreign: text(dir, "removable") == "1" || foreign(dir),
 		dmName: text(dir, "dm", "name"), dmUUID: text(dir, "dm", "uuid"), backing: text(dir, "loop", "backing_file"),
 		facts: make(map[string]string),
 	}
-	kind := correlate.KindDisk
-	if exists(dir, "partition") || exists(dir, "dm") || exists(dir, "md") || exists(dir, "loop") {
-		kind = correlate.KindVolume
-	}
-	d.id = correlate.NewID(kind, name)
 	if d.slaves, err = names(filepath.Join(dir, "slaves")); err != nil && !gone(err) {
 		return nil, err
 	}
@@ -124,14 +121,26 @@ func readDevice(root hw.Root, name string) (*device, error) {
 			return nil, err
 		}
 	}
-	if kind == correlate.KindDisk {
+	if d.id.Kind() == correlate.KindDisk {
 		d.state, d.stateErr = hw.ReadAttr(filepath.Join(dir, "device", "state"))
 		if errors.Is(d.stateErr, fs.ErrNotExist) { // virtio has none
 			d.stateErr = nil
 		}
 	}
+	if d.language = speech(dir, d); d.language != mute {
+		d.asleep = text(dir, "device", "power", "runtime_status") == "suspended"
+	}
 	d.note(dir)
 	return d, nil
+}
+
+// foreign reports whether a drive is reached over a network (iSCSI, FC, RBD, NVMe over fabrics) or USB, by its place among the
+// devices. Volumes of a cloud come and go there by the hour; a multipath NVMe drive has no place of its own.
+func foreign(dir string) bool {
+	place, err := os.Readlink(dir)
+	return err == nil && slices.ContainsFunc([]string{"/session", "/rport-", "/usb", "/virtual/", "/rbd/"}, func(s string) bool {
+		return strings.Contains(place, s)
+	})
 }
 
 // note takes what the inventory shows.
@@ -156,6 +165,7 @@ func (d *device) note(dir string) {
 			set(name, text(dir, elem...))
 		}
 	}
+	set("wwid", text(dir, "wwid")) // of NVMe
 	if a := d.array; a != nil {
 		set("level", a.level)
 		set("array_state", a.state)

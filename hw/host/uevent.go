@@ -3,56 +3,22 @@ package host
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/paramedic-ha/paramedic/hw"
 )
 
-// kernelGroup is the multicast group of what the kernel says; group 2 is udev's (lib/kobject_uevent.c).
-const kernelGroup = 1
-
-// listen prompts the source at each uevent that is of its business. It needs no right.
+// listen prompts the source at each uevent that is of its business.
 func (s *Source) listen(ctx context.Context) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
-	if err != nil {
-		return fmt.Errorf("open the socket: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "uevent")
-	defer f.Close()
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup}); err != nil {
-		return fmt.Errorf("join the kernel's group: %w", err)
-	}
-	defer context.AfterFunc(ctx, func() { f.Close() })()
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("read from the socket: %w", err)
-	}
-	buf := make([]byte, 8192) // the kernel's are at most 2 KiB (UEVENT_BUFFER_SIZE) and a header
-	for {
-		var n int
-		var from unix.Sockaddr
-		var failed error
-		if err := conn.Read(func(fd uintptr) bool {
-			n, from, failed = unix.Recvfrom(int(fd), buf, 0)
-			return !errors.Is(failed, unix.EAGAIN)
-		}); err != nil {
-			return fmt.Errorf("read from the socket: %w", err)
-		}
-		sender, _ := from.(*unix.SockaddrNetlink)
+	return hw.Uevents(ctx, func(message []byte) {
 		switch {
-		case errors.Is(failed, unix.ENOBUFS): // some were lost: whose is not known
+		case message == nil: // some were lost: whose is not known
 			s.prompt.Give()
-		case errors.Is(failed, unix.EINTR):
-		case failed != nil:
-			return fmt.Errorf("read from the socket: %w", failed)
-		case sender != nil && sender.Pid == 0 && ours(buf[:n]): // the kernel has no process id
+		case ours(message):
 			s.counters.uevents.Add(1)
 			s.prompt.Give()
 		}
-	}
+	})
 }
 
 // ours says whether an event is of what this source reads: a processor, a sensor that went over a limit, an error of a PCI

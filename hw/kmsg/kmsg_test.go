@@ -63,17 +63,17 @@ func TestLinesMeanWhatTheTableSays(t *testing.T) {
 		{"Out of memory: Killed process 4242 (qemu-system-x86) total-vm:1kB, anon-rss:1kB", "host/cmp-1 out-of-memory, " + domain + " out-of-memory"},
 		{"Memory cgroup out of memory: Killed process 4242 (qemu-system-x86) total-vm:1kB", domain + " out-of-memory"},
 		{"Memory cgroup out of memory: Killed process 17 (java) total-vm:1kB", ""},
-		{"EXT4-fs (sda1): Remounting filesystem read-only", "volume/sda1 filesystem-read-only"},
-		{"BTRFS info (device sdb: state E): forced readonly", "volume/sdb filesystem-read-only"},
-		{"XFS (dm-0): Log I/O Error (0x2) detected at xlog_ioend_work+0x6a/0x70 [xfs] (fs/xfs/xfs_log.c:1377).  Shutting down filesystem.", "volume/dm-0 filesystem-read-only"},
-		{"XFS (dm-0): Filesystem has been shut down due to log error (0x2).", "volume/dm-0 filesystem-read-only"},
+		{"EXT4-fs (sda1): Remounting filesystem read-only", ""},
+		{"BTRFS info (device sdb: state E): forced readonly", ""},
+		{"XFS (dm-0): Log I/O Error (0x2) detected at xlog_ioend_work+0x6a/0x70 [xfs] (fs/xfs/xfs_log.c:1377).  Shutting down filesystem.", ""},
+		{"XFS (dm-0): Filesystem has been shut down due to log error (0x2).", ""},
 		{"EXT4-fs error (device vda1): ext4_lookup:1855: inode #2: comm ls: iget: checksum invalid", "volume/vda1 filesystem-error"},
 		{"XFS (sda3): Metadata CRC error detected at xfs_agi_read_verify+0x5e/0x110 [xfs], xfs_agi block 0x2", "volume/sda3 filesystem-error"},
 		{"XFS (sda3): Mounting V5 Filesystem", ""},
 		{"BTRFS error (device sdb): bdev /dev/sdb errs: wr 1, rd 0, flush 0, corrupt 0, gen 0", "volume/sdb filesystem-error"},
 		{"I/O error, dev sda, sector 2048 op 0x0:(READ) flags 0x80700 phys_seg 1 prio class 2", "disk/sda disk-error"},
 		{"blk_update_request: critical medium error, dev nvme0n1, sector 4096 op 0x1:(WRITE) flags 0x0 phys_seg 1 prio class 0", "disk/nvme0n1 disk-error"},
-		{"Buffer I/O error on dev sda1, logical block 0, async page read", "disk/sda1 disk-error"},
+		{"Buffer I/O error on dev sda1, logical block 0, async page read", "volume/sda1 disk-error"},
 		{"I/O error, dev sr0, sector 0 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2", ""},
 		{"operation not supported error, dev loop0, sector 0 op 0x9:(WRITE_ZEROES)", ""},
 		{"NETDEV WATCHDOG: eth0 (e1000e): transmit queue 0 timed out 5120 ms", "nic/eth0 transmit-timeout"},
@@ -142,14 +142,24 @@ func TestRecordsOfARealKernelMeanWhatTheTableSays(t *testing.T) {
 }
 
 func TestALineAsksItsSourceToLook(t *testing.T) {
-	mem := hw.NewPrompt()
-	s, _ := newSource(t, Config{Prompts: map[string]hw.Prompt{"mem": mem}})
-	for line, want := range map[string]int{
-		"EDAC MC0: 1 CE memory read error on CPU_SrcID#0_Ha#0_Chan#0_DIMM#0 (channel:0 slot:0 page:0x1 offset:0x0 grain:32 syndrome:0x0)": 1,
-		"EDAC MC0: 1 UE memory read error on any memory (page:0x0 offset:0x0 grain:0)":                                                    1,
-		"EDAC MC1: Giving out device to module skx_edac controller Skylake Socket#0 IMC#0: DEV 0000:64:0a.0 (INTERRUPT)":                  1,
-		"EDAC MC: Ver: 3.0.0":                         0,
-		"EDAC sbridge: Seeking for: PCI ID 8086:6fa0": 0,
+	prompts := map[string]hw.Prompt{"mem": hw.NewPrompt(), "disk": hw.NewPrompt()}
+	s, _ := newSource(t, Config{Prompts: prompts})
+	for line, want := range map[string]string{
+		"EDAC MC0: 1 CE memory read error on CPU_SrcID#0_Ha#0_Chan#0_DIMM#0 (channel:0 slot:0 page:0x1 offset:0x0 grain:32 syndrome:0x0)": "mem",
+		"EDAC MC0: 1 UE memory read error on any memory (page:0x0 offset:0x0 grain:0)":                                                    "mem",
+		"EDAC MC1: Giving out device to module skx_edac controller Skylake Socket#0 IMC#0: DEV 0000:64:0a.0 (INTERRUPT)":                  "mem",
+		"EDAC MC: Ver: 3.0.0":                                               "",
+		"EDAC sbridge: Seeking for: PCI ID 8086:6fa0":                       "",
+		"md/raid1:md0: Disk failure on sdb1, disabling device.":             "disk",
+		"device-mapper: multipath: 253:1: Failing path 8:32.":               "disk",
+		"sd 2:0:0:0: Device offlined - not ready after error recovery":      "disk",
+		"sd 2:0:0:0: rejecting I/O to offline device":                       "disk",
+		"sd 2:0:0:0: [sdb] Synchronizing SCSI cache":                        "disk",
+		"nvme nvme0: Disabling device after reset failure: -19":             "disk",
+		"sd 2:0:0:0: [sdb] Write Protect is off":                            "",
+		"EXT4-fs (sda1): Remounting filesystem read-only":                   "disk",
+		"BTRFS info (device sdb: state E): forced readonly":                 "disk",
+		"XFS (dm-0): Filesystem has been shut down due to log error (0x2).": "disk",
 	} {
 		rec, err := parse("4,7,1000,-;" + line)
 		if err != nil {
@@ -158,12 +168,14 @@ func TestALineAsksItsSourceToLook(t *testing.T) {
 		if got := newReader(s).judge(rec, time.Time{}, time.Now()); len(got) != 0 {
 			t.Errorf("%s\nis told as %v", line, got)
 		}
-		if len(mem) != want {
-			t.Errorf("%s\nprompted %d times, want %d", line, len(mem), want)
-		}
-		select {
-		case <-mem:
-		default:
+		for name, prompt := range prompts {
+			if got := len(prompt) > 0; got != (name == want) {
+				t.Errorf("%s\nprompted %s: %t", line, name, got)
+			}
+			select {
+			case <-prompt:
+			default:
+			}
 		}
 	}
 }

@@ -43,25 +43,28 @@ func standard() []rule {
 		{name: "oops", hints: []string{"BUG", "nable to handle", "general protection", "Oops"}, pattern: re(`^(?:BUG: unable to handle |BUG: kernel NULL pointer dereference|kernel BUG at |Unable to handle kernel |general protection fault|Oops: )`), condition: correlate.CondOops},
 		// mm/oom_kill.c: __oom_kill_process
 		{name: "out-of-memory", hints: []string{"Killed process"}, pattern: re(`^(Memory cgroup out|Out) of memory(?: \([a-z_]+\))?: Killed process (\d+) \((.*?)\) `), condition: correlate.CondOutOfMemory, on: victims},
-		// fs/ext4/super.c, fs/jbd2/journal.c, fs/btrfs/messages.c
-		{name: "ext4-read-only", hints: []string{"Remounting filesystem read-only"}, pattern: re(`^EXT[234]-fs (?:error )?\((?:device )?([^)\s]+)\): (?:[^:]*: )?Remounting filesystem read-only`), condition: correlate.CondReadOnly, on: volume},
-		{name: "btrfs-read-only", hints: []string{"forced readonly"}, pattern: re(`^BTRFS \w+ \(device ([^)\s]+?)(?:: state \w+)?\): forced readonly`), condition: correlate.CondReadOnly, on: volume},
+		// fs/ext4/super.c, fs/jbd2/journal.c, fs/btrfs/messages.c. The mount table tells it, too, and when it is over.
+		{name: "ext4-read-only", hints: []string{"Remounting filesystem read-only"}, pattern: re(`^EXT[234]-fs (?:error )?\((?:device )?([^)\s]+)\): (?:[^:]*: )?Remounting filesystem read-only`), prompts: "disk"},
+		{name: "btrfs-read-only", hints: []string{"forced readonly"}, pattern: re(`^BTRFS \w+ \(device ([^)\s]+?)(?:: state \w+)?\): forced readonly`), prompts: "disk"},
 		// fs/xfs/xfs_fsops.c: a file system that was shut down answers each call with an error.
-		{name: "xfs-shutdown", hints: []string{"XFS ("}, pattern: re(`^XFS \(([^)\s]+)\): .*(?:[Ss]hutting down filesystem|Filesystem has been shut down)`), condition: correlate.CondReadOnly, on: volume},
+		{name: "xfs-shutdown", hints: []string{"XFS ("}, pattern: re(`^XFS \(([^)\s]+)\): .*(?:[Ss]hutting down filesystem|Filesystem has been shut down)`), prompts: "disk"},
 		// fs/ext4/super.c: __ext4_error and its like; fs/xfs/xfs_error.c; fs/btrfs/messages.c
-		{name: "ext4-error", hints: []string{"EXT"}, pattern: re(`^EXT[234]-fs error \(device ([^)\s]+)\)`), condition: correlate.CondFilesystem, on: volume},
-		{name: "xfs-error", hints: []string{"XFS ("}, pattern: re(`^XFS \(([^)\s]+)\): (?:Metadata (?:corruption|CRC error)|Corruption |Internal error|log I/O error|metadata I/O error)`), condition: correlate.CondFilesystem, on: volume},
-		{name: "btrfs-error", hints: []string{"BTRFS "}, pattern: re(`^BTRFS (?:error|critical) \(device ([^)\s]+?)(?:: state \w+)?\)`), condition: correlate.CondFilesystem, on: volume},
+		{name: "ext4-error", hints: []string{"EXT"}, pattern: re(`^EXT[234]-fs error \(device ([^)\s]+)\)`), condition: correlate.CondFilesystem, on: volume, prompts: "disk"},
+		{name: "xfs-error", hints: []string{"XFS ("}, pattern: re(`^XFS \(([^)\s]+)\): (?:Metadata (?:corruption|CRC error)|Corruption |Internal error|log I/O error|metadata I/O error)`), condition: correlate.CondFilesystem, on: volume, prompts: "disk"},
+		{name: "btrfs-error", hints: []string{"BTRFS "}, pattern: re(`^BTRFS (?:error|critical) \(device ([^)\s]+?)(?:: state \w+)?\)`), condition: correlate.CondFilesystem, on: volume, prompts: "disk"},
 		// block/blk-mq.c: blk_print_req_error; with its function's name before 5.16. What only asks for another try is none.
-		{name: "io-error", hints: []string{" error, dev "}, pattern: re(`^(?:(?:blk_update_request|print_req_error): )?(?:I/O|critical target|critical medium|critical space allocation|protection|timeout) error, dev (\S+), sector \d+`), condition: correlate.CondDiskError, on: disk},
+		{name: "io-error", hints: []string{" error, dev "}, pattern: re(`^(?:(?:blk_update_request|print_req_error): )?(?:I/O|critical target|critical medium|critical space allocation|protection|timeout) error, dev (\S+), sector \d+`), condition: correlate.CondDiskError, on: disk, prompts: "disk"},
 		// fs/buffer.c: buffer_io_error
-		{name: "buffer-io-error", hints: []string{"Buffer I/O error on dev"}, pattern: re(`^Buffer I/O error on dev(?:ice)? (\S+), logical block`), condition: correlate.CondDiskError, on: disk},
+		{name: "buffer-io-error", hints: []string{"Buffer I/O error on dev"}, pattern: re(`^Buffer I/O error on dev(?:ice)? (\S+), logical block`), condition: correlate.CondDiskError, on: disk, prompts: "disk"},
 		// net/sched/sch_generic.c: dev_watchdog; since 6.5 with the device before it
 		{name: "transmit-timeout", hints: []string{"NETDEV WATCHDOG: "}, pattern: re(`NETDEV WATCHDOG: (\S+) \(\S*\): transmit queue \d+ timed out`), condition: correlate.CondTransmitTimeout, on: link},
 		{name: "transmit-timeout", hints: []string{"NETDEV WATCHDOG: "}, pattern: re(`(\S+?): NETDEV WATCHDOG: CPU: \d+: transmit queue \d+ timed out`), condition: correlate.CondTransmitTimeout, on: link},
 		// drivers/scsi/megaraid, drivers/scsi/mpt3sas, drivers/nvme/host/pci.c, drivers/net/ethernet/mellanox/mlx5/core/health.c,
 		// drivers/net/ethernet/broadcom/bnxt
-		{name: "firmware", hints: []string{"FAULT", "fault_state", "controller is down", "poll_health", "irmware "}, pattern: re(`(?:FW in FAULT state|_base_fault_info: fault_state|fault_state\(0x|: controller is down; will reset: CSTS=|poll_health:\d+:\(pid \d+\): (?:Fatal error|device's health compromised)|[Ff]irmware (?:crashed|has crashed|is not responding|fatal error|hang detected))`), condition: correlate.CondFirmware, on: device},
+		{name: "firmware", hints: []string{"FAULT", "fault_state", "controller is down", "poll_health", "irmware "}, pattern: re(`(?:FW in FAULT state|_base_fault_info: fault_state|fault_state\(0x|: controller is down; will reset: CSTS=|poll_health:\d+:\(pid \d+\): (?:Fatal error|device's health compromised)|[Ff]irmware (?:crashed|has crashed|is not responding|fatal error|hang detected))`), condition: correlate.CondFirmware, on: device, prompts: "disk"},
+		// drivers/md/raid1.c, raid10.c, raid5.c; drivers/md/dm-mpath.c; drivers/scsi/scsi_error.c, scsi_lib.c, sd.c;
+		// drivers/nvme/host. What has become of the devices, sysfs shows.
+		{name: "device-lost", hints: []string{"Disk failure on", "Failing path", "ffline", "Detached ", "Synchroniz", "nvme nvme"}, pattern: re(`^(?:md/raid\S*:\S+: Disk failure on|device-mapper: multipath: \S+: Failing path|sd \S+ .*(?:[Oo]ffline|Detached|Synchroniz)|nvme nvme\d+: )`), prompts: "disk"},
 		// drivers/edac/edac_mc.c: edac_ce_error, edac_ue_error, edac_mc_add_mc_with_groups
 		{name: "edac", hints: []string{"EDAC "}, pattern: re(`^EDAC (?:\S+ )?MC\d+: (?:\d+ [CU]E |Giving out device)`), prompts: "mem"},
 		// arch/x86/kernel/cpu/mce/core.c: print_mce. Bit 61 of the status: uncorrected.
@@ -79,17 +82,18 @@ func standard() []rule {
 	}
 }
 
+// volume is a file system, which is called by its device.
 func volume(_ *Source, _ record, groups []string) []correlate.ID {
 	return named(correlate.KindVolume, groups[1])
 }
 
 // disk leaves out drives whose medium is changed: reading one that is empty is no fault.
-func disk(_ *Source, _ record, groups []string) []correlate.ID {
+func disk(s *Source, _ record, groups []string) []correlate.ID {
 	name := strings.TrimSuffix(groups[1], ",")
 	if removable(name) {
 		return nil
 	}
-	return named(correlate.KindDisk, name)
+	return []correlate.ID{s.config.Root.OfBlock(name)}
 }
 
 func removable(name string) bool {
