@@ -129,7 +129,7 @@ func (h ataHealth) report(sectors uint64) *report {
 		if name == "" {
 			continue
 		}
-		count := a.raw & 0xffffffff // some vendors put other counts above
+		count := a.raw & 0xffff // some vendors put other counts above
 		r.evidence[name] = fmt.Sprint(count)
 		if a.id != reallocated {
 			r.note(correlate.CondDiskFailing, count >= sectors, fmt.Sprintf("%s: %d", name, count))

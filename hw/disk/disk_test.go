@@ -299,6 +299,7 @@ func TestEachLevelKnowsWhatItNeeds(t *testing.T) {
 func TestDomainsNeedWhatTheirImagesStandOn(t *testing.T) {
 	var sources []VDisk
 	host := newWatch(New(Config{Health: -1}))
+	host.probe.limit = 10 * time.Second // machines that run tests are slow
 	file := filepath.Join(t.TempDir(), "disk.qcow2")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

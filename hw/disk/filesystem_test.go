@@ -12,7 +12,9 @@ import (
 )
 
 // table is a mount table with the options of the file system on the NVMe drive.
-func table(options string) string { return strings.Replace(mountTable, "/dev/nvme0n1 rw", "/dev/nvme0n1 "+options, 1) }
+func table(options string) string {
+	return strings.Replace(mountTable, "/dev/nvme0n1 rw", "/dev/nvme0n1 "+options, 1)
+}
 
 func TestFileSystemThatBecomesReadOnlyHitsWhatIsOnIt(t *testing.T) {
 	b := newBench(t)

@@ -26,11 +26,13 @@ var (
 
 // prober takes looks that the kernel may never come back from. One hangs at most for each mount point.
 type prober struct {
+	limit time.Duration // of a look
+
 	mu   sync.Mutex
 	hung map[string]struct{}
 }
 
-func newProber() *prober { return &prober{hung: make(map[string]struct{})} }
+func newProber() *prober { return &prober{limit: lookTime, hung: make(map[string]struct{})} }
 
 // stuck is a path whose look hangs; empty: none does.
 func (p *prober) stuck() string {
@@ -67,7 +69,7 @@ func (w *watch) look(ctx context.Context, path string, f func() error) error {
 		p.mu.Unlock()
 		done <- err
 	}()
-	limit := time.NewTimer(lookTime)
+	limit := time.NewTimer(p.limit)
 	defer limit.Stop()
 	select {
 	case err := <-done:
