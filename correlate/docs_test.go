@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -123,5 +124,26 @@ func TestEveryRuleIsWhole(t *testing.T) {
 			t.Errorf("%s is worse when nobody is hit", r.Condition)
 		}
 		seen[r.Condition] = true
+	}
+}
+
+// TestTheFaultCatalogueNamesEveryCondition holds docs/faults.md complete, and free of conditions that there are not.
+func TestTheFaultCatalogueNamesEveryCondition(t *testing.T) {
+	b, err := os.ReadFile("../docs/faults.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[string]bool)
+	for _, m := range regexp.MustCompile("`([a-z-]+)`").FindAllSubmatch(b, -1) {
+		named[string(m[1])] = true
+	}
+	for _, r := range Rules() {
+		if !named[string(r.Condition)] {
+			t.Errorf("%s is in no row", r.Condition)
+		}
+		delete(named, string(r.Condition))
+	}
+	for name := range named {
+		t.Errorf("%s is no condition", name)
 	}
 }

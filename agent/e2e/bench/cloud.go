@@ -110,7 +110,7 @@ func (c *cloud) add(n int) (err error) {
 	if m.cable, err = c.lab.Connect(lab.End{Host: m.Host, Link: uplink}, lab.End{Host: c.consumers, Link: fmt.Sprint("far", n)}); err != nil {
 		return err
 	}
-	config := fmt.Sprintf("node: {name: %s}\napi: {socket: %s}\nhw: {nic: {include: [%s]}, virt: {disabled: true}, kmsg: {disabled: true}, pressure: {disabled: true}, service: {disabled: true}, clock: {disabled: true}}\nnotify: {dir: %s}\n",
+	config := fmt.Sprintf("node: {name: %s}\napi: {socket: %s}\nhw: {nic: {include: [%s]}, virt: {disabled: true}, "+lab.NotTheMachine+"}\nnotify: {dir: %s}\n",
 		m.Name, lab.Socket, uplink, lab.StateDir)
 	config += clusterPart(cloudAddr(n), cloudAddr(0), cloudAddr(1), cloudAddr(2))
 	if err := c.keys.write(m.Host); err != nil {

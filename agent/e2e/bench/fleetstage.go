@@ -68,7 +68,7 @@ func buildFleet(self string, hosts, domains int) (s *fleetStage, err error) {
 	if err := keys.write(s.host); err != nil {
 		return s, err
 	}
-	config := fmt.Sprintf("node: {name: cmp-1}\napi: {socket: %s}\nhw: {virt: {disabled: true}, kmsg: {disabled: true}, pressure: {disabled: true}, service: {disabled: true}, clock: {disabled: true}}\nnotify: {dir: %s}\n", lab.Socket, lab.StateDir)
+	config := fmt.Sprintf("node: {name: cmp-1}\napi: {socket: %s}\nhw: {virt: {disabled: true}, "+lab.NotTheMachine+"}\nnotify: {dir: %s}\n", lab.Socket, lab.StateDir)
 	config += clusterPart("10.99.0.1", fleetAddr(0), fleetAddr(1), fleetAddr(2))
 	if s.agent, err = s.host.NewAgent(bin, config); err != nil {
 		return s, err

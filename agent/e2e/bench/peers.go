@@ -39,7 +39,7 @@ func (s *stage) peers(ctx context.Context, p plan, r *report) error {
 		if err := keys.write(h); err != nil {
 			return err
 		}
-		config := fmt.Sprintf("node: {name: %s}\napi: {socket: %s}\nhw: {virt: {disabled: true}, kmsg: {disabled: true}, pressure: {disabled: true}, service: {disabled: true}, clock: {disabled: true}}\nnotify: {dir: %s}\n", h.Name, lab.Socket, lab.StateDir)
+		config := fmt.Sprintf("node: {name: %s}\napi: {socket: %s}\nhw: {virt: {disabled: true}, "+lab.NotTheMachine+"}\nnotify: {dir: %s}\n", h.Name, lab.Socket, lab.StateDir)
 		if _, err := h.Agent(s.bin, config+clusterPart(addr, seeds...)); err != nil {
 			return err
 		}

@@ -87,7 +87,7 @@ func build(p plan) (s *stage, err error) {
 	if err := s.host.WriteFile(file, "whsec_"+base64.StdEncoding.EncodeToString(secret), 0o600); err != nil {
 		return s, err
 	}
-	s.config = fmt.Sprintf("node: {name: cmp-1}\n"+stageCluster+"api: {socket: %s}\nhw: {nic: {include: [%s]}, kmsg: {disabled: true}, pressure: {disabled: true}, service: {disabled: true}, clock: {disabled: true}}\n"+
+	s.config = fmt.Sprintf("node: {name: cmp-1}\n"+stageCluster+"api: {socket: %s}\nhw: {nic: {include: [%s]}, "+lab.NotTheMachine+"}\n"+
 		"notify: {dir: %s, subscriptions: [{name: bench, endpoints: ['%s'], secret_file: %s}]}\n",
 		lab.Socket, uplink, s.state, s.consumer.url, file)
 	return s, nil

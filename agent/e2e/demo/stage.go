@@ -156,7 +156,7 @@ func (s *stage) configure() error {
 		fmt.Fprintf(&y, "node: {name: cmp-%d}\napi: {socket: %s}\n", i+1, lab.Socket)
 		fmt.Fprintf(&y, "cluster: {bind: 10.99.0.%d, join: [10.99.0.1, 10.99.0.2, 10.99.0.3], label: demo,\n", i+1)
 		fmt.Fprintf(&y, "          key_file: %[1]s/gossip.key, secrets_key_file: %[1]s/secrets.key}\n", lab.Dir)
-		fmt.Fprintf(&y, "hw: {nic: {include: ['uplink*']}, kmsg: {disabled: true}, pressure: {disabled: true}, service: {disabled: true}, clock: {disabled: true}}\nnotify: {dir: %s}\n", lab.StateDir)
+		fmt.Fprintf(&y, "hw: {nic: {include: ['uplink*']}, "+lab.NotTheMachine+"}\nnotify: {dir: %s}\n", lab.StateDir)
 		if i == 0 {
 			fmt.Fprintf(s.out, "The configuration of cmp-1; the others differ in name and address:\n%s\n", indent(y.String()))
 			for _, c := range s.consumers { // who subscribes there gives the secret's file

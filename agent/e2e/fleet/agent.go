@@ -74,7 +74,7 @@ func (m *Machine) Configuration(t *testing.T, s Settings) string {
 	fmt.Fprintf(&y, "node: {name: %s, zone: '%s'}\napi: {socket: %s}\nlog: {level: debug}\n", s.Name, s.Zone, lab.Socket)
 	fmt.Fprintf(&y, "cluster: {bind: '%s', join: ['%s'], label: %s, key_file: %s, secrets_key_file: %s, %s}\n",
 		s.Bind, strings.Join(s.Join, "', '"), s.Label, GossipKeyFile, SecretKeyFile, s.Cluster)
-	fmt.Fprintf(&y, "hw: {nic: {include: ['uplink*']}, virt: {disabled: %t}, kmsg: {disabled: true}, pressure: {disabled: true}, service: {disabled: true}, clock: {disabled: true}}\n", !s.Virt)
+	fmt.Fprintf(&y, "hw: {nic: {include: ['uplink*']}, virt: {disabled: %t}, "+lab.NotTheMachine+"}\n", !s.Virt)
 	fmt.Fprintf(&y, "notify:\n  dir: %s\n", lab.StateDir)
 	for i, c := range s.Subscriptions {
 		if i == 0 {

@@ -23,6 +23,10 @@ const (
 	StateDir   = Dir + "/state"
 )
 
+// NotTheMachine configures away, below hw, the sources of what the lab's hosts share: the machine that they are namespaces of.
+const NotTheMachine = "kmsg: {disabled: true}, mem: {disabled: true}, host: {disabled: true}, disk: {disabled: true}, ipmi: {disabled: true}, " +
+	"ovs: {disabled: true}, pressure: {disabled: true}, service: {disabled: true}, clock: {disabled: true}"
+
 // Agent is the real binary, running on a host.
 type Agent struct {
 	host *Host
