@@ -23,8 +23,8 @@ import (
 const (
 	// absentPause is how often it is looked whether there is a device now, or the right to it.
 	absentPause = time.Minute
-	// chores is how often the less urgent is asked: the repository's stamp, the log's room and clock, the chassis.
-	chores = time.Minute
+	// choresGap is how often the less urgent is asked: the repository's stamp, the log's room, the chassis.
+	choresGap = time.Minute
 	// saveAfter is how long after a record was told its place in the log is noted: the engine has taken it in by then.
 	saveAfter = time.Second
 	// backlog is how old an event may be that is told at the first start.
@@ -57,6 +57,7 @@ type Source struct {
 	log    *slog.Logger
 	now    func() time.Time
 	line   *line
+	chores time.Duration
 
 	counters struct{ readings, unreadable, records, vendor, undescribed, relocated, sessions atomic.Uint64 }
 }
@@ -95,7 +96,7 @@ func newSource(c Config, open func() (Transport, error)) (*Source, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Source{config: c, log: log, now: time.Now, line: &line{open: open, timeout: c.Timeout}}, nil
+	return &Source{config: c, log: log, now: time.Now, line: &line{open: open, timeout: c.Timeout}, chores: choresGap}, nil
 }
 
 // Name is "ipmi".

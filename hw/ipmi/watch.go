@@ -147,7 +147,7 @@ func (w *watch) follow(ctx context.Context) error {
 			next.due = w.now().Add(w.config.Scan * time.Duration(1<<min(next.failures, 5)))
 		case !now.Before(choreDue):
 			chore = []func(context.Context) error{w.changed, w.chassis, w.room, w.inventories}
-			choreDue = now.Add(chores)
+			choreDue = now.Add(w.chores)
 		case len(chore) > 0:
 			if err := chore[0](ctx); err != nil {
 				return err
