@@ -454,7 +454,8 @@ func (a *Agent) Reload(c *config.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	refine := func(now time.Time) {
-		a.loop.act(a.loop.engine.SetPolicies(now, c.Policies(), southbound.Rules(c.Mappings())), now)
+		a.loop.act(a.loop.engine.SetPolicies(now, c.Policies()), now)
+		a.loop.act(a.loop.engine.SetRules(now, southbound.Rules(c.Mappings())), now)
 	}
 	if err := a.loop.call(ctx, refine); err != nil {
 		return fmt.Errorf("reload the policies: the loop does not answer: %w", err)

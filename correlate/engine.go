@@ -198,10 +198,20 @@ func (e *Engine) Ack(now time.Time, id, by, comment string) (Effects, error) {
 	return e.finish(), nil
 }
 
-// SetPolicies replaces the policies and Config.Rules, and applies them to what stands and waits.
-func (e *Engine) SetPolicies(now time.Time, policies []Policy, rules []Rule) Effects {
+// SetPolicies replaces the policies and applies them to what stands and waits.
+func (e *Engine) SetPolicies(now time.Time, policies []Policy) Effects {
+	e.policies = slices.Clone(policies)
+	return e.redefine(now)
+}
+
+// SetRules replaces Config.Rules and applies them to what stands and waits.
+func (e *Engine) SetRules(now time.Time, rules []Rule) Effects {
+	e.foreign = byCondition(rules)
+	return e.redefine(now)
+}
+
+func (e *Engine) redefine(now time.Time) Effects {
 	e.begin(now)
-	e.policies, e.foreign = slices.Clone(policies), byCondition(rules)
 	for _, n := range e.nodes {
 		for _, r := range n.records {
 			was := r.def

@@ -64,9 +64,9 @@ func TestALevelConditionMayEndByItself(t *testing.T) {
 	e.Step(at(210), Event{Source: "monitor", Resource: "nic/a", Condition: "x.held", Status: StatusOK})
 	stands(210, false)
 	e.Step(at(300), fails)
-	e.SetPolicies(at(310), nil, nil) // nobody says any more that it ends
+	e.SetRules(at(310), nil) // nobody says any more that it ends
 	stands(10_000, true)
-	e.SetPolicies(at(10_000), nil, rules)
+	e.SetRules(at(10_000), rules)
 	stands(10_059, true)
 	stands(10_060, false)
 	// How long it stood before a restart is not known.

@@ -158,7 +158,7 @@ func drawActions(t *rapid.T) []action {
 					}
 					return eff
 				}
-				return e.SetPolicies(at, policies, nil)
+				return e.SetPolicies(at, policies)
 			})
 		case 10:
 			more := 2 * uint64(rapid.IntRange(0, 2).Draw(t, "more terms"))
@@ -333,7 +333,7 @@ func TestARestartWithoutChangeMakesNoRevision(t *testing.T) {
 		for _, act := range drawActions(t) {
 			s.take(t, e, act(e))
 		}
-		s.take(t, e, e.SetPolicies(e.now, nil, nil)) // the configuration that the next run has
+		s.take(t, e, e.SetPolicies(e.now, nil)) // the configuration that the next run has
 		s.take(t, e, e.Tick(e.now))
 		if bottomless(e) {
 			t.Skip("a group hangs on what another source requires of its members: see Requirement")

@@ -107,7 +107,7 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		return fmt.Sprintf("%v\n", s.engine.Stands(s.id(d.CmdArgs[0].Key), Condition(d.CmdArgs[1].Key)))
 	case "policies":
 		s.cfg.Policies = s.policies(d.Input)
-		return s.tell(s.engine.SetPolicies(s.now, s.cfg.Policies, s.cfg.Rules))
+		return s.tell(s.engine.SetPolicies(s.now, s.cfg.Policies))
 	case "alarms":
 		var out strings.Builder
 		for _, a := range s.engine.Alarms() {
