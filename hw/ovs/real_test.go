@@ -59,7 +59,7 @@ func newLab(t *testing.T, binary string) *lab {
 	l := &lab{t: t, dir: dir, ns: "pm" + filepath.Base(dir), binary: binary, engine: correlate.New(correlate.Config{Home: "cmp-1", Term: 2}, nil)}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	at := time.Duration(0) // what the rules wait for is not for this test to wait for
-	l.engine.SetPolicies(time.Now(), []correlate.Policy{{HoldDown: &at}}, nil)
+	l.engine.SetPolicies(time.Now(), []correlate.Policy{{HoldDown: &at}})
 	l.run("ip", "netns", "add", l.ns)
 	t.Cleanup(func() { l.run("ip", "netns", "del", l.ns) })
 	l.ip("link set lo up")
