@@ -280,10 +280,11 @@ func (a *Agent) swap(sources []built) {
 			old.retire()
 		}
 		if b.source == nil {
-			// What it stated is no longer watched: it leaves the topology.
-			a.loop.queue(name).offer(correlate.Delta{Full: true})
+			// What it stated is no longer watched: it leaves the topology, and its alarms end.
+			a.loop.queue(name).offer(correlate.Delta{Full: true, Renewed: true})
 			continue
 		}
+		a.loop.queue(name).offer(correlate.Delta{Renewed: true})
 		s := newSupervisor(b.source, a.loop.queue(name), a.self, a.log, time.Now)
 		s.start(a.running)
 		a.supervise(name, s)

@@ -395,6 +395,33 @@ func TestWhatWasWrongWithASourceEndsWhenItIsConfiguredAnew(t *testing.T) {
 	awaitAlarm(t, a, "service/paramedic/nic", correlate.CondSourceBlind, correlate.Cleared)
 }
 
+// What is left out by a change of the configuration has not vanished: its alarms end, and none is raised.
+func TestWhatASourceIsNotToWatchAnyMoreIsNotMissed(t *testing.T) {
+	c := testConfig(t)
+	say := func(d correlate.Delta) func(context.Context, hw.Sink) error {
+		return func(ctx context.Context, sink hw.Sink) error {
+			if err := sink.Emit(ctx, d); err != nil {
+				return err
+			}
+			return idle(ctx, sink)
+		}
+	}
+	a := start(t, c, reloadable(say(carrierLost), say(correlate.Delta{Full: true, Set: []correlate.Resource{{ID: "nic/eth1"}}})))
+	awaitAlarm(t, a, "nic/eth0", correlate.CondCarrier, correlate.Raised)
+	if err := a.Reload(withInclude(c, "eth1")); err != nil {
+		t.Fatal(err)
+	}
+	awaitAlarm(t, a, "nic/eth0", correlate.CondCarrier, correlate.Cleared)
+	err := a.Query(t.Context(), func(e *correlate.Engine) {
+		for _, al := range e.Alarms() {
+			t.Errorf("%s %s stands", al.Key.Resource, al.Key.Condition)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestWhoAsksDoesNotWaitForAReload(t *testing.T) {
 	c := testConfig(t)
 	running, release := make(chan struct{}), make(chan struct{})

@@ -129,9 +129,10 @@ func (q *queue) merge(d correlate.Delta) {
 }
 
 // conflicts reports whether d can't be merged without losing a step: it removes what is still to be stated or reported,
-// states what is still to be removed, or is a full statement behind removals or reports that it would swallow.
+// states what is still to be removed, is a full statement behind removals or reports that it would swallow, or comes from before or
+// after a change of the configuration.
 func (p *pending) conflicts(d *correlate.Delta) bool {
-	if d.Full && size(&p.delta) > 0 || len(d.Require) > 0 && len(p.gone) > 0 { // what is required is looked at before removals
+	if d.Renewed || p.delta.Renewed || d.Full && size(&p.delta) > 0 || len(d.Require) > 0 && len(p.gone) > 0 { // what is required is looked at before removals
 		return true
 	}
 	for _, g := range d.Gone {
@@ -153,7 +154,7 @@ func (p *pending) conflicts(d *correlate.Delta) bool {
 }
 
 func (p *pending) add(d *correlate.Delta) {
-	p.delta.Full = p.delta.Full || d.Full
+	p.delta.Full, p.delta.Renewed = p.delta.Full || d.Full, d.Renewed
 	for _, r := range d.Set {
 		if i, ok := p.set[r.ID]; ok {
 			p.delta.Set[i] = r

@@ -42,6 +42,7 @@ type Engine struct {
 	records  int
 	timers   timers
 	awaiting map[string]struct{} // sources that have not stated their full truth yet
+	renewed  map[string]struct{} // those that were configured anew since
 
 	started bool
 	now     time.Time
@@ -80,7 +81,8 @@ func byCondition(rules []Rule) map[Condition]Rule {
 func newEngine(cfg Config, rules map[Condition]Rule, restored []*Alarm) *Engine {
 	e := &Engine{
 		home: cfg.Home, term: cfg.Term, rules: rules, foreign: byCondition(cfg.Rules), policies: slices.Clone(cfg.Policies),
-		nodes: make(map[ID]*node), alarms: make(map[string]*record), awaiting: make(map[string]struct{}),
+		nodes: make(map[ID]*node), alarms: make(map[string]*record),
+		awaiting: make(map[string]struct{}), renewed: make(map[string]struct{}),
 	}
 	for _, s := range cfg.Sources {
 		e.awaiting[s] = struct{}{}
@@ -151,6 +153,9 @@ func (e *Engine) Step(now time.Time, ev Event) Effects {
 // Topology takes what one source says at once.
 func (e *Engine) Topology(now time.Time, d Delta) Effects {
 	e.begin(now)
+	if d.Renewed {
+		e.renewed[d.Source] = struct{}{}
+	}
 	for _, r := range d.Set {
 		e.set(d.Source, r)
 		if n := e.nodes[r.ID]; n != nil {
@@ -168,7 +173,11 @@ func (e *Engine) Topology(now time.Time, d Delta) Effects {
 		e.observe(&d.Events[i])
 	}
 	if d.Full {
+		if d.Renewed {
+			e.silence(d.Source)
+		}
 		e.complete(d.Source)
+		delete(e.renewed, d.Source)
 	}
 	return e.finish()
 }
@@ -289,6 +298,9 @@ func (e *Engine) remove(d *Delta) {
 		for _, g := range vanished[at:] {
 			e.unset(e.nodes[g.ID])
 		}
+		if _, ok := e.renewed[d.Source]; ok {
+			vanished = vanished[:at] // it only looks elsewhere
+		}
 	}
 	for _, g := range vanished { // only now is it known what still needs them
 		n := e.nodes[g.ID]
@@ -355,6 +367,18 @@ func (e *Engine) complete(source string) {
 			}
 		}
 		e.seed(n)
+	}
+}
+
+// silence ends all that a source that was switched off has reported.
+func (e *Engine) silence(source string) {
+	for _, n := range e.nodes {
+		for _, r := range n.records {
+			if r.own && r.source == source {
+				r.end(e, ReasonGone)
+				n.lost = n.lost && r.key.Condition != CondGone
+			}
+		}
 	}
 }
 

@@ -59,6 +59,10 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		d.ScanArgs(t, "source", &delta.Source)
 		s.parse(&delta, d.Input)
 		return s.tell(s.engine.Topology(s.now, delta))
+	case "renew": // the source was configured anew: renew source=nic; with off it was switched off
+		delta := Delta{Renewed: true, Full: d.HasArg("off")}
+		d.ScanArgs(t, "source", &delta.Source)
+		return s.tell(s.engine.Topology(s.now, delta))
 	case "step": // events one by one
 		delta := Delta{}
 		d.ScanArgs(t, "source", &delta.Source)

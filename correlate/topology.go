@@ -54,7 +54,10 @@ type Delta struct {
 	// does not state now is gone with GoneVanished, unless Gone says otherwise, and any level condition that it
 	// reported failed earlier and does not mention now has recovered (a read that failed is mentioned as unknown). What it
 	// required earlier and does not require now is not needed any more.
-	Full    bool
+	Full bool
+	// Renewed says that Source was configured anew: what its next full statement lacks is not watched any more, and not gone.
+	// Together with Full it was switched off: nothing that it reported stands any more, not even what is gone or latched.
+	Renewed bool
 	Set     []Resource
 	Require []Requirement
 	Gone    []Gone

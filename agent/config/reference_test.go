@@ -121,7 +121,7 @@ default; an empty file runs one useful host. What holds for the whole file:
 
 - ` + "`paramedic check-config FILE`" + ` tells everything that is wrong with it at once: place, excerpt, remedy.
 - ` + "`systemctl reload paramedic`" + ` (or SIGHUP) takes over a changed file, all of it or on an error nothing. Keys that are
-  "read at start only" need a restart.
+  "read at start only" need a restart. What a changed file leaves unwatched has not vanished: its alarms end.
 - Unknown keys, a key given twice, a second document, aliases and merge keys are errors. A number is taken as text where
   text is wanted; ` + "`true`" + ` and ` + "`false`" + ` must then be quoted.
 - Durations have a unit: ` + "`500ms`, `10s`, `5m`, `24h`" + `.
