@@ -362,6 +362,17 @@ func TestFanThatStopsIsToldAndOneThatNeverTurnedIsNot(t *testing.T) {
 	b.stands()
 }
 
+func TestFanThatItsRegulationMayStopIsNoFault(t *testing.T) {
+	b := newBench(t, Config{})
+	if err := os.Chmod(b.root.SysPath("class/hwmon/hwmon1/fan1_min"), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	b.poll(10 * time.Second)
+	b.set("class/hwmon/hwmon1/fan1_input", "0")
+	b.poll(10 * time.Second)
+	b.stands()
+}
+
 func TestSensorThatCannotBeReadKeepsWhatWasTold(t *testing.T) {
 	b := newBench(t, Config{})
 	b.set("class/hwmon/hwmon0/temp1_input", "95000")

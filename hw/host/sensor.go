@@ -357,9 +357,17 @@ func (c *channel) read(path, what, chip string) {
 	}
 	v, err := hw.ReadIntAttr(path)
 	switch {
+	case what == "min" && c.class == "fan" && fixed(path):
+		// How slow its regulation can turn it, which may also stop it: of laptops (dell_smm) and graphics adapters (amdgpu).
 	case err == nil:
 		c.values[what] = v
 	case what == "input" && !errors.Is(err, fs.ErrNotExist):
 		c.err = err
 	}
+}
+
+// fixed reports whether an attribute is one that nobody can set.
+func fixed(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Perm()&0o222 == 0
 }
