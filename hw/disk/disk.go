@@ -163,10 +163,10 @@ func newWatch(s *Source) *watch {
 // remember takes up what alarms of the last run say.
 func (w *watch) remember(keys []correlate.Key) {
 	for _, k := range keys {
-		switch k.Condition {
-		case correlate.CondFilesystemFull:
+		if k.Condition == correlate.CondFilesystemFull {
 			w.full[k.Resource] = true
-		case correlate.CondReadOnly:
+		}
+		if k.Condition == correlate.CondReadOnly {
 			w.written[k.Resource] = nil
 		}
 	}

@@ -216,7 +216,7 @@ func askDrive(name string, kind language, sectors uint64) (*report, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	var answer *report
 	switch kind {
 	case nvme:

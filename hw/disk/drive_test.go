@@ -169,7 +169,7 @@ func TestExceptionsOfSCSIMeanWhatTheStandardSays(t *testing.T) {
 			copy(into, c.page)
 			return c.sense, nil
 		})
-		got := ""
+		var got string
 		if err != nil {
 			got = err.Error()
 		} else {
@@ -196,7 +196,7 @@ func nvmeLog(change func(b []byte)) nvmeCommand {
 		case opcode == nvmeIdentify && cdw10 == 1:
 			copy(into, identity)
 		default:
-			return nvmeInvalidField
+			return errInvalidField
 		}
 		return nil
 	}

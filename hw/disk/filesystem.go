@@ -156,7 +156,7 @@ var errCovered = errors.New("what is mounted there is covered by another file sy
 
 // usage looks at a mount point of the file system that is not covered by another one.
 func (w *watch) usage(ctx context.Context, f *filesystem) (usage, mount, error) {
-	err := error(errCovered)
+	err := errCovered
 	for _, m := range f.mounts {
 		var used usage
 		err = w.look(ctx, m.point, func() error {

@@ -71,7 +71,7 @@ func (s *Source) attend(ctx context.Context) error {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	end := os.NewFile(uintptr(stop[1]), "stop")
-	defer unix.Close(stop[0])
+	defer func() { _ = unix.Close(stop[0]) }()
 	defer context.AfterFunc(ctx, func() { end.Close() })()
 	defer end.Close()
 	for {

@@ -32,8 +32,8 @@ func (e nvmeError) Error() string { return fmt.Sprintf("nvme status %#x", uint16
 
 // Status codes of the generic type: the command, or a field of it, is not known (figure 90).
 const (
-	nvmeInvalidOpcode nvmeError = 0x01
-	nvmeInvalidField  nvmeError = 0x02
+	errInvalidOpcode nvmeError = 0x01
+	errInvalidField  nvmeError = 0x02
 )
 
 // nvmeAdmin speaks through an open device of the controller or of one of its namespaces (include/uapi/linux/nvme_ioctl.h).
@@ -140,7 +140,7 @@ func askNVMe(command nvmeCommand) (*report, error) {
 	const allNamespaces = 0xffffffff
 	err := command(nvmeGetLogPage, allNamespaces, (nvmeHealthSize/4-1)<<16|nvmeHealthLog, log)
 	switch {
-	case errors.Is(err, nvmeInvalidOpcode), errors.Is(err, nvmeInvalidField), errors.Is(err, unix.ENOTTY):
+	case errors.Is(err, errInvalidOpcode), errors.Is(err, errInvalidField), errors.Is(err, unix.ENOTTY):
 		return nil, errUnsupported
 	case err != nil:
 		return nil, fmt.Errorf("read the health log: %w", err)

@@ -130,11 +130,11 @@ func (w *watch) find(ctx context.Context, file string, mounts []mount) (string, 
 		if unix.Major(st.Dev) != 0 {
 			return nil
 		}
-		real, err := filepath.EvalSymlinks(file) // btrfs numbers each subvolume; its mount tells the device
+		target, err := filepath.EvalSymlinks(file) // btrfs numbers each subvolume; its mount tells the device
 		if err != nil {
 			return fmt.Errorf("look where %s is: %w", file, err)
 		}
-		if m := holder(mounts, real); m != nil && m.kind == "btrfs" {
+		if m := holder(mounts, target); m != nil && m.kind == "btrfs" {
 			at = m.number
 		}
 		return nil
