@@ -474,6 +474,10 @@ func TestDriveThatIsPluggedInAnewUnderAnotherNameIsBack(t *testing.T) {
 func TestDriveThatWasLostBeforeTheAgentStartedIsFoundByWhatHangsOnIt(t *testing.T) {
 	b := newBench(t)
 	b.remove("nvme0n1", "sdc") // the mount and the multipath device stay
+	b.mounts(strings.Replace(mountTable, "/dev/dm-0", "/dev/root", 1))
+	if err := os.MkdirAll(b.root.SysPath("dev/block/253:0"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	b.watch = newWatch(b.watch.Source)
 	b.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: 2}, nil)
 	b.engine.Topology(b.now, correlate.Delta{Source: "test", Set: []correlate.Resource{

@@ -39,8 +39,9 @@ func missing(root hw.Root, now map[string]*device, mounts []mount) *stack {
 			s.devices[name] = d
 		}
 	}
-	for _, m := range mounts {
-		if name, ok := strings.CutPrefix(m.source, "/dev/"); ok && !strings.HasPrefix(m.number, "0:") && !strings.Contains(name, "/") {
+	for _, m := range mounts { // the number counts: a source may have any name, like /dev/root
+		name, ok := strings.CutPrefix(m.source, "/dev/")
+		if ok && !strings.HasPrefix(m.number, "0:") && !strings.Contains(name, "/") && !exists(root.SysPath("dev", "block"), m.number) {
 			note(name, m.number)
 		}
 	}
