@@ -91,8 +91,10 @@ func (w *watch) measure(ctx context.Context, mounts []mount, required []correlat
 	written := make(map[correlate.ID][]string)
 	full := make(map[correlate.ID]bool)
 	for _, f := range w.stack.gather(mounts) {
-		used, at, err := w.usage(ctx, f)
-		readOnly := w.readOnly(f, important[f.id], err)
+		// Only ext4 has a count of errors.
+		damage, _ := hw.ReadIntAttr(w.config.Root.SysPath("fs", "ext4", f.on.name, "errors_count"))
+		used, at, err := w.usage(ctx, f, damage > 0)
+		readOnly := w.readOnly(f, important[f.id], damage, err)
 		if readOnly.Status == correlate.StatusOK && !f.mounts[0].readOnly || readOnly.Status != correlate.StatusOK {
 			for _, m := range f.mounts {
 				written[f.id] = append(written[f.id], m.id)
@@ -124,22 +126,21 @@ func (w *watch) measure(ctx context.Context, mounts []mount, required []correlat
 
 // readOnly judges whether the kernel has stopped writing. That a file system is read-only is a fault when the kernel shows its
 // reason, or when it was written to before and the host needs it; else somebody wants it so.
-func (w *watch) readOnly(f *filesystem, important bool, err error) correlate.Event {
+func (w *watch) readOnly(f *filesystem, important bool, damage int64, err error) correlate.Event {
 	m := f.mounts[0]
 	e := correlate.Event{
 		Resource: f.id, Condition: correlate.CondReadOnly, Status: correlate.StatusOK,
 		Text: fmt.Sprintf("%s on %s is written to", m.point, f.on.name), Evidence: map[string]string{"mount": m.point, "type": m.kind},
 	}
-	errorsCount, _ := hw.ReadIntAttr(w.config.Root.SysPath("fs", m.kind, f.on.name, "errors_count")) // ext4 has one
-	if errorsCount > 0 {
-		e.Evidence["errors_count"] = fmt.Sprint(errorsCount)
+	if damage > 0 {
+		e.Evidence["errors_count"] = fmt.Sprint(damage)
 	}
 	ids, known := w.written[f.id]
 	before := known && (len(ids) == 0 || slices.ContainsFunc(f.mounts, func(m mount) bool { return slices.Contains(ids, m.id) }))
 	switch {
-	case errors.Is(err, unix.EIO): // XFS answers so once it was shut down (fs/xfs/xfs_iops.c: xfs_vn_getattr)
-		e.Status, e.Text = correlate.StatusFailed, fmt.Sprintf("%s on %s was shut down: each call ends in an error", m.point, f.on.name)
-	case m.emergency, m.readOnly && errorsCount > 0:
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EROFS):
+		e.Status, e.Text = correlate.StatusFailed, fmt.Sprintf("%s on %s was shut down after an error: %s", m.point, f.on.name, err)
+	case m.emergency, m.readOnly && damage > 0:
 		e.Status, e.Text = correlate.StatusFailed, fmt.Sprintf("%s on %s is read-only after an error", m.point, f.on.name)
 	case m.readOnly && before && important:
 		e.Status, e.Text = correlate.StatusFailed, fmt.Sprintf("%s on %s has become read-only", m.point, f.on.name)
@@ -154,8 +155,11 @@ func (w *watch) readOnly(f *filesystem, important bool, err error) correlate.Eve
 // errCovered: another file system is mounted over it.
 var errCovered = errors.New("what is mounted there is covered by another file system")
 
-// usage looks at a mount point of the file system that is not covered by another one.
-func (w *watch) usage(ctx context.Context, f *filesystem) (usage, mount, error) {
+// usage looks at a mount point of the file system that is not covered by another one. XFS answers with EIO once it was shut down
+// (fs/xfs/xfs_iops.c: xfs_vn_getattr). ext4 does not, and from Linux 6.12 to 6.14 (and in 6.1 and 6.6 of that time) the mount
+// table does not say that it writes no more; but then a sync of its directory fails (fs/ext4/fsync.c), which is tried of one
+// that had errors.
+func (w *watch) usage(ctx context.Context, f *filesystem, damaged bool) (usage, mount, error) {
 	err := errCovered
 	for _, m := range f.mounts {
 		var used usage
@@ -171,6 +175,11 @@ func (w *watch) usage(ctx context.Context, f *filesystem) (usage, mount, error) 
 			if err := unix.Statfs(m.point, &st); err != nil {
 				return fmt.Errorf("look how full %s is: %w", m.point, err)
 			}
+			if damaged && !m.readOnly {
+				if err := syncFolder(m.point); err != nil {
+					return err
+				}
+			}
 			used = usage{percent(st.Blocks-st.Bfree, st.Blocks-st.Bfree+st.Bavail), percent(st.Files-st.Ffree, st.Files)}
 			return nil
 		})
@@ -182,6 +191,19 @@ func (w *watch) usage(ctx context.Context, f *filesystem) (usage, mount, error) 
 		}
 	}
 	return usage{}, mount{}, err
+}
+
+// syncFolder has a directory written out; when it has not changed, nothing is.
+func syncFolder(dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Fsync(fd); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
 }
 
 // percent is rounded up, as df does; 0 of nothing: some file systems count no inodes.
