@@ -152,6 +152,7 @@ type watch struct {
 	mounted map[correlate.ID]*device  // file systems of the last poll
 	full    map[correlate.ID]bool     // file systems that were told to be full
 	written map[correlate.ID][]string // file systems that were written to, by their mounts; none: an alarm of the last run says so
+	damages map[correlate.ID]*damage  // of the ext4 among them
 	places  map[string]string         // by path of a vdisk: the number of the device that it leads to
 	polled  bool
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -90,10 +91,13 @@ func (w *watch) measure(ctx context.Context, mounts []mount, required []correlat
 	important := w.important(mounts, required)
 	written := make(map[correlate.ID][]string)
 	full := make(map[correlate.ID]bool)
+	damages := make(map[correlate.ID]*damage)
 	for _, f := range w.stack.gather(mounts) {
-		// Only ext4 has a count of errors.
-		damage, _ := hw.ReadIntAttr(w.config.Root.SysPath("fs", "ext4", f.on.name, "errors_count"))
-		used, at, err := w.usage(ctx, f, damage > 0)
+		damage := w.damage(f)
+		if damage != nil {
+			damages[f.id] = damage
+		}
+		used, at, err := w.usage(ctx, f)
 		readOnly := w.readOnly(f, important[f.id], damage, err)
 		if readOnly.Status == correlate.StatusOK && !f.mounts[0].readOnly || readOnly.Status != correlate.StatusOK {
 			for _, m := range f.mounts {
@@ -120,27 +124,65 @@ func (w *watch) measure(ctx context.Context, mounts []mount, required []correlat
 		}
 		events = append(events, event)
 	}
-	w.full, w.written = full, written
+	w.full, w.written, w.damages = full, written, damages
 	return events
 }
 
+// damage is the errors that an ext4 has counted since it was checked.
+type damage struct {
+	errors  int64
+	stopped bool // it writes no more because of one
+	mounts  []mount
+}
+
+// damage reads them; nil: it is no ext4. One that is mounted with errors=remount-ro writes no more after any error (fs/ext4/super.c:
+// ext4_handle_error) until it is mounted anew. From Linux 6.12 to 6.14, and in the stable kernels of that time, nothing else
+// shows it, for it is not marked read-only any more.
+func (w *watch) damage(f *filesystem) *damage {
+	n, err := hw.ReadIntAttr(w.config.Root.SysPath("fs", "ext4", f.on.name, "errors_count"))
+	if err != nil {
+		return nil
+	}
+	d := &damage{errors: n, mounts: f.mounts}
+	before := w.damages[f.id]
+	ids, known := w.written[f.id]
+	switch {
+	case n == 0:
+	case before == nil: // the alarm of the last run says so
+		d.stopped = known && len(ids) == 0
+	case n >= before.errors && slices.ContainsFunc(f.mounts, func(m mount) bool { return slices.ContainsFunc(before.mounts, m.same) }):
+		d.stopped = before.stopped || n > before.errors
+	}
+	if d.stopped {
+		options, err := hw.ReadAttr(w.config.Root.ProcPath("fs", "ext4", f.on.name, "options"))
+		d.stopped = err == nil && slices.Contains(strings.Fields(options), "errors=remount-ro")
+	}
+	return d
+}
+
+// same reports whether both are one mount, as far as their numbers tell.
+func (m mount) same(other mount) bool { return m.id == other.id && m.point == other.point }
+
 // readOnly judges whether the kernel has stopped writing. That a file system is read-only is a fault when the kernel shows its
 // reason, or when it was written to before and the host needs it; else somebody wants it so.
-func (w *watch) readOnly(f *filesystem, important bool, damage int64, err error) correlate.Event {
+func (w *watch) readOnly(f *filesystem, important bool, d *damage, err error) correlate.Event {
 	m := f.mounts[0]
 	e := correlate.Event{
 		Resource: f.id, Condition: correlate.CondReadOnly, Status: correlate.StatusOK,
 		Text: fmt.Sprintf("%s on %s is written to", m.point, f.on.name), Evidence: map[string]string{"mount": m.point, "type": m.kind},
 	}
-	if damage > 0 {
-		e.Evidence["errors_count"] = fmt.Sprint(damage)
+	if d == nil {
+		d = new(damage)
+	}
+	if d.errors > 0 {
+		e.Evidence["errors_count"] = fmt.Sprint(d.errors)
 	}
 	ids, known := w.written[f.id]
 	before := known && (len(ids) == 0 || slices.ContainsFunc(f.mounts, func(m mount) bool { return slices.Contains(ids, m.id) }))
 	switch {
-	case errors.Is(err, unix.EIO), errors.Is(err, unix.EROFS):
+	case errors.Is(err, unix.EIO):
 		e.Status, e.Text = correlate.StatusFailed, fmt.Sprintf("%s on %s was shut down after an error: %s", m.point, f.on.name, err)
-	case m.emergency, m.readOnly && damage > 0:
+	case m.emergency, d.stopped, m.readOnly && d.errors > 0:
 		e.Status, e.Text = correlate.StatusFailed, fmt.Sprintf("%s on %s is read-only after an error", m.point, f.on.name)
 	case m.readOnly && before && important:
 		e.Status, e.Text = correlate.StatusFailed, fmt.Sprintf("%s on %s has become read-only", m.point, f.on.name)
@@ -156,10 +198,8 @@ func (w *watch) readOnly(f *filesystem, important bool, damage int64, err error)
 var errCovered = errors.New("what is mounted there is covered by another file system")
 
 // usage looks at a mount point of the file system that is not covered by another one. XFS answers with EIO once it was shut down
-// (fs/xfs/xfs_iops.c: xfs_vn_getattr). ext4 does not, and from Linux 6.12 to 6.14 (and in 6.1 and 6.6 of that time) the mount
-// table does not say that it writes no more; but then a sync of its directory fails (fs/ext4/fsync.c), which is tried of one
-// that had errors.
-func (w *watch) usage(ctx context.Context, f *filesystem, damaged bool) (usage, mount, error) {
+// (fs/xfs/xfs_iops.c: xfs_vn_getattr).
+func (w *watch) usage(ctx context.Context, f *filesystem) (usage, mount, error) {
 	err := errCovered
 	for _, m := range f.mounts {
 		var used usage
@@ -175,11 +215,6 @@ func (w *watch) usage(ctx context.Context, f *filesystem, damaged bool) (usage, 
 			if err := unix.Statfs(m.point, &st); err != nil {
 				return fmt.Errorf("look how full %s is: %w", m.point, err)
 			}
-			if damaged && !m.readOnly {
-				if err := syncFolder(m.point); err != nil {
-					return err
-				}
-			}
 			used = usage{percent(st.Blocks-st.Bfree, st.Blocks-st.Bfree+st.Bavail), percent(st.Files-st.Ffree, st.Files)}
 			return nil
 		})
@@ -191,19 +226,6 @@ func (w *watch) usage(ctx context.Context, f *filesystem, damaged bool) (usage, 
 		}
 	}
 	return usage{}, mount{}, err
-}
-
-// syncFolder has a directory written out; when it has not changed, nothing is.
-func syncFolder(dir string) error {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Fsync(fd); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }
 
 // percent is rounded up, as df does; 0 of nothing: some file systems count no inodes.

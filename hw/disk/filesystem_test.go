@@ -3,6 +3,7 @@ package disk
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -117,4 +118,37 @@ func TestFileSystemOfBtrfsStandsOnItsSource(t *testing.T) {
 			t.Errorf("required %s, want %s", got, want)
 		}
 	}
+}
+
+func TestExt4ThatStopsAtAnErrorIsFoundByItsCountWhereTheMountTableHidesIt(t *testing.T) {
+	b := newBench(t)
+	put := func(file, content string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := b.root.SysPath("fs", "ext4", "dm-0", "errors_count")
+	options := b.root.ProcPath("fs", "ext4", "dm-0", "options")
+	put(options, "rw\nbsddf\nerrors=remount-ro")
+	put(count, "2") // an old one: it was mounted with it
+	b.poll()
+	b.want()
+	put(count, "3")
+	b.poll()
+	b.want("critical volume/dm-0 filesystem-read-only lvm")
+	b.watch = newWatch(b.watch.Source)
+	b.watch.remember([]correlate.Key{{Resource: "volume/dm-0", Condition: correlate.CondReadOnly}})
+	b.poll()
+	b.want("critical volume/dm-0 filesystem-read-only lvm")
+	put(count, "0") // checked, and mounted anew
+	b.poll()
+	b.want()
+	put(options, "rw\nerrors=continue")
+	put(count, "1")
+	b.poll()
+	b.want()
 }
