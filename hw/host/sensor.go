@@ -235,12 +235,12 @@ func (w *watch) readSensors(ctx context.Context) ([]channel, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer w.reading.Store(false)
 		var r result
 		r.err = hw.Contain(func() (err error) {
 			r.channels, err = readChips(w.config.Root)
 			return err
 		})
+		w.reading.Store(false) // before: whoever has the result may read again
 		done <- r
 	}()
 	patience := time.NewTimer(w.patience)
