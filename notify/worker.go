@@ -276,7 +276,7 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 		return
 	}
 	eff := w.machine.Result(s.Alarm.ID, a.outcome, now)
-	w.worked = w.worked || a.outcome.Verdict == delivery.Settled
+	w.worked = w.worked || a.outcome.Verdict == delivery.Settled && !a.outcome.Unasked
 	writes := w.writes(eff)
 	if eff.Paused {
 		w.sub.Paused, w.refused = a.outcome.Err, w.sub.Version
