@@ -164,6 +164,7 @@ type consumer struct {
 	name     string
 	projects []string // empty: an administrator, told everything
 	endpoint string   // when it is not the receiver's own
+	format   string   // empty: native
 	key      []byte
 }
 
@@ -205,6 +206,9 @@ func configurationOf(t *testing.T, host *lab.Host, more string, consumers ...*co
 		secret := "whsec_" + base64.StdEncoding.EncodeToString(c.key)
 		must(t, host.WriteFile(c.secretFile(), secret, 0o600))
 		fmt.Fprintf(&y, "  - {name: %s, endpoints: ['%s'], secret_file: %s", c.name, c.endpoint, c.secretFile())
+		if c.format != "" {
+			fmt.Fprintf(&y, ", format: %s", c.format)
+		}
 		if len(c.projects) > 0 {
 			fmt.Fprintf(&y, ", role: consumer, filter: {projects: ['%s']}", strings.Join(c.projects, "', '"))
 		}
