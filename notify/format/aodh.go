@@ -18,9 +18,6 @@ var aodh = Form{
 	Parts: aodhParts, Each: true, Fault: aodhFault, Message: aodhMessage, Header: aodhHeader,
 }
 
-// RequestIDHeader is the one that Aodh's notifier sets; its value is req- and a UUID.
-const RequestIDHeader = "X-Openstack-Request-Id"
-
 // aodhAlarm is the body of Aodh's REST notifier. All seven are always there.
 type aodhAlarm struct {
 	AlarmName  string     `json:"alarm_name"`
@@ -153,7 +150,10 @@ func aodhMessage(m Message) ([]byte, error) {
 	})
 }
 
-func aodhHeader(id string) map[string]string { return map[string]string{RequestIDHeader: "req-" + id} }
+// aodhHeader is what Aodh's notifier sets: req- and a UUID.
+func aodhHeader(id string) map[string]string {
+	return map[string]string{"X-Openstack-Request-Id": "req-" + id}
+}
 
 // aodhID is the id of the Aodh alarm: one fault on one machine, so that its states follow each other. It is a UUID, as theirs are.
 func aodhID(alarm, part string) string {
