@@ -84,6 +84,13 @@ func TestRunTellsSystemdWhatItDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	told("STOPPING=1")
+	go func() { // as systemd does to the end: who writes to a full socket waits
+		for buffer := make([]byte, 4096); ; {
+			if _, err := manager.Read(buffer); err != nil {
+				return
+			}
+		}
+	}()
 	if status := <-ended; status != 0 {
 		t.Errorf("exit status %d", status)
 	}
