@@ -124,8 +124,8 @@ type IPMI struct {
 	Ignore []string `yaml:"ignore" check:"glob" required:"true"`
 	// PowerSupplies is how many the host needs. When 0: half of those that are there, rounded up.
 	PowerSupplies uint64 `yaml:"power_supplies" min:"0" max:"64" default:"0"`
-	// Fans is how many the host needs. When 0: half of those that are there, rounded up.
-	Fans uint64 `yaml:"fans" min:"0" max:"256" default:"0"`
+	// Fans is how many the host needs: with fewer it, and with it its domains, counts as failed.
+	Fans uint64 `yaml:"fans" min:"1" max:"256" default:"1"`
 }
 
 // NIC selects the links to watch by name globs, as in a shell: * ? [a-z]. Without any: physical NICs, bonds, VFs and
@@ -246,7 +246,7 @@ type Pressure struct {
 	// Memory: the share of the window in which all tasks stood still for want of memory.
 	Memory uint64 `yaml:"memory" max:"100" default:"20"`
 	// IO: the share of the window in which all tasks waited for their storage.
-	IO uint64 `yaml:"io" max:"100" default:"50"`
+	IO uint64 `yaml:"io" max:"100" default:"80"`
 	// CPU: the share of the window in which any task waited for a processor.
 	CPU uint64 `yaml:"cpu" max:"100" default:"90"`
 	// Stolen: the share of the processors' time that the hypervisor below took, when the host is a virtual machine.

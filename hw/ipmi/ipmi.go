@@ -42,7 +42,8 @@ type Config struct {
 	Interval, Scan, Timeout time.Duration
 	// Ignore are globs on the names of sensors that are not looked at, nor their events.
 	Ignore []string
-	// PowerSupplies and Fans that the host needs; 0: half of those that are there, rounded up.
+	// PowerSupplies and Fans that the host needs; 0: of the supplies half of those that are there, rounded up, and one fan: with
+	// a few it gets hot, which its temperatures tell, and only without any it is lost.
 	PowerSupplies, Fans uint64
 	// Dir is where it is kept what was read; empty: nowhere.
 	Dir string

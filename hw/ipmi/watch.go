@@ -490,7 +490,7 @@ func (w *watch) state(ctx context.Context) error {
 	}
 	var needs []correlate.Need
 	needs = append(needs, groupOf(supplies, w.config.PowerSupplies, correlate.CondPowerLost)...)
-	needs = append(needs, groupOf(fans, w.config.Fans, correlate.CondCoolingLost)...)
+	needs = append(needs, groupOf(fans, max(1, w.config.Fans), correlate.CondCoolingLost)...)
 	if len(others) > 0 {
 		needs = append(needs, correlate.Need{Mode: correlate.SomeOf, Of: others})
 	}
