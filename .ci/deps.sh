@@ -16,7 +16,7 @@ packages=(
 modules=(virtio_pci virtio_blk virtio_console virtio_net pvpanic-mmio i6300esb)
 # What an emulated compute host boots with, in that order, and what it can load besides.
 boot=(virtio_pci 9pnet_virtio 9p overlay)
-more=(virtio_blk virtio_net bonding 8021q bridge tun nvme raid1 ext4 mce-inject)
+more=(virtio_blk virtio_net bonding 8021q bridge tun ipmi_si ipmi_devintf nvme raid1 ext4 mce-inject)
 
 say() { echo "deps: $*"; }
 die() { echo "deps: $*" >&2; exit 1; }

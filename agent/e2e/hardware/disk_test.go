@@ -27,15 +27,24 @@ func (h *host) remount(t *testing.T, between string) func() error {
 	}
 }
 
-// readOnly has the kernel find an error in a file system, which is repaired where it is not mounted.
+// readOnly has the kernel find an error in a file system, which is repaired where it is not mounted. The error ends with
+// the mount when the agent sees that there is none, else when somebody has seen it.
 func readOnly(t *testing.T, h *host) {
-	f := fault{condition: "filesystem-read-only", on: "volume/nvme0n1", severity: "critical", affected: map[string]string{behindCard.Name: "failed"}}
-	raised := h.fails(t, f, h.shell("echo lab >/sys/fs/ext4/nvme0n1/trigger_fs_error"))
-	h.heals(t, f, func() error {
-		err := h.remount(t, "{ e2fsck -fy /dev/nvme0n1 >/dev/null 2>&1; test $? -le 1; }")()
-		h.run(t, "paramedic ack "+raised.Data.Alarm.ID+" "+server+" || true") // it may have ended with the mount
-		return err
-	})
+	readOnly := fault{condition: "filesystem-read-only", on: "volume/nvme0n1", severity: "critical", affected: map[string]string{behindCard.Name: "failed"}}
+	damaged := fault{condition: "filesystem-error", on: "volume/nvme0n1"}
+	before := len(h.ops.All())
+	h.fails(t, readOnly, h.shell("echo lab >/sys/fs/ext4/nvme0n1/trigger_fs_error"))
+	raised := h.told(t, "raised", damaged, before)
+	h.heals(t, readOnly, h.remount(t, "{ e2fsck -fy /dev/nvme0n1 >/dev/null 2>&1; test $? -le 1; }"))
+	h.run(t, "paramedic ack "+raised.Data.Alarm.ID+" "+server+" || true")
+	h.told(t, "cleared", damaged, before)
+}
+
+// failing is a drive that says it is no longer reliable.
+func failing(t *testing.T, h *host) {
+	f := fault{condition: "disk-failing", on: "disk/nvme0n1", severity: "warning", affected: map[string]string{behindCard.Name: "at-risk"}}
+	h.fails(t, f, func() error { return h.Warn(1 << 2) })
+	h.heals(t, f, func() error { return h.Warn(0) })
 }
 
 // gone has a drive vanish under a file system.

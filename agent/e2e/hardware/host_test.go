@@ -69,14 +69,16 @@ node: {name: %[1]s}
 api: {socket: /run/paramedic.sock}
 cluster: {bind: %[2]s, join: ['%[3]s'], label: %[4]s, key_file: %[5]s/gossip.key, secrets_key_file: %[5]s/secrets.key, %[8]s}
 log: {level: debug}
-hw: {mem: {poll: 1s, window: 10s}, disk: {poll: 1s}, host: {poll: 1s}}
+hw: {mem: {poll: 1s, window: 10s}, disk: {health: 1s}}
 notify:
   dir: /srv/state/paramedic
   subscriptions: [{name: %[6]s, endpoints: ['%[7]s'], secret_file: %[5]s/secret, filter: {states: [failed, degraded, at-risk]}}]
 `, h.self.Name, s.Bind, strings.Join(s.Join, "', '"), s.Label, dir, h.ops.Name, h.ops.URL, patient)
+	emulated, err := os.ReadFile("../../../hw/ipmi/testdata/sim/bmc.emu")
+	fleet.Must(t, err)
 	began := time.Now()
 	h.Compute, err = w.LAN.Compute(lab.ComputeSpec{
-		Name: h.self.Name, Addr: s.Bind + "/24", Domains: []lab.Domain{behindBond, behindCard},
+		Name: h.self.Name, Addr: s.Bind + "/24", Domains: []lab.Domain{behindBond, behindCard}, BMC: string(emulated),
 		Files: map[string][]byte{
 			"paramedic": binary, "devices.sh": devices, "paramedic.yaml": []byte(config), "gossip.key": []byte(s.GossipKey), "secrets.key": []byte(s.SecretKey), "secret": []byte(h.ops.Secret()),
 		},
@@ -179,10 +181,18 @@ func (h *host) shell(command string) func() error {
 }
 
 // tells does something to the host and waits until the consumer is told of it.
-func (h *host) tells(t *testing.T, transition string, f fault, do func() error) (n lab.Notification) {
+func (h *host) tells(t *testing.T, transition string, f fault, do func() error) lab.Notification {
 	t.Helper()
 	before, began := len(h.ops.All()), time.Now()
 	fleet.Must(t, do())
+	n := h.told(t, transition, f, before)
+	h.log(t, transition, f, n.Arrived.Sub(began))
+	return n
+}
+
+// told waits until the consumer has been told, later than so many things before.
+func (h *host) told(t *testing.T, transition string, f fault, before int) (n lab.Notification) {
+	t.Helper()
 	fleet.Within(t, fleet.Patience, fmt.Sprintf("%s %s of %s", f.condition, transition, f.on), func() error {
 		told := h.ops.All()[before:]
 		i := slices.IndexFunc(told, func(n lab.Notification) bool { return h.is(n, transition, f) })
@@ -195,7 +205,6 @@ func (h *host) tells(t *testing.T, transition string, f fault, do func() error) 
 	if len(n.Trouble) > 0 {
 		t.Errorf("the consumer objects: %s", n)
 	}
-	h.log(t, transition, f, n.Arrived.Sub(began))
 	return n
 }
 

@@ -14,11 +14,13 @@ import (
 // root is this machine's, read-only, below a layer of its own in memory: all that is installed here is there, libvirtd and qemu
 // for domains too. Only StateDisk outlasts its reboots. Run has its shell.
 //
-// It has four network cards: eth0 on the switch, eth1 and eth2, and eth3 in a PCI Express slot that reports errors; an NVMe
+// It has a BMC; four network cards: eth0 on the switch, eth1 and eth2, and eth3 in a PCI Express slot that reports errors; an NVMe
 // drive in another one; two more disks, vdb and vdc; two processors; and a memory controller with four modules,
 // DIMM_A1 to DIMM_B2.
 type Compute struct {
 	*Machine
+
+	BMC *BMC
 
 	monitor *monitor
 	domains []Domain
@@ -32,6 +34,7 @@ type ComputeSpec struct {
 	Addr    string            // of eth0, with the prefix length
 	Files   map[string][]byte // root's own and executable, each by its name in ComputeDir
 	Domains []Domain          // tiny ones; StartDomains starts them
+	BMC     string            // what the simulator of its BMC emulates
 }
 
 // Where a Compute has things.
@@ -121,6 +124,9 @@ func (s *Switch) compute(spec ComputeSpec) (*Compute, error) {
 	if err := s.host.WriteFile(Dir+"/"+spec.Name+".initrd", string(initrd), 0o600); err != nil {
 		return nil, err
 	}
+	if c.BMC, err = s.host.bmc(spec.BMC); err != nil {
+		return nil, err
+	}
 	args := []string{
 		"-nodefaults", "-display", "none", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1024",
 		"-kernel", kernel, "-initrd", Dir + "/" + spec.Name + ".initrd",
@@ -129,8 +135,11 @@ func (s *Switch) compute(spec ComputeSpec) (*Compute, error) {
 		"-serial", "file:" + c.console,
 		"-qmp", "unix:" + Dir + "/" + spec.Name + ".qmp,server=on,wait=off",
 		"-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
+		"-chardev", "socket,id=bmc,host=127.0.0.1,port=" + bmcSystem + ",reconnect=1",
+		"-device", "ipmi-bmc-extern,id=bmc0,chardev=bmc", "-device", "isa-ipmi-kcs,bmc=bmc0",
 		"-device", "pcie-root-port,id=slot1,slot=1,chassis=1", "-device", "pcie-root-port,id=slot2,slot=2,chassis=2",
 	}
+	// dev-disk3 is the NVMe drive.
 	for i, d := range []string{"virtio-blk-pci,", "virtio-blk-pci,", "virtio-blk-pci,", "nvme,serial=nvme0,bus=slot1,"} {
 		id := fmt.Sprint("disk", i)
 		file := Dir + "/" + spec.Name + "." + id
@@ -189,10 +198,9 @@ func (c *Compute) BusError() error {
 	return err
 }
 
-// Load loads drivers.
-func (c *Compute) Load(modules ...string) error {
-	_, err := c.Run("modprobe -a " + strings.Join(modules, " "))
-	return err
+// Warn sets the critical warnings of the NVMe drive's health log (NVM Express, Get Log Page 02h, byte 0).
+func (c *Compute) Warn(warnings uint8) error {
+	return c.monitor.call("qom-set", map[string]any{"path": "/machine/peripheral/dev-disk3", "property": "smart_critical_warning", "value": warnings}, nil)
 }
 
 // StartDomains starts libvirtd and the domains of the spec.

@@ -34,7 +34,7 @@ func New() (*Lab, error) {
 	if os.Geteuid() != 0 {
 		lacking = append(lacking, "root (namespaces, taps)")
 	}
-	for _, tool := range []string{"tini", "libvirtd", "qemu-system-x86_64", "busybox", "mount", "nft", "dbus-daemon", "mdadm"} {
+	for _, tool := range []string{"tini", "libvirtd", "qemu-system-x86_64", "busybox", "mount", "nft", "dbus-daemon", "mdadm", "ipmi_sim", "ipmitool"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			lacking = append(lacking, tool)
 		}

@@ -1,5 +1,5 @@
 # What hangs on the hardware of the emulated host; it runs after each boot.
-modprobe -a bonding 8021q bridge tun nvme raid1 ext4 mce-inject labedac
+modprobe -a ipmi_si ipmi_devintf bonding 8021q bridge tun nvme raid1 ext4 mce-inject labedac
 
 # A VLAN on a bond of two cards below one bridge, a card alone below the other.
 ip link add bond0 type bond mode active-backup miimon 100
