@@ -89,6 +89,12 @@ func TestTransportThatPanicsIsBroken(t *testing.T) {
 	}
 }
 
+// pass lets time pass, and whoever it wakes come to rest.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 // The answers stop after the first scan: the source says that it is blind, asks ever less often, and sees again with the first.
 func TestSilentBMCIsAskedEverLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -115,9 +121,9 @@ func TestSilentBMCIsAskedEverLessOften(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- source.Run(ctx, b) }()
-		<-time.After(10 * time.Minute)
+		pass(10 * time.Minute)
 		silent.Store(true)
-		<-time.After(10 * time.Minute)
+		pass(10 * time.Minute)
 		if h := b.healths[len(b.healths)-1]; h.Sight != hw.SightBlind {
 			t.Errorf("health %+v", h)
 		}
@@ -125,7 +131,7 @@ func TestSilentBMCIsAskedEverLessOften(t *testing.T) {
 			t.Errorf("asked %d times in ten minutes", n)
 		}
 		silent.Store(false)
-		<-time.After(longestPause)
+		pass(longestPause)
 		if h := b.healths[len(b.healths)-1]; h.Sight != hw.SightClear {
 			t.Errorf("health %+v", h)
 		}
