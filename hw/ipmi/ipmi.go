@@ -58,6 +58,8 @@ type Source struct {
 	log    *slog.Logger
 	now    func() time.Time
 	line   *line
+	// stated: an earlier Run has said what there is.
+	stated atomic.Bool
 	chores time.Duration
 
 	counters struct{ readings, unreadable, records, vendor, undescribed, relocated, sessions atomic.Uint64 }
@@ -133,7 +135,7 @@ func (s *Source) ignored(name string) bool {
 // Run implements hw.Source.
 func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 	w := &watch{
-		Source: s, sink: sink, ownFaults: make(map[correlate.Condition]fault),
+		Source: s, sink: sink, said: s.stated.Load(), ownFaults: make(map[correlate.Condition]fault),
 		told: make(map[correlate.Key]correlate.Severity), held: make(map[correlate.Key]bool), gone: make(map[correlate.ID]bool),
 	}
 	if s.config.Standing != nil {
@@ -166,6 +168,9 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 		}
 		wait := pause
 		switch {
+		case errors.Is(err, fs.ErrNotExist) && s.stated.Load():
+			wait = absentPause
+			sink.Health(hw.Health{Sight: hw.SightBlind, Text: fmt.Sprintf("/dev/ipmi%d is gone: load its drivers (ipmi_si, ipmi_devintf) again", s.config.Device)})
 		case errors.Is(err, fs.ErrNotExist):
 			wait = absentPause
 			sink.Health(hw.Health{Sight: hw.SightAbsent, Text: fmt.Sprintf("there is no /dev/ipmi%d: no BMC, or its drivers (ipmi_si, ipmi_devintf) are not loaded", s.config.Device)})

@@ -82,7 +82,14 @@ func (b *bench) run(open func() (Transport, error), with func(*Config)) {
 		b.t.Fatal(err)
 	}
 	source.chores = 200 * time.Millisecond
-	b.source, b.ended = source, make(chan error, 1)
+	b.source = source
+	b.begin()
+}
+
+// begin starts a Run of the source.
+func (b *bench) begin() {
+	source := b.source
+	b.ended = make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	b.cancel = cancel
 	go func() { b.ended <- source.Run(ctx, b) }()
@@ -386,5 +393,24 @@ func TestMissingRightIsSaidWithItsRemedy(t *testing.T) {
 	b.await("degradation", func() bool { return len(b.healths) > 0 })
 	if h := b.healths[0]; h.Sight != hw.SightDegraded || !strings.Contains(h.Text, "udev") {
 		t.Errorf("health %+v", h)
+	}
+}
+
+func TestRunThatBeginsWhileTheBMCIsSilentTakesNothingForGone(t *testing.T) {
+	t.Parallel()
+	s := startSimulator(t)
+	b := watchOver(t, s.open, nil)
+	b.awaitStated()
+	b.stop()
+	b.mu.Lock()
+	seen := len(b.healths)
+	b.mu.Unlock()
+	b.source.line.open = func() (Transport, error) { return nil, os.ErrDeadlineExceeded }
+	b.begin() // as the supervisor does
+	b.await("blindness", func() bool { return len(b.healths) > seen && b.healths[len(b.healths)-1].Sight == hw.SightBlind })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if alarms := b.engine.Alarms(); len(alarms) > 0 {
+		t.Errorf("it stands %v", alarms[0].Key)
 	}
 }

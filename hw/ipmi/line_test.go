@@ -42,8 +42,9 @@ func (s *scripted) Close() error               { close(s.closed); return nil }
 
 func TestCommandThatHangsIsGivenUpAndNoOtherIsSentUntilItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hangs := 7 * time.Second
-		s := newScripted(func(Request) ([]byte, error) { <-time.After(hangs); return []byte{1}, nil })
+		var hangs atomic.Int64
+		hangs.Store(int64(7 * time.Second))
+		s := newScripted(func(Request) ([]byte, error) { <-time.After(time.Duration(hangs.Load())); return []byte{1}, nil })
 		l := &line{open: func() (Transport, error) { return s, nil }, timeout: 2 * time.Second}
 		begun := time.Now()
 		for want := 2 * time.Second; want <= 6*time.Second; want += 2 * time.Second {
@@ -51,7 +52,7 @@ func TestCommandThatHangsIsGivenUpAndNoOtherIsSentUntilItEnds(t *testing.T) {
 				t.Fatalf("after %s: %v", time.Since(begun), err)
 			}
 		}
-		hangs = 0
+		hangs.Store(0)
 		if b, err := l.do(t.Context(), Request{}); err != nil || len(b) != 1 || time.Since(begun) != 7*time.Second {
 			t.Errorf("after %s: % x, %v", time.Since(begun), b, err)
 		}

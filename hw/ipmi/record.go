@@ -312,7 +312,7 @@ func (w *watch) own(ctx context.Context, f fault, failed bool) error {
 		delete(w.told, k)
 		event.Status, event.Text = correlate.StatusOK, ""
 	}
-	if !changed || !w.stated { // the full statement has it
+	if !changed || !w.said { // the full statement has it
 		return nil
 	}
 	return w.emit(ctx)([]correlate.Event{event})

@@ -79,7 +79,8 @@ user 2 true "paramedic" "lab" admin 10 none md2 md5 straight
 	if err := os.MkdirAll(filepath.Join(s.dir, "state"), 0o700); err != nil {
 		s.t.Fatal(err)
 	}
-	s.command = exec.Command("ipmi_sim", "-n", "-c", filepath.Join(s.dir, "lan.conf"), "-f", filepath.Join(s.dir, "commands"), "-s", filepath.Join(s.dir, "state"))
+	// It dies of a write to a machine that has just gone, unless that signal is ignored.
+	s.command = exec.Command("sh", "-c", `trap "" PIPE; exec ipmi_sim "$@"`, "sh", "-n", "-c", filepath.Join(s.dir, "lan.conf"), "-f", filepath.Join(s.dir, "commands"), "-s", filepath.Join(s.dir, "state"))
 	var out bytes.Buffer
 	s.command.Stdout, s.command.Stderr = &out, &out
 	if err := s.command.Start(); err != nil {

@@ -35,8 +35,8 @@ type point struct {
 type watch struct {
 	*Source
 	sink     hw.Sink
-	sessions int // those in which the BMC has answered
-	stated   bool
+	sessions int  // those in which the BMC has answered
+	said     bool // something was stated in full: from then on what is not known is not mentioned
 
 	device     []byte // the BMC's answer to who it is
 	controller controller
@@ -71,14 +71,14 @@ type watch struct {
 
 // unknown states, once, that nothing is known: what stands goes on to stand.
 func (w *watch) unknown(ctx context.Context) error {
-	if w.stated {
+	if w.said {
 		return nil
 	}
 	d := correlate.Delta{Source: w.Name(), Full: true}
 	for k := range w.held {
 		d.Events = append(d.Events, correlate.Event{Source: w.Name(), Resource: k.Resource, Condition: k.Condition})
 	}
-	w.stated = true
+	w.said = true
 	return w.sink.Emit(ctx, d)
 }
 
@@ -537,7 +537,8 @@ func (w *watch) state(ctx context.Context) error {
 			w.held[correlate.Key{Resource: e.Resource, Condition: e.Condition}] = true
 		}
 	}
-	w.stated = true
+	w.said = true
+	w.stated.Store(true)
 	return w.sink.Emit(ctx, d)
 }
 
