@@ -41,17 +41,14 @@ func (s *Source) load() known {
 	return k
 }
 
-// save writes it; an old file or a new one survives a crash.
+// save writes it.
 func (s *Source) save(k known) {
 	if k.Boot = s.boot(); k.Boot == "" || s.config.Known == "" {
 		return
 	}
 	b, err := json.Marshal(k)
 	if err == nil {
-		err = os.WriteFile(s.config.Known+".new", b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(s.config.Known+".new", s.config.Known)
+		err = hw.Replace(s.config.Known, b)
 	}
 	if err != nil {
 		s.log.Warn("which processors work could not be noted", "error", err)
@@ -60,7 +57,7 @@ func (s *Source) save(k known) {
 
 // boot is the id of the present kernel; empty: it can't be read.
 func (s *Source) boot() string {
-	id, err := hw.ReadAttr(s.config.Root.ProcPath("sys", "kernel", "random", "boot_id"))
+	id, err := s.config.Root.Boot()
 	if err != nil {
 		return ""
 	}

@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+
+	"github.com/paramedic-ha/paramedic/hw"
 )
 
 const (
@@ -249,14 +251,11 @@ func saveCache(path string, device, stamp []byte, records [][]byte) error {
 	return save(path, c)
 }
 
-// save writes a small file so that a crash leaves the old or the new one.
+// save keeps a value in a file.
 func save(path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return hw.Replace(path, b)
 }

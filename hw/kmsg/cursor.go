@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/paramedic-ha/paramedic/hw"
 )
 
 // The cursor is one line: the boot's id and the number of the next record.
@@ -33,22 +35,14 @@ func (r *reader) load() {
 	}
 }
 
-// save writes it in a way that a crash leaves the old or the new one. It needs no fsync: a lost cursor of this boot means
-// lines read twice, and with the machine the boot ends.
+// save notes it. A lost cursor of this boot means lines read twice, and with the machine the boot ends.
 func (r *reader) save() {
 	if r.config.Cursor == "" || r.boot == "" || !r.fresh {
 		return
 	}
-	err := write(r.config.Cursor, fmt.Sprintf("%s %d\n", r.boot, r.next))
+	err := hw.Replace(r.config.Cursor, fmt.Appendf(nil, "%s %d\n", r.boot, r.next))
 	if err != nil && !r.mute {
 		r.log.Warn("what was read of the kernel's log could not be noted: a restart may read it again", "error", err)
 	}
 	r.fresh, r.mute = false, err != nil
-}
-
-func write(path, text string) error {
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }

@@ -181,7 +181,7 @@ func (s *Source) follow(ctx context.Context, sink hw.Sink) error {
 	defer f.Close()                                      //nolint:errcheck // it was only read
 	defer context.AfterFunc(ctx, func() { f.Close() })() //nolint:errcheck // it was only read
 	r := reader{Source: s, sink: sink, told: make(map[faultKey]time.Time), memcg: make(map[string]string)}
-	if r.boot, err = hw.ReadAttr(s.config.Root.ProcPath("sys", "kernel", "random", "boot_id")); err != nil {
+	if r.boot, err = s.config.Root.Boot(); err != nil {
 		s.log.Warn("which boot this is is not known: after a restart, lines may be read twice", "error", err)
 	}
 	if r.stamps.zero, err = s.config.Root.BootTime(s.now()); err != nil {

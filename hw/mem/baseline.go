@@ -19,7 +19,7 @@ type baseline struct {
 
 // load gives what was told under this kernel; nothing when that is not known.
 func (s *Source) load() baseline {
-	boot, err := hw.ReadAttr(s.config.Root.ProcPath("sys", "kernel", "random", "boot_id"))
+	boot, err := s.config.Root.Boot()
 	if err != nil || s.config.Baseline == "" {
 		return baseline{}
 	}
@@ -54,10 +54,7 @@ func (w *watch) save() {
 	next := baseline{w.known.Boot, now}
 	b, err := json.Marshal(next)
 	if err == nil {
-		err = os.WriteFile(w.config.Baseline+".new", b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(w.config.Baseline+".new", w.config.Baseline)
+		err = hw.Replace(w.config.Baseline, b)
 	}
 	if err != nil {
 		w.log.Warn("which memory errors were told could not be noted", "error", err)
