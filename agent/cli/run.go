@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -125,9 +126,28 @@ func newLog(w io.Writer, c config.Log, level *slog.LevelVar) *slog.Logger {
 
 // tellSystemd says how we are, when systemd asked to be told (sd_notify(3)).
 func tellSystemd(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+	if err := sendToSystemd(os.Getenv("NOTIFY_SOCKET"), state); err != nil {
 		log.Warn("can't tell systemd", "err", err)
 	}
+}
+
+// systemdTimeout is how long systemd may take to take what it is told. The library's own call waits for ever.
+const systemdTimeout = time.Second
+
+func sendToSystemd(socket, state string) error {
+	if socket == "" {
+		return nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(systemdTimeout)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(state))
+	return err
 }
 
 // heartbeat feeds systemd's watchdog, off the goroutine that proves to be alive.
