@@ -38,25 +38,15 @@ func sourceTable(a *Agent) []sourceSpec {
 	prompts := map[string]hw.Prompt{"mem": hw.NewPrompt(), "disk": hw.NewPrompt()}
 	return []sourceSpec{
 		{
-			name: "nic",
-			options: func(c *config.Config) any {
-				if c.HW.NIC.Disabled {
-					return nil
-				}
-				return c.HW.NIC
-			},
+			name:    "nic",
+			options: func(c *config.Config) any { return unless(c.HW.NIC.Disabled, c.HW.NIC) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				return nic.New(nic.Config{Include: c.HW.NIC.Include, Exclude: c.HW.NIC.Exclude, Alarmed: a.alarmedLinks, Log: log})
 			},
 		},
 		{
-			name: "ovs",
-			options: func(c *config.Config) any {
-				if c.HW.OVS.Disabled {
-					return nil
-				}
-				return []any{c.HW.OVS, c.HW.NIC.Include}
-			},
+			name:    "ovs",
+			options: func(c *config.Config) any { return unless(c.HW.OVS.Disabled, []any{c.HW.OVS, c.HW.NIC.Include}) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				o := c.HW.OVS
 				return ovs.New(ovs.Config{
@@ -65,13 +55,8 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 		{
-			name: "virt",
-			options: func(c *config.Config) any {
-				if c.HW.Virt.Disabled {
-					return nil
-				}
-				return c.HW.Virt
-			},
+			name:    "virt",
+			options: func(c *config.Config) any { return unless(c.HW.Virt.Disabled, c.HW.Virt) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				v := c.HW.Virt
 				return virt.New(virt.Config{
@@ -85,13 +70,8 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 		{
-			name: "ipmi",
-			options: func(c *config.Config) any {
-				if c.HW.IPMI.Disabled {
-					return nil
-				}
-				return c.HW.IPMI
-			},
+			name:    "ipmi",
+			options: func(c *config.Config) any { return unless(c.HW.IPMI.Disabled, c.HW.IPMI) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				i := c.HW.IPMI
 				return ipmi.New(ipmi.Config{
@@ -101,13 +81,8 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 		{
-			name: "mem",
-			options: func(c *config.Config) any {
-				if c.HW.Mem.Disabled {
-					return nil
-				}
-				return c.HW.Mem
-			},
+			name:    "mem",
+			options: func(c *config.Config) any { return unless(c.HW.Mem.Disabled, c.HW.Mem) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				m := c.HW.Mem
 				return mem.New(mem.Config{
@@ -117,13 +92,8 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 		{
-			name: "disk",
-			options: func(c *config.Config) any {
-				if c.HW.Disk.Disabled {
-					return nil
-				}
-				return c.HW.Disk
-			},
+			name:    "disk",
+			options: func(c *config.Config) any { return unless(c.HW.Disk.Disabled, c.HW.Disk) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				d := c.HW.Disk
 				health := d.Health
@@ -137,13 +107,8 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 		{
-			name: "service",
-			options: func(c *config.Config) any {
-				if c.HW.Service.Disabled {
-					return nil
-				}
-				return c.HW.Service
-			},
+			name:    "service",
+			options: func(c *config.Config) any { return unless(c.HW.Service.Disabled, c.HW.Service) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				s := c.HW.Service
 				return service.New(service.Config{
@@ -154,13 +119,8 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 		{
-			name: "pressure",
-			options: func(c *config.Config) any {
-				if c.HW.Pressure.Disabled {
-					return nil
-				}
-				return c.HW.Pressure
-			},
+			name:    "pressure",
+			options: func(c *config.Config) any { return unless(c.HW.Pressure.Disabled, c.HW.Pressure) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				p := c.HW.Pressure
 				return pressure.New(pressure.Config{
@@ -169,25 +129,15 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 		{
-			name: "clock",
-			options: func(c *config.Config) any {
-				if c.HW.Clock.Disabled {
-					return nil
-				}
-				return c.HW.Clock
-			},
+			name:    "clock",
+			options: func(c *config.Config) any { return unless(c.HW.Clock.Disabled, c.HW.Clock) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				return clock.New(clock.Config{Host: hostID(c), Poll: c.HW.Clock.Poll, Limit: c.HW.Clock.Limit, Log: log}), nil
 			},
 		},
 		{
-			name: "host",
-			options: func(c *config.Config) any {
-				if c.HW.Host.Disabled {
-					return nil
-				}
-				return c.HW.Host
-			},
+			name:    "host",
+			options: func(c *config.Config) any { return unless(c.HW.Host.Disabled, c.HW.Host) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				h := c.HW.Host
 				return host.New(host.Config{
@@ -198,13 +148,8 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 		{
-			name: "kmsg",
-			options: func(c *config.Config) any {
-				if c.HW.Kmsg.Disabled {
-					return nil
-				}
-				return c.HW.Kmsg
-			},
+			name:    "kmsg",
+			options: func(c *config.Config) any { return unless(c.HW.Kmsg.Disabled, c.HW.Kmsg) },
 			build: func(c *config.Config, log *slog.Logger) (hw.Source, error) {
 				k := c.HW.Kmsg
 				return kmsg.New(kmsg.Config{
@@ -214,6 +159,14 @@ func sourceTable(a *Agent) []sourceSpec {
 			},
 		},
 	}
+}
+
+// unless gives the options of a source that is not off.
+func unless(disabled bool, options any) any {
+	if disabled {
+		return nil
+	}
+	return options
 }
 
 // built is a source that was constructed for a configuration.

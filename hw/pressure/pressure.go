@@ -178,7 +178,6 @@ func (s *Source) search(found chan<- result) {
 	}
 	s.counters.searches.Add(1)
 	go func() {
-		defer s.searching.Store(false)
 		var r result
 		if err := hw.Contain(func() error {
 			r.guests, r.err = guests(s.config.Root)
@@ -186,6 +185,7 @@ func (s *Source) search(found chan<- result) {
 		}); err != nil {
 			r.err = err
 		}
+		s.searching.Store(false) // before: whoever has the result may search again
 		select {
 		case found <- r:
 		default: // the last one was not taken yet
