@@ -16,7 +16,7 @@ type emitCommand struct {
 	File     string            `help:"Send the JSON in this file instead; - is standard input." placeholder:"FILE"`
 	Resource string            `help:"The resource id, when the mapping of the type does not say it." placeholder:"ID"`
 	Host     string            `help:"The host that it is about. Default: that of the agent." placeholder:"NAME"`
-	Severity string            `help:"critical, major, minor, warning or indeterminate. Default: that of the type." placeholder:"SEVERITY"`
+	Severity string            `help:"critical, major, minor, warning or indeterminate. Default: that of the type." enum:",critical,major,minor,warning,indeterminate" default:"" placeholder:"SEVERITY"`
 	Status   string            `help:"down, or up when it is over." enum:"down,up" default:"down"`
 	Monitor  string            `help:"Who says so." default:"emit" placeholder:"NAME"`
 	ID       string            `help:"The event's id: the same event, sent again, changes nothing." placeholder:"ID"`

@@ -142,12 +142,10 @@ func sendToSystemd(socket, state string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(systemdTimeout)); err != nil {
-		return err
+	if err = conn.SetWriteDeadline(time.Now().Add(systemdTimeout)); err == nil {
+		_, err = conn.Write([]byte(state))
 	}
-	_, err = conn.Write([]byte(state))
-	return err
+	return errors.Join(err, conn.Close())
 }
 
 // heartbeat feeds systemd's watchdog, off the goroutine that proves to be alive.
