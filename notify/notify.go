@@ -70,6 +70,7 @@ type Subscription struct {
 	Secret    Secret
 	Role      Role
 	Origin    Origin
+	Owner     string // the identity that made it over the API; empty: an administrator, or a file
 	Filter    Filter
 	Paused    string // why; empty when active
 	Verified  bool   // its endpoints proved that they want it; new ones must, too

@@ -76,6 +76,9 @@ func (s Subscription) Validate() error {
 	default:
 		bad("role", "%q is not known: want %q or %q", s.Role, RoleAdmin, RoleConsumer)
 	}
+	if len(s.Owner) > maxName || !utf8.ValidString(s.Owner) || strings.ContainsFunc(s.Owner, unicode.IsControl) {
+		bad("owner", "want at most %d bytes of UTF-8 without control characters", maxName)
+	}
 	s.Filter.problems(bad)
 	return errors.Join(problems...)
 }
@@ -157,7 +160,7 @@ func (s Subscription) normal() Subscription {
 func sameContents(a, b Subscription) bool {
 	fa, _ := json.Marshal(a.Filter)
 	fb, _ := json.Marshal(b.Filter)
-	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && a.Format == b.Format && a.Role == b.Role &&
+	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && a.Format == b.Format && a.Role == b.Role && a.Owner == b.Owner &&
 		a.Secret.equal(b.Secret) && string(fa) == string(fb)
 }
 

@@ -168,11 +168,7 @@ func (s *Server) postAck(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, badRequest("comment: it has more than %d characters: shorten it", maxComment))
 		return
 	}
-	by, err := peerName(r.Context())
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
+	by := identityOf(r.Context()).name
 	alarm, err := s.backend.Ack(r.Context(), r.PathValue("id"), by, body.Comment)
 	if err != nil {
 		s.refuse(w, r, err)

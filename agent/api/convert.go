@@ -128,7 +128,7 @@ func fromNeed(n correlate.Need) Need { return Need{Mode: n.Mode.String(), K: n.K
 func fromSubscription(s notify.Subscription) Subscription {
 	return Subscription{
 		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: texts(s.Endpoints), Format: s.Format,
-		Role: string(s.Role), Origin: string(s.Origin), Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.Secret.WhyLocked(),
+		Role: string(s.Role), Origin: string(s.Origin), Owner: s.Owner, Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.Secret.WhyLocked(),
 		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable),
 	}
 }

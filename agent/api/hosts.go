@@ -73,7 +73,7 @@ func (s *Server) deleteHost(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("host forgotten", "host", name, "by", caller(r))
+	s.log.Info("host forgotten", "host", name, "by", identityOf(r.Context()).name)
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -18,6 +18,7 @@ import (
 type route struct {
 	method, path string
 	handle       http.HandlerFunc
+	callers      callers       // besides administrators; zero: none
 	limit        time.Duration // for the backend; zero: requestTimeout
 	reserved     bool
 }
@@ -30,8 +31,8 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "GET", path: "/v1/alarms/{id}", handle: s.getAlarm},
 		{method: "POST", path: "/v1/alarms/{id}/ack", handle: s.postAck},
 		{method: "GET", path: "/v1/events", handle: s.getEvents},
-		{method: "POST", path: "/v1/events", handle: s.postEvents},
-		{method: "PUT", path: "/v1/events", handle: s.postEvents},
+		{method: "POST", path: "/v1/events", handle: s.postEvents, callers: monitors},
+		{method: "PUT", path: "/v1/events", handle: s.postEvents, callers: monitors},
 		{method: "GET", path: "/v1/resources", handle: s.getResources},
 		{method: "GET", path: "/v1/resources/{id...}", handle: s.getResource},
 		{method: "GET", path: "/v1/topology", handle: s.getTopology},
@@ -55,8 +56,8 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 			w.Header().Set("Content-Type", "application/yaml") // RFC 9512
 			_, _ = w.Write(openapi.Document())
 		}},
-		{method: "GET", path: "/healthz", handle: s.getHealth},
-		{method: "GET", path: "/readyz", handle: s.getReady},
+		{method: "GET", path: "/healthz", handle: s.getHealth, callers: anybody},
+		{method: "GET", path: "/readyz", handle: s.getReady, callers: anybody},
 		{method: "GET", path: "/metrics", handle: scrape.ServeHTTP},
 	}
 	for i, r := range plain {
@@ -86,9 +87,10 @@ func (s *Server) handler(metrics prometheus.Gatherer) http.Handler {
 		if methods[r.path] == nil {
 			methods[r.path] = make(map[string]http.HandlerFunc)
 		}
-		methods[r.path][r.method] = r.handle
+		handle := s.permit(r.callers, r.handle)
+		methods[r.path][r.method] = handle
 		if r.method == http.MethodGet {
-			methods[r.path][http.MethodHead] = r.handle
+			methods[r.path][http.MethodHead] = handle
 		}
 	}
 	mux := http.NewServeMux()
@@ -114,6 +116,20 @@ func (s *Server) handler(metrics prometheus.Gatherer) http.Handler {
 		s.refuse(w, r, notFound("nothing is served at %s: /v1/openapi.yaml lists what is", r.URL.Path))
 	}))
 	return mux
+}
+
+// permit lets only the callers of a route through.
+func (s *Server) permit(c callers, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !c.admits(identityOf(r.Context())) {
+			s.refuse(w, r, &refusal{
+				http.StatusForbidden, "forbidden", "the caller may not do this",
+				fmt.Sprintf("%s %s is not for your role: ask an administrator of the infrastructure", r.Method, r.URL.Path),
+			})
+			return
+		}
+		next(w, r)
+	}
 }
 
 func (s *Server) notBuilt(w http.ResponseWriter, r *http.Request) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 const (
@@ -157,32 +158,23 @@ func (c *peerConn) Close() error {
 	return c.UnixConn.Close()
 }
 
-type peerKey struct{}
-
-// withPeer notes who is at the other end.
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	if c, ok := conn.(*peerConn); ok {
-		return context.WithValue(ctx, peerKey{}, c)
-	}
-	return ctx
-}
-
-// caller is peerName for the log.
-func caller(r *http.Request) string {
-	name, err := peerName(r.Context())
-	if err != nil {
-		return "unknown"
-	}
-	return name
-}
-
-// peerName is the user at the other end of the request's connection, as the kernel saw it at connect (SO_PEERCRED,
-// unix(7)): its name, or "uid N" when it has none here.
-func peerName(ctx context.Context) (string, error) {
-	conn, ok := ctx.Value(peerKey{}).(*peerConn)
+// withPeer notes who is at the other end: whoever may open the socket is an administrator.
+func (s *Server) withPeer(ctx context.Context, conn net.Conn) context.Context {
+	c, ok := conn.(*peerConn)
 	if !ok {
-		return "", errors.New("ask who is calling: not a unix connection")
+		return ctx
 	}
+	name, err := peerName(c)
+	if err != nil {
+		s.log.Warn("the caller's name can't be found out", "err", err)
+		name = "unknown"
+	}
+	return withIdentity(ctx, identity{name: name, role: notify.RoleAdmin})
+}
+
+// peerName is the user at the other end of a connection, as the kernel saw it at connect (SO_PEERCRED, unix(7)): its name,
+// or "uid N" when it has none here.
+func peerName(conn *peerConn) (string, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return "", fmt.Errorf("ask who is calling: %w", err)

@@ -50,7 +50,7 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if refused > 0 && s.complain.Allow() {
-		s.log.Warn("events of another monitor were refused", "monitor", items[0].Monitor, "refused", refused, "of", len(items), "first", why, "by", caller(r))
+		s.log.Warn("events of another monitor were refused", "monitor", items[0].Monitor, "refused", refused, "of", len(items), "first", why, "by", identityOf(r.Context()).name)
 	}
 	switch {
 	case limited == len(verdicts):

@@ -45,13 +45,14 @@ func (s *Server) postSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
+	wish.Owner = identityOf(r.Context()).ownerName()
 	verify := body.Verify == nil || *body.Verify
 	sub, snapshot, err := s.backend.Notify().Subscribe(r.Context(), wish, verify)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("subscribed", "subscription", sub.ID, "name", sub.Name, "verified", verify, "by", caller(r))
+	s.log.Info("subscribed", "subscription", sub.ID, "name", sub.Name, "verified", verify, "by", identityOf(r.Context()).name)
 	w.Header().Set("Location", "/v1/subscriptions/"+url.PathEscape(sub.ID))
 	s.answer(w, r, http.StatusCreated, Subscribed{Subscription: fromSubscription(sub), Snapshot: each(snapshot, s.ages().alarm)})
 }
@@ -72,7 +73,7 @@ func (s *Server) patchSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("subscription changed", "subscription", sub.ID, "name", sub.Name, "by", caller(r))
+	s.log.Info("subscription changed", "subscription", sub.ID, "name", sub.Name, "by", identityOf(r.Context()).name)
 	s.answer(w, r, http.StatusOK, fromSubscription(sub))
 }
 
@@ -82,7 +83,7 @@ func (s *Server) deleteSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("unsubscribed", "subscription", id, "by", caller(r))
+	s.log.Info("unsubscribed", "subscription", id, "by", identityOf(r.Context()).name)
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -115,7 +116,7 @@ func (s *Server) postRetry(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("delivery retried", "delivery", id, "by", caller(r))
+	s.log.Info("delivery retried", "delivery", id, "by", identityOf(r.Context()).name)
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -208,6 +208,7 @@ type Subscription struct {
 	Format    string     `json:"format"`
 	Role      string     `json:"role"`
 	Origin    string     `json:"origin"`
+	Owner     string     `json:"owner"` // the identity that made it; empty: an administrator, or a file
 	Filter    Filter     `json:"filter"`
 	Paused    string     `json:"paused"`
 	Locked    string     `json:"locked"` // why its secret can't be opened at the answering host: its peers deliver

@@ -82,6 +82,7 @@ type Subscription struct {
 	Endpoints []string  `json:"endpoints"`
 	Format    string    `json:"format"`
 	Role      string    `json:"role"`
+	Owner     string    `json:"owner,omitempty"`
 	Filter    Filter    `json:"filter"`
 	Paused    string    `json:"paused,omitempty"`
 	Verified  bool      `json:"verified,omitempty"`

@@ -62,7 +62,7 @@ func (l *Ledger) rewritten(w *wish) Subscription {
 // words writes all of a subscription but its secret.
 func words(s notify.Subscription) Subscription {
 	p := Subscription{
-		Version: s.Version, Name: s.Name, Endpoints: s.Endpoints, Format: s.Format, Role: string(s.Role), Paused: s.Paused,
+		Version: s.Version, Name: s.Name, Endpoints: s.Endpoints, Format: s.Format, Role: string(s.Role), Owner: s.Owner, Paused: s.Paused,
 		Verified: s.Verified, Rate: s.Rate, Created: s.Created,
 		Filter: Filter{
 			Projects: s.Filter.Projects, Domains: s.Filter.Domains, ResourceTypes: recast[string](s.Filter.ResourceTypes),
@@ -103,7 +103,7 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 	}
 	w.payload.Secret, w.payload.Filter = nil, Filter{} // once is enough
 	w.sub = notify.Subscription{
-		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, Format: p.Format, Role: notify.Role(p.Role), Origin: origin,
+		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, Format: p.Format, Role: notify.Role(p.Role), Owner: p.Owner, Origin: origin,
 		Verified: p.Verified, Rate: p.Rate, Created: p.Created,
 		Filter: notify.Filter{
 			Projects: p.Filter.Projects, Domains: p.Filter.Domains, ResourceTypes: recast[correlate.Kind](p.Filter.ResourceTypes),

@@ -1,0 +1,62 @@
+package ledger
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// full is a subscription of the API in which every field says something, but for those that full's test names.
+func full() notify.Subscription {
+	return notify.Subscription{
+		ID: "4fe1c0de-0000-4000-8000-000000000001", Version: 9, Name: "vnfm", Endpoints: []string{"http://10.0.0.9/in"}, Format: "native",
+		Secret: notify.NewSecret([]byte("24 bytes are the least it takes")), Role: notify.RoleConsumer, Origin: notify.OriginAPI, Owner: "vnfm-a",
+		Filter: notify.Filter{
+			Projects: []string{"red"}, Domains: []string{"web"}, ResourceTypes: []correlate.Kind{correlate.KindNIC},
+			Conditions: []correlate.Condition{correlate.CondCarrier}, MinSeverity: correlate.SeverityMinor, Kinds: []string{"fault"},
+			States: []correlate.State{correlate.StateFailed}, MinConfidence: correlate.ConfidenceProbable,
+		},
+		Verified: true, Rate: 60, Created: noon,
+	}
+}
+
+// TestEveryFieldOfASubscriptionReachesThePeers: a new one that does not would be lost at the next takeover. A pause has its own way
+// (target), and whether the consumer can be reached is for each host to say.
+func TestEveryFieldOfASubscriptionReachesThePeers(t *testing.T) {
+	s := full()
+	here := map[string]bool{"Paused": true, "Unreachable": true}
+	var unsaid func(v reflect.Value, at string)
+	unsaid = func(v reflect.Value, at string) {
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			switch {
+			case here[f.Name]:
+			case v.Field(i).IsZero():
+				t.Errorf("full says nothing of %s%s", at, f.Name)
+			case f.Type == reflect.TypeFor[notify.Filter]():
+				unsaid(v.Field(i), at+f.Name+".")
+			}
+		}
+	}
+	unsaid(reflect.ValueOf(s), "")
+	l := New(Config{Node: "cmp-1", Sealer: toySealer{"k", new(uint64)}})
+	b, err := l.codec.encode(l.seal(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p Subscription
+	if err := l.codec.decode(b, &p); err != nil {
+		t.Fatal(err)
+	}
+	w := l.open(s.ID, p, s.Origin)
+	if w.refused != nil || w.locked != nil {
+		t.Fatal(w.refused, w.locked)
+	}
+	if diff := cmp.Diff(s, w.sub, cmp.AllowUnexported(notify.Secret{})); diff != "" {
+		t.Error(diff)
+	}
+}
