@@ -69,7 +69,7 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Node == "" || cfg.Label == "" || cfg.Dir == "" {
 		return nil, errors.New("notifier: node, label and directory must be given")
 	}
-	return newNotifier(cfg, newDialer(cfg.AllowCallbacks))
+	return newNotifier(cfg, newDialer(cfg.AllowCallbacks, nil))
 }
 
 // newNotifier has the seam where tests put connections of their own.

@@ -20,7 +20,7 @@ type Config struct {
 	Label          string // the cluster's label
 	Dir            string // of the outbox; made when missing, mode 0700
 	MaxAge         time.Duration
-	AllowCallbacks []netip.Prefix // empty: any address
+	AllowCallbacks []netip.Prefix // see CheckCallback; empty: any address that is not reserved
 	UserAgent      string
 	Log            *slog.Logger
 	Metrics        prometheus.Registerer

@@ -136,7 +136,7 @@ func (g *gate) dial(ctx context.Context, network, address string) (net.Conn, err
 	if g.shut.Load() {
 		return nil, errors.New("no route to host")
 	}
-	return newDialer(nil)(ctx, network, address)
+	return newDialer(anywhere, nil)(ctx, network, address)
 }
 
 // cutOff is a host whose way to consumers can be cut, and a peer whose way is open.

@@ -36,27 +36,23 @@ const (
 
 var errConnect = fmt.Errorf("no connection in time (%v for all endpoints, with peers to ask instead)", connectTimeout)
 
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
+
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// newDialer dials only where allow permits, judged after name resolution, so that no name leads elsewhere.
-func newDialer(allow []netip.Prefix) dialFunc {
+// newDialer dials only where CheckCallback permits, judged on the very address that is connected to, so that no name leads
+// elsewhere, however often it changes. A nil resolver is the system's.
+func newDialer(allow []netip.Prefix, names *net.Resolver) dialFunc {
 	d := &net.Dialer{
 		Timeout:         dialTimeout,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
+		Resolver:        names,
+		KeepAliveConfig: keepAlive,
 		Control: func(_, address string, _ syscall.RawConn) error {
-			if len(allow) == 0 {
-				return nil
-			}
 			at, err := netip.ParseAddrPort(address)
 			if err != nil {
 				return fmt.Errorf("callback address %s: %w", address, err)
 			}
-			for _, p := range allow {
-				if p.Contains(at.Addr().Unmap().WithZone("")) {
-					return nil
-				}
-			}
-			return fmt.Errorf("callback address %s is not within notify.allow_callbacks", at.Addr())
+			return CheckCallback(allow, at.Addr())
 		},
 	}
 	return d.DialContext

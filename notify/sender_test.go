@@ -20,7 +20,7 @@ import (
 
 func post(t testing.TB, url string) answer {
 	t.Helper()
-	s := newSender("test", newDialer(nil), nil, time.Now)
+	s := newSender("test", newDialer(anywhere, nil), nil, time.Now)
 	t.Cleanup(s.close)
 	return s.post(t.Context(), []string{url}, request{id: "id", contentType: "text/plain", body: []byte("body")})
 }
@@ -115,7 +115,7 @@ func TestAnUntrustedCertificateIsRefused(t *testing.T) {
 func TestCallbacksGoOnlyWhereAllowed(t *testing.T) {
 	c := newConsumer(t, nil)
 	for prefix, want := range map[string]delivery.Verdict{"127.0.0.0/8": delivery.Settled, "10.0.0.0/8": delivery.Retry} {
-		s := newSender("test", newDialer([]netip.Prefix{netip.MustParsePrefix(prefix)}), nil, time.Now)
+		s := newSender("test", newDialer([]netip.Prefix{netip.MustParsePrefix(prefix)}, nil), nil, time.Now)
 		a := s.post(t.Context(), []string{c.URL}, request{id: "id", body: []byte("x")})
 		if s.close(); a.outcome.Verdict != want {
 			t.Errorf("%s: %+v", prefix, a.outcome)
@@ -130,7 +130,7 @@ func TestTheNextEndpointStandsInForADeadOne(t *testing.T) {
 	}
 	_ = dead.Close()
 	c := newConsumer(t, nil)
-	s := newSender("test", newDialer(nil), nil, time.Now)
+	s := newSender("test", newDialer(anywhere, nil), nil, time.Now)
 	defer s.close()
 	for range 2 {
 		if a := s.post(t.Context(), []string{"http://" + dead.Addr().String(), c.URL}, request{id: "id"}); a.outcome.Verdict != delivery.Settled {
@@ -160,7 +160,7 @@ func TestAConnectionThatDiedWhileIdleCostsNoRetry(t *testing.T) {
 	}}
 	go func() { _ = srv.Serve(l) }()
 	defer srv.Close()
-	s := newSender("test", newDialer(nil), nil, time.Now)
+	s := newSender("test", newDialer(anywhere, nil), nil, time.Now)
 	defer s.close()
 	if err := s.warm.ensure(t.Context(), "http://"+l.Addr().String()); err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func TestTheFirstDeliveryFindsAWarmConnection(t *testing.T) {
 	c := newConsumer(t, nil)
 	s := newSender("test", func(ctx context.Context, network, address string) (net.Conn, error) {
 		opened.Add(1)
-		return newDialer(nil)(ctx, network, address)
+		return newDialer(anywhere, nil)(ctx, network, address)
 	}, nil, time.Now)
 	defer s.close()
 	for range 3 {

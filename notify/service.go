@@ -3,6 +3,7 @@ package notify
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,7 +82,7 @@ func (n *Notifier) drop(w *worker) {
 // Subscribe makes an API subscription; see Service. Errors are ErrInvalid or ErrVerification with the reason.
 func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (Subscription, []*correlate.Alarm, error) {
 	s = s.normal()
-	if err := s.Validate(); err != nil {
+	if err := errors.Join(s.Validate(), n.callable(s)); err != nil {
 		return Subscription{}, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	now := n.cfg.Now()
@@ -138,6 +139,20 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	return hide(s), snapshot, nil
 }
 
+// callable returns which endpoints are addresses that nothing may be sent to from here. What names lead to is judged when they
+// are called.
+func (n *Notifier) callable(s Subscription) error {
+	var problems []error
+	for i, e := range s.Endpoints {
+		if addr, ok := LiteralCallback(e); ok {
+			if err := CheckCallback(n.cfg.AllowCallbacks, addr); err != nil {
+				problems = append(problems, fmt.Errorf("endpoints[%d]: %w", i, err))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // note keeps that the consumer was given a revision in its snapshot; atHand is the newest here, which it may be. Under mu
 // and Notifier.mu.
 func (w *worker) note(alarmID string, r correlate.Revision, atHand *correlate.Alarm) write {
@@ -180,7 +195,11 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
 	}
 	s = p.apply(s)
-	if err := s.Validate(); err != nil {
+	err := s.Validate()
+	if p.Endpoints != nil {
+		err = errors.Join(err, n.callable(s))
+	}
+	if err != nil {
 		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if s.Verified && p.Endpoints != nil {

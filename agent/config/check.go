@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"net/url"
 	"path"
 	"reflect"
@@ -19,6 +18,7 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw/host"
 	"github.com/paramedic-ha/paramedic/hw/kmsg"
+	"github.com/paramedic-ha/paramedic/notify"
 	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
@@ -302,9 +302,12 @@ func (p *parser) across(cfg *Config) {
 			p.add(at+".endpoints", "a subscription needs at least one endpoint", "write endpoints: [\"http://host:port/path\"]")
 		}
 		for j, e := range s.Endpoints {
-			if addr, ok := literalAddr(e); ok && !allowed(cfg.Notify.AllowCallbacks, addr) {
-				p.add(fmt.Sprintf("%s.endpoints[%d]", at, j), fmt.Sprintf("%s is in no network of notify.allow_callbacks", addr),
-					"add its network there")
+			addr, ok := notify.LiteralCallback(e)
+			if !ok {
+				continue
+			}
+			if err := notify.CheckCallback(cfg.Notify.AllowCallbacks, addr); err != nil {
+				p.add(fmt.Sprintf("%s.endpoints[%d]", at, j), err.Error(), "add its network there")
 			}
 		}
 		if s.Role == "consumer" && len(s.Filter.Projects) == 0 {
@@ -368,18 +371,4 @@ func (p *parser) acrossEvents(cfg *Config) {
 			rules[c] = i
 		}
 	}
-}
-
-// literalAddr is the address of a URL whose host is one.
-func literalAddr(endpoint string) (netip.Addr, bool) {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	return addr.Unmap(), err == nil
-}
-
-func allowed(networks []netip.Prefix, addr netip.Addr) bool {
-	return len(networks) == 0 || slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
