@@ -48,7 +48,7 @@ func testConfig(t *testing.T) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
 	c, err := config.Parse("test.yaml", []byte(
-		"node: {name: cmp-1}\napi: {socket: "+filepath.Join(dir, "api.sock")+"}\nnotify: {dir: "+filepath.Join(dir, "state")+"}\n"))
+		"node: {name: cmp-1}\napi: {socket: "+filepath.Join(dir, "api.sock")+"}\nnotify: {dir: "+filepath.Join(dir, "state")+", allow_callbacks: [127.0.0.0/8]}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func (h *hosts) make(name string, i int) *clusterHost {
 node: {name: %s, zone: z%d}
 cluster: {bind: %s.%d, join: [%s.1, %s.2], label: test, insecure: true}
 api: {socket: %s}
-notify: {dir: %s}
+notify: {dir: %s, allow_callbacks: [127.0.0.0/8]}
 `, name, i, h.net, i, h.net, h.net, filepath.Join(dir, "api.sock"), filepath.Join(dir, "state")))
 	if err != nil {
 		h.t.Fatal(err)

@@ -82,7 +82,7 @@ func TestADeliveryThatItsHomeCannotMakeIsHandedOverAndTakenBack(t *testing.T) {
 
 	// Its consumer can be reached again; what a peer has told is not told again.
 	h.all[1].stop()
-	h.all[1].config.Notify.AllowCallbacks = nil
+	h.all[1].config.Notify.AllowCallbacks = h.all[0].config.Notify.AllowCallbacks
 	h.all[1].first = broken
 	h.all[1].start()
 	h.ready()

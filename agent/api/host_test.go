@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -54,7 +55,7 @@ func newHost(t *testing.T) *host {
 	h := &host{metrics: prometheus.NewRegistry(), next: make(chan struct{}), now: time.Date(2026, 11, 22, 10, 0, 0, 123456789, time.UTC)}
 	var err error
 	h.notifier, err = notify.New(notify.Config{
-		Node: "cmp-1", Label: "prod", Dir: t.TempDir(), MaxAge: time.Hour, UserAgent: "paramedic/test",
+		Node: "cmp-1", Label: "prod", Dir: t.TempDir(), MaxAge: time.Hour, UserAgent: "paramedic/test", AllowCallbacks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Log: slog.New(slog.DiscardHandler), Metrics: h.metrics, Report: func(correlate.Event) {},
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,9 @@ import (
 	"github.com/paramedic-ha/paramedic/gossip/loopback"
 	"github.com/paramedic-ha/paramedic/notify"
 )
+
+// onThisHost is where the consumers of these tests listen.
+var onThisHost = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -98,7 +102,7 @@ func start(t *testing.T, net, dir string, i int, options ...func(*Config)) *one 
 	if o.Cluster, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	if o.notifier, err = notify.New(notify.Config{Node: name, Label: "test", Dir: dir, Log: log, Peers: o.Cluster}); err != nil {
+	if o.notifier, err = notify.New(notify.Config{Node: name, Label: "test", Dir: dir, Log: log, Peers: o.Cluster, AllowCallbacks: onThisHost}); err != nil {
 		t.Fatal(err)
 	}
 	if err := o.notifier.SetFile(nil); err != nil {
@@ -164,7 +168,7 @@ func (o *one) later(d time.Duration) {
 func alone(t *testing.T) (dir string, sub notify.Subscription) {
 	t.Helper()
 	dir = t.TempDir()
-	n, err := notify.New(notify.Config{Node: "cmp-1", Label: "test", Dir: dir})
+	n, err := notify.New(notify.Config{Node: "cmp-1", Label: "test", Dir: dir, AllowCallbacks: onThisHost})
 	if err != nil {
 		t.Fatal(err)
 	}

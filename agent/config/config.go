@@ -371,7 +371,9 @@ type Notify struct {
 	// Dir holds what must survive a restart: standing alarms, deliveries, subscriptions. Read at start only.
 	Dir   string `yaml:"dir" check:"path" required:"true" default:"/var/lib/paramedic"`
 	Retry Retry  `yaml:"retry"`
-	// AllowCallbacks are the networks that notifications may be sent to. When empty: any. Read at start only.
+	// AllowCallbacks are the networks that notifications may be sent to. When empty: any. Addresses of this host itself
+	// (loopback), link-local, unspecified and multicast ones, and fd00:ec2::254 are refused unless one of these networks lies
+	// within their range: 127.0.0.0/8 allows 127.0.0.1, 0.0.0.0/0 does not. Read at start only.
 	AllowCallbacks []netip.Prefix `yaml:"allow_callbacks"`
 	// Subscriptions of this file; others come and go over the API.
 	Subscriptions []Subscription `yaml:"subscriptions"`
