@@ -119,7 +119,7 @@ func New(opts Options) (*Agent, error) {
 	notifying := notify.Config{
 		Node: c.Node.Name, Label: c.Cluster.Label, Dir: c.Notify.Dir, MaxAge: c.Notify.Retry.MaxAge,
 		AllowCallbacks: c.Notify.AllowCallbacks, UserAgent: "paramedic/" + opts.Version,
-		Log: a.log, Metrics: a.registry, Report: a.report,
+		Log: a.log, Metrics: a.registry, Report: a.report, Place: placeOf(c),
 	}
 	if c.Cluster.Secrets != nil {
 		notifying.Sealer = c.Cluster.Secrets
@@ -185,6 +185,11 @@ func (a *Agent) newCluster(c *config.Config, sealer notify.Sealer, home cluster.
 	}
 	watched.Bind, watched.Advertise = c.Watch()
 	return cluster.New(cluster.Config{Peer: peer, Dir: c.Notify.Dir, Sealer: sealer, Log: a.log, Metrics: a.registry, Home: home, Watch: watched})
+}
+
+// placeOf is where this host stands.
+func placeOf(c *config.Config) notify.Place {
+	return notify.Place{Zone: c.Node.Zone, Labels: c.Node.Labels}
 }
 
 // stateHost tells the peers what this host is.
@@ -435,6 +440,7 @@ func (a *Agent) Reload(c *config.Config) error {
 	if err := a.notifier.SetFile(c.Subscriptions()); err != nil {
 		return fmt.Errorf("reload the subscriptions: %w", err)
 	}
+	a.notifier.SetPlace(c.Node.Name, placeOf(c))
 	a.mu.Lock()
 	a.config = c
 	started := a.started

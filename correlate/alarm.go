@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -212,6 +213,24 @@ type Alarm struct {
 	AtRisk   []Affected // one more fault away; sorted by resource
 
 	Ack *Acknowledgement
+}
+
+// EvidenceHost begins the evidence of a zone's alarm about each host that was lost with it; the name follows.
+const EvidenceHost = "host."
+
+// Hosts are the hosts that an alarm is about: its home, or of what is said of a zone those that its evidence names, in order,
+// and the zone.
+func (a *Alarm) Hosts() (hosts []string, zone string) {
+	if host := a.Key.Host(); host != "" {
+		return []string{host}, ""
+	}
+	for name := range a.Evidence {
+		if host, ok := strings.CutPrefix(name, EvidenceHost); ok {
+			hosts = append(hosts, host)
+		}
+	}
+	slices.Sort(hosts)
+	return hosts, a.Key.Resource.Name()
 }
 
 // Standing reports whether the condition still holds.

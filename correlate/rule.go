@@ -52,6 +52,11 @@ const (
 	CauseHypervisor = "hypervisor"
 )
 
+// Causes are all of them.
+func Causes() []string {
+	return []string{CauseCompute, CauseNetwork, CauseStorage, CausePower, CauseHypervisor}
+}
+
 // table defines the conditions: the files rules_*.go, one for each group of the fault catalogue. Probable causes are those
 // of ITU-T X.733 annex A and X.721 in hyphenated spelling.
 var table = slices.Concat(linkRules, domainRules, agentRules, kernelRules, memoryRules, diskRules, boardRules, sensorRules, bmcRules, switchRules, hostRules, loadRules)

@@ -17,6 +17,13 @@ const (
 	CondHypervisorUnreachable Condition = "hypervisor-unreachable"
 )
 
+// ConditionsOfDomains are those that stand on a domain itself, which its owner is told by name; those of other monitors may, too.
+func ConditionsOfDomains() []Condition {
+	return []Condition{
+		CondCrash, CondGuestPanic, CondWatchdog, CondIOError, CondStopped, CondReboot, CondGuestAgent, CondMemoryFailure, CondUnreadable, CondCPUStarved, CondOutOfMemory,
+	}
+}
+
 // impulseHold is how long what only happens, and does not last, is held as a fault: long enough for a consumer that
 // polls to see it, short enough not to be mistaken for a lasting one.
 const impulseHold = time.Minute

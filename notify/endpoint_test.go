@@ -80,7 +80,7 @@ func TestAPISubscriptionsOfOneNameAreTwoThings(t *testing.T) {
 	}
 	own := alarm("own", 1, correlate.Raised)
 	own.Key.Resource, own.Key.Condition = a.resource(), correlate.CondSubscription
-	if a.Wants(own, false, false) || !b.Wants(own, false, false) {
+	if a.Wants(own, nil, false, false) || !b.Wants(own, nil, false, false) {
 		t.Fatal("the other one is to be told")
 	}
 }

@@ -272,11 +272,11 @@ func TestDomainsOfAHungHostPassEachFilterOfStates(t *testing.T) {
 	a := lost(2, "p1")
 	a.Key.Condition, a.Affected[0].State = correlate.CondHostHung, correlate.StateUnknown
 	f := Filter{States: []correlate.State{correlate.StateDegraded}}
-	if got := f.Affected(a); len(got) != 1 || !f.match(a) {
+	if got := f.Affected(a); len(got) != 1 || !(Subscription{Filter: f}).passes(a, nil) {
 		t.Errorf("listed: %v", got)
 	}
 	a.Affected[0].State = correlate.StateFailed
-	if f.match(a) {
+	if (Subscription{Filter: f}).passes(a, nil) {
 		t.Error("a failed domain passes the filter for degraded ones")
 	}
 }

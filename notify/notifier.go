@@ -47,6 +47,7 @@ type Notifier struct {
 	alarms   map[string]alarmRecord  // by id: standing ones, and cleared ones that somebody is owed
 	pairs    map[string]int          // by alarm id: how many subscriptions hold something of it, left ones included
 	guests   map[string]struct{}     // of alarms, by id: those of other hosts, which this one speaks for
+	places   Places                  // of the hosts that are known
 	left     map[string][]pairRecord // of an earlier run, by subscription id, until their owners are named (SetFile, Put)
 	past     map[string]subscriptionRecord
 	filed    bool                      // SetFile was called
@@ -98,7 +99,7 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 	}
 	n := &Notifier{
 		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, guests: map[string]struct{}{}, left: l.pairs,
-		past: map[string]subscriptionRecord{},
+		past: map[string]subscriptionRecord{}, places: Places{cfg.Node: cfg.Place},
 	}
 	n.workers.Store(&[]*worker{})
 	n.requests, n.cancel = context.WithCancel(context.Background())

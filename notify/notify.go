@@ -28,6 +28,7 @@ type Config struct {
 	Report func(correlate.Event)
 	Sealer Sealer // of secrets at rest; nil: they rest as they are, in a file of mode 0600
 	Peers  Peers  // nil: this host is alone
+	Place  Place  // of Node, until SetPlace says otherwise
 	// Now and Rand are replaced by the simulation; nil means the real ones. Rand is in [0,1).
 	Now  func() time.Time
 	Rand func() float64
@@ -81,8 +82,9 @@ type Subscription struct {
 	Unreachable time.Time `json:"-"`
 }
 
-// Filter says what a consumer wants. Projects, Domains and States judge the affected resources, the rest the alarm;
-// empty passes all. States empty means failed and degraded; at-risk domains are listed only when asked for.
+// Filter says what a consumer wants. Projects, Domains and States judge the affected resources, Hosts, Zones and Labels the
+// alarm's home, the rest the alarm; empty passes all. States empty means failed and degraded; at-risk domains are listed only
+// when asked for.
 type Filter struct {
 	Projects      []string
 	Domains       []string
@@ -92,6 +94,13 @@ type Filter struct {
 	Kinds         []string // fault; maintenance and prediction later
 	States        []correlate.State
 	MinConfidence correlate.Confidence
+
+	// Globs, as path.Match has them. What is empty is left out of JSON, so that the digest of a filter that lacks them is what
+	// it was before there were any.
+	Resources []string            `json:",omitempty"` // on the alarm's resource, for instance nic/*
+	Hosts     []string            `json:",omitempty"` // on the host's name
+	Zones     []string            `json:",omitempty"`
+	Labels    map[string][]string `json:",omitempty"` // by name: the host has each, with one of the values
 }
 
 // DeliveryState is where a delivery stands.

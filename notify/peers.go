@@ -96,6 +96,9 @@ type Shared interface {
 	Put(sub Subscription, told map[string]correlate.Revision) (unknown []string, err error)
 	// Drop ends one that ended elsewhere, or that no other host's file names any more. Those of the own file go on.
 	Drop(id string)
+	// SetPlace says where a host stands: this one after a reload, or another. What a filter passes by that and did not before is
+	// owed; who was told of what it passes no more is kept up to date.
+	SetPlace(host string, p Place)
 	// Told says that another host has told a subscription a revision of one of our alarms. What is owed up to it is
 	// settled, in flight or not.
 	Told(subscription, alarmID string, r correlate.Revision)

@@ -107,7 +107,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	w.mu.Lock()
 	writes := []write{w.record()}
 	for _, c := range n.standing() {
-		if a := c.newest.Alarm; a.Standing() && s.Wants(a, false, false) {
+		if a := c.newest.Alarm; a.Standing() && s.Wants(a, n.places, false, false) {
 			snapshot = append(snapshot, s.view(a))
 			told[a.ID] = a.Revision
 			writes = append(writes, w.note(a.ID, a.Revision, a))
@@ -115,7 +115,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	}
 	w.mu.Unlock()
 	for _, a := range others { // their homes send what comes after these, for told names them
-		if _, own := told[a.ID]; !own && a.Standing() && s.Wants(a, false, false) {
+		if _, own := told[a.ID]; !own && a.Standing() && s.Wants(a, n.places, false, false) {
 			snapshot = append(snapshot, s.view(a))
 			told[a.ID] = a.Revision
 		}

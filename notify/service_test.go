@@ -85,7 +85,7 @@ func TestFilters(t *testing.T) {
 		"kind":               {Filter{Kinds: []string{"fault"}}, a, true, 2},
 		"project, none left": {Filter{Projects: []string{"p1"}}, alarm("a", 1, correlate.Raised), false, 0},
 	} {
-		if got := test.f.match(test.a); got != test.match {
+		if got := (Subscription{Filter: test.f}).passes(test.a, nil); got != test.match {
 			t.Errorf("%s: match %v", name, got)
 		}
 		if got := len(test.f.Affected(test.a)); got != test.list {
@@ -114,7 +114,7 @@ func TestWhoIsToldWhat(t *testing.T) {
 		"its own failure":              {own, false, false, false},
 		"its own failure, owed before": {own, true, true, false},
 	} {
-		if got := s.Wants(test.a, test.pair, test.owed); got != test.want {
+		if got := s.Wants(test.a, nil, test.pair, test.owed); got != test.want {
 			t.Errorf("%s: %v", what, got)
 		}
 	}

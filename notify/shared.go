@@ -165,7 +165,7 @@ const anybody = ""
 func (n *Notifier) doubt(w *worker, now time.Time) {
 	for _, r := range n.left[anybody] {
 		k, ok := n.alarms[r.AlarmID]
-		if _, _, held := w.machine.Pair(r.AlarmID); !ok || held || !w.sub.mayKnow(k.Alarm) {
+		if _, _, held := w.machine.Pair(r.AlarmID); !ok || held || !w.sub.mayKnow(k.Alarm, n.places) {
 			continue
 		}
 		w.machine.Restore(delivery.Record(r), correlate.Change(k), now)

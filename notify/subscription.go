@@ -73,6 +73,7 @@ func (s Subscription) Validate() error {
 		if len(s.Filter.Projects) == 0 {
 			bad("filter.projects", "role consumer needs at least one project: name those that it may see")
 		}
+		s.Filter.consumerProblems(bad)
 	default:
 		bad("role", "%q is not known: want %q or %q", s.Role, RoleAdmin, RoleConsumer)
 	}
@@ -135,6 +136,7 @@ func (f Filter) problems(bad func(field, format string, args ...any)) {
 	if f.MinSeverity == correlate.SeverityCleared || f.MinSeverity > correlate.SeverityCritical {
 		bad("filter.min_severity", "%v can't be a lower bound: want indeterminate, warning, minor, major or critical", f.MinSeverity)
 	}
+	f.placeProblems(bad)
 	for field, list := range map[string][]string{"filter.projects": f.Projects, "filter.domains": f.Domains} {
 		if len(list) > maxFilter {
 			bad(field, "%d entries, want at most %d", len(list), maxFilter)
@@ -254,12 +256,12 @@ func names(want string, d correlate.Affected) bool {
 	return strings.EqualFold(want, d.Resource.Name()) || want == string(d.Resource) || want == d.Name
 }
 
-// match reports whether a filter passes an alarm that its consumer was not told of.
-func (f Filter) match(a *correlate.Alarm) bool {
+// passes reports whether the filter lets an alarm through that the consumer was not told of.
+func (s Subscription) passes(a *correlate.Alarm, where Places) bool {
+	f := s.Filter
 	switch {
 	case len(f.Kinds) > 0 && !slices.Contains(f.Kinds, kindFault),
-		len(f.ResourceTypes) > 0 && !slices.Contains(f.ResourceTypes, a.Key.Resource.Kind()),
-		len(f.Conditions) > 0 && !slices.Contains(f.Conditions, a.Key.Condition),
+		!f.about(a, s.Role == RoleConsumer), !f.stands(a, where),
 		a.Severity != correlate.SeverityIndeterminate && a.Severity < f.MinSeverity,
 		onLadder(a) && confidenceRank(a.Confidence) < confidenceRank(f.MinConfidence):
 		return false
@@ -268,12 +270,12 @@ func (f Filter) match(a *correlate.Alarm) bool {
 	return !judged || len(f.Affected(a)) > 0
 }
 
-// Wants decides whether a revision is owed to a subscription. pair: something of this alarm was told or is owed
+// Wants decides whether a revision is owed to a subscription, where tells where hosts stand. pair: something of this alarm was told or is owed
 // already; owed: a revision still waits or is on its way.
 //
 // A clear goes to whoever was told. What lies under a root cause is not sent, unless an older revision of it is still
 // owed: then the newest is the truth. Whoever was told is kept up to date, even when the filter no longer passes.
-func (s Subscription) Wants(a *correlate.Alarm, pair, owed bool) bool {
+func (s Subscription) Wants(a *correlate.Alarm, where Places, pair, owed bool) bool {
 	switch {
 	case a.Key.Resource == s.resource() && a.Key.Condition == correlate.CondSubscription:
 		return false // that it can't be reached is not told to itself: it would feed on its own failure
@@ -284,14 +286,14 @@ func (s Subscription) Wants(a *correlate.Alarm, pair, owed bool) bool {
 	case a.Under != "":
 		return false
 	}
-	return pair || s.Filter.match(a) && s.speaks(a)
+	return pair || s.passes(a, where) && s.speaks(a)
 }
 
 // mayKnow reports whether a consumer may have been told of an alarm that has ended. The clear does not say how severe it was.
-func (s Subscription) mayKnow(a *correlate.Alarm) bool {
-	asked := s.Filter
-	asked.MinSeverity = Filter{}.MinSeverity
-	return !a.Standing() && s.Wants(a, true, false) && asked.match(a)
+func (s Subscription) mayKnow(a *correlate.Alarm, where Places) bool {
+	asked := s
+	asked.Filter.MinSeverity = Filter{}.MinSeverity
+	return !a.Standing() && s.Wants(a, where, true, false) && asked.passes(a, where)
 }
 
 // resource names a subscription as a thing with health. The names of API subscriptions need not be unique: without the

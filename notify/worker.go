@@ -102,11 +102,11 @@ func (w *worker) offer(batch []change, now time.Time) {
 		pair, owed, ok := w.machine.Pair(a.ID)
 		knows := ok
 		if !ok && w.n.ofUs(a) {
-			if knows = w.sub.mayKnow(a); !knows {
+			if knows = w.sub.mayKnow(a, w.n.places); !knows {
 				continue
 			}
 		}
-		if !w.sub.Wants(a, knows, owed) && (c.first == nil || !w.sub.Wants(c.first, ok, owed)) {
+		if !w.sub.Wants(a, w.n.places, knows, owed) && (c.first == nil || !w.sub.Wants(c.first, w.n.places, ok, owed)) {
 			continue
 		}
 		eff := w.machine.Enqueue(c.newest, now)

@@ -143,7 +143,20 @@ func fromFilter(f notify.Filter) Filter {
 		Kinds:         texts(f.Kinds),
 		States:        each(f.States, correlate.State.String),
 		MinConfidence: string(cmp.Or(f.MinConfidence, correlate.ConfidenceConfirmed)),
+		Hosts:         texts(f.Hosts),
+		Zones:         texts(f.Zones),
+		Labels:        labels(f.Labels),
+		Resources:     texts(f.Resources),
 	}
+}
+
+// labels copies what a filter says of labels, never nil.
+func labels(in map[string][]string) map[string][]string {
+	out := make(map[string][]string, len(in))
+	for name, values := range in {
+		out[name] = texts(values)
+	}
+	return out
 }
 
 func fromDelivery(d notify.DeliveryView) Delivery {

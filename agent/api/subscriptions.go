@@ -186,6 +186,10 @@ func (f Filter) parse() (notify.Filter, error) {
 		Conditions:    named[correlate.Condition](f.Conditions),
 		Kinds:         f.Kinds,
 		MinConfidence: correlate.Confidence(f.MinConfidence),
+		Hosts:         f.Hosts,
+		Zones:         f.Zones,
+		Labels:        f.Labels,
+		Resources:     f.Resources,
 	}
 	if f.MinSeverity != "" {
 		var err error

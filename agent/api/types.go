@@ -217,7 +217,7 @@ type Subscription struct {
 	Unreachable *time.Time `json:"unreachable"`
 }
 
-// Filter says what a consumer wants; empty passes all. A nil list is left out, which requests may; answers have them all.
+// Filter says what a consumer wants; empty passes all. A nil list or map is left out, which requests may; answers have them all.
 type Filter struct {
 	Projects      []string `json:"projects,omitzero"`
 	Domains       []string `json:"domains,omitzero"`
@@ -227,6 +227,11 @@ type Filter struct {
 	Kinds         []string `json:"kinds,omitzero"`
 	States        []string `json:"states,omitzero"`
 	MinConfidence string   `json:"min_confidence"`
+
+	Hosts     []string            `json:"hosts,omitzero"`
+	Zones     []string            `json:"zones,omitzero"`
+	Labels    map[string][]string `json:"labels,omitzero"`
+	Resources []string            `json:"resources,omitzero"`
 }
 
 // SubscriptionList is GET /v1/subscriptions.

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,12 +66,21 @@ type filterKey struct {
 	name string
 	list *[]string // of a filter
 	word *string
+
+	labels map[string][]string // by what follows labelPrefix
 }
+
+// labelPrefix begins the keys of labels; the name follows.
+const labelPrefix = "labels."
 
 func filterKeys(f *api.Filter) []filterKey {
 	return []filterKey{
 		{name: "projects", list: &f.Projects},
 		{name: "domains", list: &f.Domains},
+		{name: "hosts", list: &f.Hosts},
+		{name: "zones", list: &f.Zones},
+		{name: labelPrefix + "NAME", labels: f.Labels},
+		{name: "resources", list: &f.Resources},
 		{name: "resource_types", list: &f.ResourceTypes},
 		{name: "conditions", list: &f.Conditions},
 		{name: "kinds", list: &f.Kinds},
@@ -83,6 +94,10 @@ func describeFilter(f api.Filter) string {
 	var parts []string
 	for _, k := range filterKeys(&f) {
 		switch {
+		case k.labels != nil:
+			for _, name := range slices.Sorted(maps.Keys(k.labels)) {
+				parts = append(parts, labelPrefix+name+"="+strings.Join(k.labels[name], ","))
+			}
 		case k.list != nil && len(*k.list) > 0:
 			parts = append(parts, k.name+"="+strings.Join(*k.list, ","))
 		case k.word != nil && *k.word != "" && (k.name != "min_confidence" || *k.word != "confirmed"):
@@ -99,6 +114,7 @@ func parseFilter(texts []string) (*api.Filter, error) {
 	}
 	f := &api.Filter{
 		Projects: []string{}, Domains: []string{}, ResourceTypes: []string{}, Conditions: []string{}, Kinds: []string{}, States: []string{},
+		Hosts: []string{}, Zones: []string{}, Labels: map[string][]string{}, Resources: []string{},
 	}
 	keys := filterKeys(f)
 next:
@@ -110,8 +126,11 @@ next:
 		var known []string
 		for _, k := range keys {
 			known = append(known, k.name)
+			label, isLabel := strings.CutPrefix(name, labelPrefix)
 			switch {
-			case k.name != name:
+			case k.labels != nil && isLabel && label != "":
+				k.labels[label] = append(k.labels[label], strings.Split(value, ",")...)
+			case k.name != name || k.labels != nil:
 				continue
 			case k.list != nil:
 				*k.list = append(*k.list, strings.Split(value, ",")...)
@@ -127,7 +146,7 @@ next:
 
 type subscribeCommand struct {
 	URL        []string `arg:"" name:"url" help:"Where to send notifications; of several, the first that takes it."`
-	Filter     []string `help:"What is wanted, key=value[,value…], repeatable: projects, domains, resource_types, conditions, kinds, states, min_severity, min_confidence." placeholder:"KEY=VALUE" sep:"none"`
+	Filter     []string `help:"What is wanted, key=value[,value…], repeatable: projects, domains, hosts, zones, labels.NAME, resources, resource_types, conditions, kinds, states, min_severity, min_confidence." placeholder:"KEY=VALUE" sep:"none"`
 	Format     string   `help:"The form of the notifications." default:"native"`
 	Name       string   `help:"What people call it. Default: the host of the URL." placeholder:"NAME"`
 	SecretFile string   `help:"Sign notifications with the secret in this file (see keygen)." placeholder:"FILE"`

@@ -170,6 +170,9 @@ func (c *Cluster) carryOut() {
 	if o.Claim != 0 {
 		c.cfg.Home.Claim(o.Claim)
 	}
+	for _, p := range o.Places {
+		c.shared.SetPlace(p.Host, p.Place)
+	}
 	c.speak(&o)
 	for _, id := range o.Drop {
 		c.shared.Drop(id)

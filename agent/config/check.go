@@ -37,6 +37,7 @@ var words = map[string][]string{
 	"log-level":         {"debug", "info", "warn", "error"},
 	"log-format":        {"text", "json"},
 	"condition":         conditions(),
+	"filter-condition":  append(correlate.Causes(), conditions()...),
 	"mapped-state":      {"failed", "degraded", "at-risk", "ok"},
 	"event-type":        {"communications", "quality-of-service", "processing-error", "equipment", "environmental"},
 	"resource-type":     kinds(),
@@ -102,14 +103,15 @@ func check(name, s string) *wrong {
 		return t.check(s)
 	}
 	allowed, ok := words[name]
+	condition := name == "condition" || name == "filter-condition"
 	switch {
-	case !ok || slices.Contains(allowed, s) || name == "condition" && correlate.Condition(s).Foreign() && checkName(s) == nil:
+	case !ok || slices.Contains(allowed, s) || condition && correlate.Condition(s).Foreign() && checkName(s) == nil:
 		return nil
 	case slices.Contains(laterWords[name], s):
 		return &wrong{fmt.Sprintf("%q is not yet built", s), "write one of: " + strings.Join(allowed, ", ")}
 	}
 	remedy := "write one of: " + strings.Join(allowed, ", ")
-	if name == "condition" { // a page of them
+	if condition { // a page of them
 		remedy = "docs/alarms.md has those that there are"
 	}
 	if near := nearest(s, allowed); near != "" {
@@ -319,9 +321,7 @@ func (p *parser) across(cfg *Config) {
 		if len(p.probs) > 0 {
 			break
 		}
-		if err := cfg.Notify.Subscriptions[i].subscription(cfg.Cluster.Label).Validate(); err != nil {
-			p.add(fmt.Sprintf("notify.subscriptions[%d]", i), err.Error(), "")
-		}
+		p.refused(fmt.Sprintf("notify.subscriptions[%d].", i), cfg.Notify.Subscriptions[i].subscription(cfg.Cluster.Label).Validate())
 	}
 	virt := cfg.HW.Virt
 	if u, err := url.Parse(virt.URI); err == nil && u.Path == "/session" && virt.Socket == "" && p.at["hw.virt.uri"] != nil {
@@ -338,6 +338,20 @@ func (p *parser) across(cfg *Config) {
 			if p.at[at+".severity"] == nil && p.at[at+".hold_down"] == nil {
 				p.add(at, "this policy changes nothing", "write severity, hold_down or both")
 			}
+		}
+	}
+}
+
+// refused adds each problem that notify has found, "field: what is wrong", at its field.
+func (p *parser) refused(at string, err error) {
+	problems := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the outermost alone is a list
+		problems = joined.Unwrap()
+	}
+	for _, problem := range problems {
+		if problem != nil {
+			field, text, _ := strings.Cut(problem.Error(), ": ")
+			p.add(at+field, text, "")
 		}
 	}
 }

@@ -406,18 +406,29 @@ type Subscription struct {
 	Secret notify.Secret `yaml:"-"`
 }
 
-// Filter says what a consumer wants to hear; an empty list passes all. Projects, domains and states judge the
-// affected resources, the other keys the alarm. What is cleared goes to whoever was told of it.
+// Filter says what a consumer wants to hear; an empty list passes all, and what several keys say must all hold. Projects, domains
+// and states judge the affected resources: with one of them nothing is told of what hits no domain. Hosts, zones and labels judge
+// the host that the alarm is about, the other keys the alarm. Hosts, zones, labels and resources are not for role consumer, which is
+// told none of them. What is cleared goes to whoever was told of it.
 type Filter struct {
 	// Projects whose domains matter.
 	Projects []string `yaml:"projects" check:"project" required:"true"`
 	// Domains that matter, by UUID, or by the name that they are shown under. Tenants choose names, and two may choose one:
 	// a UUID is sure.
 	Domains []string `yaml:"domains" check:"text" required:"true"`
-	// ResourceTypes that the alarm may stand on.
+	// Hosts that the alarm may be about, by globs on their names. The alarm of a zone is about each host that it names.
+	Hosts []string `yaml:"hosts" check:"glob" required:"true"`
+	// Zones that this host must be in, by globs.
+	Zones []string `yaml:"zones" check:"glob" required:"true"`
+	// Labels that it must have (node.labels), all of them, each with one of the values, which are globs; * is any.
+	Labels map[string][]string `yaml:"labels" keys:"name" check:"glob" required:"true"`
+	// Resources that the alarm may stand on, by globs on their ids, for instance nic/*.
+	Resources []string `yaml:"resources" check:"resource-glob" required:"true"`
+	// ResourceTypes that the alarm may stand on. A consumer may choose domain only: what happens to the domain itself.
 	ResourceTypes []string `yaml:"resource_types" check:"resource-type" required:"true"`
-	// Conditions that the alarm may be about.
-	Conditions []string `yaml:"conditions" check:"condition" required:"true"`
+	// Conditions that the alarm may be about, or classes of its cause: compute, network, storage, power, hypervisor. A consumer may
+	// choose what it is told: the classes, and the conditions of domains.
+	Conditions []string `yaml:"conditions" check:"filter-condition" required:"true"`
 	// MinSeverity is the least severity; an indeterminate one always passes. When empty: any.
 	MinSeverity string `yaml:"min_severity" check:"min-severity"`
 	// Kinds of notifications.

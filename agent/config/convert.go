@@ -41,6 +41,10 @@ func (f Filter) filter() notify.Filter {
 	return notify.Filter{
 		Projects:      f.Projects,
 		Domains:       f.Domains,
+		Hosts:         f.Hosts,
+		Zones:         f.Zones,
+		Labels:        f.Labels,
+		Resources:     f.Resources,
 		ResourceTypes: convert[correlate.Kind](f.ResourceTypes),
 		Conditions:    convert[correlate.Condition](f.Conditions),
 		MinSeverity:   minimum,

@@ -154,17 +154,20 @@ notify:
   - name: a
     endpoints: ["http://10.1.2.3:80/x", "https://vnfm.example/y"]
     format: native
-    role: consumer
     filter:
       projects: [p1]
       domains: [vm-1]
+      hosts: ["cmp-*"]
+      zones: [rack-a]
+      labels: {az: [nova-1, "nova-2*"]}
+      resources: ["nic/*"]
       resource_types: [nic, domain]
-      conditions: [carrier]
+      conditions: [carrier, storage]
       min_severity: warning
       kinds: [fault]
       states: [at-risk, failed]
       min_confidence: probable
-  - {name: b, endpoints: ["http://10.0.0.1/"]}
+  - {name: b, endpoints: ["http://10.0.0.1/"], role: consumer, filter: {projects: [p1], resource_types: [domain], conditions: [network, crash]}}
 log: {level: debug, format: json}
 `))
 	if err != nil {
@@ -221,14 +224,18 @@ log: {level: debug, format: json}
 			AllowCallbacks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 			Subscriptions: []Subscription{
 				{
-					Name: "a", Endpoints: []string{"http://10.1.2.3:80/x", "https://vnfm.example/y"}, Format: "native", Role: "consumer",
+					Name: "a", Endpoints: []string{"http://10.1.2.3:80/x", "https://vnfm.example/y"}, Format: "native", Role: "admin",
 					Filter: Filter{
 						Projects: []string{"p1"}, Domains: []string{"vm-1"}, ResourceTypes: []string{"nic", "domain"},
-						Conditions: []string{"carrier"}, MinSeverity: "warning", Kinds: []string{"fault"},
+						Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1", "nova-2*"}}, Resources: []string{"nic/*"},
+						Conditions: []string{"carrier", "storage"}, MinSeverity: "warning", Kinds: []string{"fault"},
 						States: []string{"at-risk", "failed"}, MinConfidence: "probable",
 					},
 				},
-				{Name: "b", Endpoints: []string{"http://10.0.0.1/"}, Format: "native", Role: "admin", Filter: Filter{MinConfidence: "confirmed"}},
+				{
+					Name: "b", Endpoints: []string{"http://10.0.0.1/"}, Format: "native", Role: "consumer",
+					Filter: Filter{Projects: []string{"p1"}, ResourceTypes: []string{"domain"}, Conditions: []string{"network", "crash"}, MinConfidence: "confirmed"},
+				},
 			},
 		},
 		Log: Log{Level: "debug", Format: "json"},
@@ -246,7 +253,8 @@ log: {level: debug, format: json}
 	subs := cfg.Subscriptions()
 	wantFilter := notify.Filter{
 		Projects: []string{"p1"}, Domains: []string{"vm-1"}, ResourceTypes: []correlate.Kind{correlate.KindNIC, correlate.KindDomain},
-		Conditions: []correlate.Condition{correlate.CondCarrier}, MinSeverity: correlate.SeverityWarning, Kinds: []string{"fault"},
+		Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1", "nova-2*"}}, Resources: []string{"nic/*"},
+		Conditions: []correlate.Condition{correlate.CondCarrier, correlate.CauseStorage}, MinSeverity: correlate.SeverityWarning, Kinds: []string{"fault"},
 		States: []correlate.State{correlate.StateAtRisk, correlate.StateFailed}, MinConfidence: correlate.ConfidenceProbable,
 	}
 	if diff := cmp.Diff(wantFilter, subs[0].Filter); diff != "" {

@@ -202,16 +202,24 @@ func describeType(f reflect.StructField) string {
 			return "mapping"
 		case check == "condition":
 			return "one of [those that there are](alarms.md)"
+		case check == "filter-condition":
+			return "one of [those that there are](alarms.md), or a class of cause"
 		case words[check] != nil:
 			return "`" + strings.Join(words[check], "`, `") + "`"
 		}
 		return texts[check].describe
 	}
+	list := func(typ reflect.Type) string {
+		if typ.Kind() == reflect.Slice {
+			return "list: " + of(typ.Elem(), f.Tag.Get("check"))
+		}
+		return of(typ, f.Tag.Get("check"))
+	}
 	if f.Type.Kind() == reflect.Slice {
-		return "list: " + of(f.Type.Elem(), f.Tag.Get("check"))
+		return list(f.Type)
 	}
 	if f.Type.Kind() == reflect.Map {
-		return "mapping: " + of(reflect.TypeFor[string](), f.Tag.Get("keys")) + " → " + of(f.Type.Elem(), f.Tag.Get("check"))
+		return "mapping: " + of(reflect.TypeFor[string](), f.Tag.Get("keys")) + " → " + list(f.Type.Elem())
 	}
 	return of(f.Type, f.Tag.Get("check"))
 }

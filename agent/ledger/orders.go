@@ -27,6 +27,7 @@ type Orders struct {
 	Drop   []string          // Shared.Drop
 	Told   []Told            // Shared.Told
 	Former []FormerAlarm     // Shared.Adopt, and those that stand engine.Close, after Put
+	Places []PlaceOrder      // Shared.SetPlace, before what is spoken
 	Ack    []AckOrder        // engine: acknowledge our own alarm
 	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
 
@@ -64,6 +65,12 @@ type Told struct {
 	Revision              correlate.Revision
 }
 
+// PlaceOrder says where another host stands by its own word; the zero Place when there is none any more.
+type PlaceOrder struct {
+	Host  string
+	Place notify.Place
+}
+
 // AckOrder is a word that somebody said at another host about an alarm of ours.
 type AckOrder struct{ AlarmID, By, Comment string }
 
@@ -75,7 +82,7 @@ func (o *Orders) Join(later Orders) {
 	o.Write = append(o.Write, later.Write...)
 	o.Put, o.Drop = append(o.Put, later.Put...), append(o.Drop, later.Drop...)
 	o.Told, o.Ack, o.Report = append(o.Told, later.Told...), append(o.Ack, later.Ack...), append(o.Report, later.Report...)
-	o.Former = append(o.Former, later.Former...)
+	o.Former, o.Places = append(o.Former, later.Former...), append(o.Places, later.Places...)
 	o.Spoken, o.Guests = append(o.Spoken, later.Spoken...), append(o.Guests, later.Guests...)
 	for _, home := range later.Hush { // it undoes what was ordered before
 		o.Guests = slices.DeleteFunc(o.Guests, func(g Guests) bool { return g.Home == home })

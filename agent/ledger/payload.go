@@ -116,6 +116,11 @@ type Filter struct {
 	Kinds         []string `json:"kinds,omitempty"`
 	States        []string `json:"states,omitempty"`
 	MinConfidence string   `json:"min_confidence,omitempty"`
+
+	Hosts     []string            `json:"hosts,omitempty"`
+	Zones     []string            `json:"zones,omitempty"`
+	Labels    map[string][]string `json:"labels,omitempty"`
+	Resources []string            `json:"resources,omitempty"`
 }
 
 // Refusal is KindRefusal, id the subscription's: its consumer answered this host with 410. It counts for one version, until

@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,11 +168,15 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 	id := rec.ID
 	switch rec.Kind {
 	case gossip.KindHost:
+		zone, labels := h.host.Zone, h.host.Labels
 		h.said, h.host = false, Host{}
 		if live && id == "" {
 			if err = l.codec.decode(rec.Payload, &h.host); err == nil {
 				h.said = true
 			}
+		}
+		if h.host.Zone != zone || !maps.Equal(h.host.Labels, labels) {
+			l.out.Places = append(l.out.Places, PlaceOrder{rec.Space, notify.Place{Zone: h.host.Zone, Labels: h.host.Labels}})
 		}
 	case gossip.KindDomain:
 		var c claim

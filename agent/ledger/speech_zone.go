@@ -55,7 +55,7 @@ func (l *Ledger) speakZone(s takeover.Speech) *correlate.Alarm {
 			sp.counts.confirmed[loss.Host] = struct{}{}
 		}
 		says.Affected = append(says.Affected, l.victims(loss.Host, correlate.StateFailed)...)
-		says.Evidence["host."+shown(loss.Host)] = fmt.Sprintf("last sign of life %v before %d of its watchers agreed", loss.Verdict.Silence().Round(time.Millisecond), len(loss.Verdict.Votes))
+		says.Evidence[correlate.EvidenceHost+shown(loss.Host)] = fmt.Sprintf("last sign of life %v before %d of its watchers agreed", loss.Verdict.Silence().Round(time.Millisecond), len(loss.Verdict.Votes))
 		says.Correlated = append(says.Correlated, (&correlate.Spoken{
 			Key:  correlate.Key{Home: loss.Host, Resource: correlate.NewID(correlate.KindHost, loss.Host), Condition: correlate.CondHostLost},
 			Term: loss.Verdict.Term + 1, First: stepProbable,

@@ -68,6 +68,7 @@ func words(s notify.Subscription) Subscription {
 			Projects: s.Filter.Projects, Domains: s.Filter.Domains, ResourceTypes: recast[string](s.Filter.ResourceTypes),
 			Conditions: recast[string](s.Filter.Conditions), MinSeverity: s.Filter.MinSeverity.String(), Kinds: s.Filter.Kinds,
 			MinConfidence: string(s.Filter.MinConfidence),
+			Hosts:         s.Filter.Hosts, Zones: s.Filter.Zones, Labels: s.Filter.Labels, Resources: s.Filter.Resources,
 		},
 	}
 	if p.Format == "" {
@@ -109,6 +110,7 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 			Projects: p.Filter.Projects, Domains: p.Filter.Domains, ResourceTypes: recast[correlate.Kind](p.Filter.ResourceTypes),
 			Conditions: recast[correlate.Condition](p.Filter.Conditions), Kinds: p.Filter.Kinds,
 			MinConfidence: correlate.Confidence(p.Filter.MinConfidence),
+			Hosts:         p.Filter.Hosts, Zones: p.Filter.Zones, Labels: p.Filter.Labels, Resources: p.Filter.Resources,
 		},
 	}
 	refuse := func(err error) {

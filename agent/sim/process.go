@@ -196,7 +196,7 @@ func (p *process) offer(sub *subscriber, alarms []*correlate.Alarm) {
 	owes := false
 	for _, a := range alarms {
 		before, owed, ok := sub.machine.Pair(a.ID)
-		if !sub.c.sub.Wants(a, ok, owed) || p.drops(a) {
+		if !sub.c.sub.Wants(a, nil, ok, owed) || p.drops(a) {
 			continue
 		}
 		eff := sub.machine.Enqueue(correlate.Change{Alarm: a}, p.now())

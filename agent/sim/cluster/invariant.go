@@ -425,7 +425,7 @@ func (c *checker) knows(w *wish, a *agent) {
 	for _, al := range a.engine.Alarms() {
 		standing[al.ID] = true
 		h := w.to.holds[al.ID]
-		if al.Under == "" && (h.standing || sub.Wants(al, false, false)) && h.revision != al.Revision && !c.residue[al.ID] {
+		if al.Under == "" && (h.standing || sub.Wants(al, nil, false, false)) && h.revision != al.Revision && !c.residue[al.ID] {
 			s.fail("%s holds %s (standing: %v) of %s %s of %s (%s), which is at %s", w.name, h.revision, h.standing, al.Key.Resource, al.Key.Condition, a.h.name, al.ID, al.Revision)
 		}
 	}

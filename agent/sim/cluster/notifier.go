@@ -497,7 +497,7 @@ func (w *worker) offer(batch []correlate.Change) {
 			w.note(a.ID, r)
 		}
 		_, owed, ok := w.machine.Pair(a.ID)
-		if !w.sub.Wants(a, ok, owed) {
+		if !w.sub.Wants(a, nil, ok, owed) {
 			continue
 		}
 		eff := w.machine.Enqueue(c, n.a.even())

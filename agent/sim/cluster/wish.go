@@ -102,13 +102,13 @@ func (a *agent) subscribe() *wish {
 	told := map[string]correlate.Revision{}
 	snapshot := map[string]held{}
 	for _, k := range n.standing() {
-		if al := k.Alarm; al.Standing() && sub.Wants(al, false, false) {
+		if al := k.Alarm; al.Standing() && sub.Wants(al, nil, false, false) {
 			told[al.ID], snapshot[al.ID] = al.Revision, held{al.Key.Home, al.Revision, true}
 			worker.note(al.ID, al.Revision)
 		}
 	}
 	for _, al := range others {
-		if _, own := told[al.ID]; !own && al.Standing() && sub.Wants(al, false, false) {
+		if _, own := told[al.ID]; !own && al.Standing() && sub.Wants(al, nil, false, false) {
 			told[al.ID], snapshot[al.ID] = al.Revision, held{al.Key.Home, al.Revision, true}
 		}
 	}
