@@ -280,6 +280,37 @@ func TestASubscriptionOfOneFileWorksEverywhereUntilNoFileNamesIt(t *testing.T) {
 	h.everywhere("the subscription has ended", func(one *clusterHost) bool { return one.knows(id) == nil })
 }
 
+// TestAFilterByZoneAndLabelIsJudgedByTheHomesOwnConfiguration: whichever file named the subscription, and anew when a reload changes it.
+func TestAFilterByZoneAndLabelIsJudgedByTheHomesOwnConfiguration(t *testing.T) {
+	h := newHosts(t, 2)
+	zone, label := receive(t), receive(t)
+	byZone, byLabel := fileSubscription("zone", zone.URL), fileSubscription("label", label.URL)
+	byZone.Filter.Zones, byLabel.Filter.Labels = []string{"rack-b"}, map[string][]string{"az": {"nova-*"}}
+	h.all[0].config.Notify.Subscriptions = []config.Subscription{byZone, byLabel}
+	h.all[1].config.Node.Zone = "rack-b"
+	h.start()
+	h.everywhere("the subscriptions are active", func(one *clusterHost) bool {
+		return one.knows(notify.FileID("test", "zone")) != nil && one.knows(notify.FileID("test", "label")) != nil
+	})
+	for _, one := range h.all {
+		one.say(fails)
+	}
+	if got := zone.await(t, 1); got[0].Data.Host != "cmp-2" {
+		t.Errorf("told %v", got)
+	}
+	moved := *h.all[0].config
+	moved.Node.Labels = map[string]string{"az": "nova-1"}
+	if err := h.all[0].Reload(&moved); err != nil {
+		t.Fatal(err)
+	}
+	if got := label.await(t, 1); got[0].Data.Host != "cmp-1" {
+		t.Errorf("told %v", got)
+	}
+	if got := zone.await(t, 1); len(got) != 1 {
+		t.Errorf("told %v", got)
+	}
+}
+
 func (h *clusterHost) stands(c correlate.Condition) (found *correlate.Alarm) {
 	h.t.Helper()
 	if err := h.Query(h.t.Context(), func(e *correlate.Engine) {

@@ -298,6 +298,8 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"POST", "/v1/subscriptions", `{"name":"a"} {}`, 400, "goes on after byte 12"},
 		{"POST", "/v1/subscriptions", `{"Name":"a"}`, 400, `"Name" is not known here: the names are name, endpoints`},
 		{"POST", "/v1/subscriptions", `{"name":"a","name":"b"}`, 400, `"name" stands twice`},
+		{"POST", "/v1/subscriptions", `{"filter":{"labels":{"az":["a"],"az":["b"]}}}`, 400, `"filter.labels.az" stands twice`},
+		{"POST", "/v1/subscriptions", `{"filter":{"labels":{"az":"a"}}}`, 400, `filter.labels.az: want a list, not a string`},
 		{"POST", "/v1/subscriptions", `{"filter":{"severity":"major"}}`, 400, `"filter.severity" is not known here`},
 		{"POST", "/v1/subscriptions", `{"filter":{"projects":[1]}}`, 400, "filter.projects[0]: want a string, not a number"},
 		{"POST", "/v1/subscriptions", `{"filter":{"projects":[null]}}`, 400, "filter.projects[0]: null"},

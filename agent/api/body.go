@@ -84,7 +84,7 @@ func checkValue(d *json.Decoder, t reflect.Type, path string) error {
 	case nil:
 		return badRequest("%s: null says nothing: leave it out, or give %s", at, jsonName(t))
 	case json.Delim('{'):
-		if t.Kind() != reflect.Struct {
+		if t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
 			return badRequest("%s: want %s, not an object", at, jsonName(t))
 		}
 		return checkMembers(d, t, path)
@@ -108,13 +108,16 @@ func checkValue(d *json.Decoder, t reflect.Type, path string) error {
 	return nil
 }
 
+// checkMembers is checkValue for the members of an object: of a struct those that it has, of a map any.
 func checkMembers(d *json.Decoder, t reflect.Type, path string) error {
 	members := make(map[string]reflect.Type)
 	var names []string
-	for _, f := range reflect.VisibleFields(t) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		members[name] = f.Type
-		names = append(names, name)
+	if t.Kind() == reflect.Struct {
+		for _, f := range reflect.VisibleFields(t) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			members[name] = f.Type
+			names = append(names, name)
+		}
 	}
 	seen := make(map[string]bool)
 	for d.More() {
@@ -128,6 +131,9 @@ func checkMembers(d *json.Decoder, t reflect.Type, path string) error {
 			at = path + "." + name
 		}
 		member, known := members[name]
+		if t.Kind() == reflect.Map {
+			member, known = t.Elem(), true
+		}
 		switch {
 		case !known && at == "heartbeat":
 			return badRequest("%q is not yet built: leave it out", at)
@@ -160,7 +166,7 @@ func jsonName(t reflect.Type) string {
 		t = t.Elem()
 	}
 	switch t.Kind() {
-	case reflect.Struct:
+	case reflect.Struct, reflect.Map:
 		return "an object"
 	case reflect.Slice:
 		return "a list"

@@ -39,6 +39,7 @@ func FuzzSubscriptionBody(f *testing.F) {
 	},
 		`{"name":"a","endpoints":["http://127.0.0.1:9000/failure"],"format":"native","secret":"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz","role":"admin","verify":false}`,
 		`{"name":"a","endpoints":["http://a/"],"filter":{"projects":["p"],"domains":["d"],"resource_types":["nic"],"conditions":["carrier"],"min_severity":"major","kinds":["fault"],"states":["failed","at-risk"],"min_confidence":"confirmed"}}`,
+		`{"filter":{"hosts":["cmp-*"],"zones":["a"],"labels":{"az":["nova-1"],"az":[]},"resources":["nic/*"]}}`, `{"filter":{"labels":{"az":null,"":["x"]}}}`,
 		`{"name":"a","name":"b"}`, `{"name":null}`, `{"filter":{"x":1}}`, `[[[[`, `{"name":"a"}x`, "{\"name\":\"\xff\"}")
 }
 

@@ -247,6 +247,35 @@ func TestWhatIsEndedStaysEndedWhenAllRestart(t *testing.T) {
 	}
 }
 
+// TestWhoSpeaksForAHostKnowsWhereItStands by the word of that host.
+func TestWhoSpeaksForAHostKnowsWhereItStands(t *testing.T) {
+	a, b := startBoth(t, [2]string{t.TempDir(), t.TempDir()})
+	s := subscription()
+	s.Filter.Zones, s.Filter.Labels = []string{"rack-b"}, map[string][]string{"az": {"nova-1"}}
+	if _, _, err := a.notifier.Subscribe(t.Context(), s, false); err != nil {
+		t.Fatal(err)
+	}
+	lost := correlate.Change{Alarm: &correlate.Alarm{
+		Key: correlate.Key{Home: "cmp-2", Resource: "host/cmp-2", Condition: correlate.CondHostLost}, ID: "lost",
+		Revision: correlate.Revision{Term: 3, Counter: 1}, Last: correlate.Raised, Severity: correlate.SeverityCritical, Confidence: correlate.ConfidenceConfirmed,
+	}}
+	if owed := a.notifier.Speak([]correlate.Change{lost}, nil); owed != 0 {
+		t.Fatalf("%d deliveries are owed before anybody knows where the host stands", owed)
+	}
+	b.Host(ledger.Host{Zone: "rack-b", Labels: map[string]string{"az": "nova-1"}})
+	eventually(t, "it is owed", func() bool { return len(a.notifier.Deliveries("")) == 1 })
+	b.Host(ledger.Host{Zone: "rack-c"})
+	eventually(t, "the other host has moved", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		v, _ := a.ledger.HostRecord("cmp-2")
+		return v.Zone == "rack-c"
+	})
+	if n := len(a.notifier.Deliveries("")); n != 1 {
+		t.Errorf("%d deliveries are owed", n)
+	}
+}
+
 func TestPublishIsOnTheDiskWhenItReturns(t *testing.T) {
 	a, _ := startBoth(t, [2]string{t.TempDir(), t.TempDir()})
 	sub, _, err := a.notifier.Subscribe(t.Context(), subscription(), false)

@@ -350,8 +350,8 @@ func (p *parser) refused(at string, err error) {
 	}
 	for _, problem := range problems {
 		if problem != nil {
-			field, text, _ := strings.Cut(problem.Error(), ": ")
-			p.add(at+field, text, "")
+			field, _, _ := strings.Cut(problem.Error(), ": ")
+			p.add(at+field, problem.Error(), "")
 		}
 	}
 }

@@ -60,6 +60,12 @@ func recorded() map[string]any {
 			Paused: "by an operator", Verified: true, Rate: 60, Created: noon, Resumed: 2, Secret: []byte{1, 2, 3}, Unsealed: true,
 			Snapshot: map[string]Given{"a1": {Home: "cmp-1", Revision: "2.1", Resource: "nic/eth0", Condition: "carrier"}}, SnapshotOf: 8,
 		},
+		"subscription-by-place": &Subscription{
+			Version: 9, Name: "ops", Endpoints: []string{"http://10.0.0.9/in"}, Format: "native", Role: "admin", Created: noon,
+			Filter: Filter{
+				Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1"}}, Resources: []string{"nic/*"},
+			},
+		},
 		"refusal": &Refusal{Version: 9, Resumed: 2, Reason: "answered 410", At: noon},
 		"ack":     &Ack{Home: "cmp-1", By: "alice", Comment: "seen", At: noon},
 	}
