@@ -110,6 +110,26 @@ func TestAConsumerChoosesByWhatItIsTold(t *testing.T) {
 	}
 }
 
+// TestWhatAnEarlierVersionTookAndThisOneRefusesIsPausedAloud rather than silent.
+func TestWhatAnEarlierVersionTookAndThisOneRefusesIsPausedAloud(t *testing.T) {
+	cfg, r := testConfig(t, t.TempDir())
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Subscription{
+		ID: "2ec84f5b-60f4-424f-8e97-45acb767f72b", Version: 7, Name: "tenant", Endpoints: []string{"http://127.0.0.1:9/"}, Format: FormatNative,
+		Role: RoleConsumer, Origin: OriginAPI, Filter: Filter{Projects: []string{"p1"}, Conditions: []correlate.Condition{correlate.CondCarrier}},
+	}
+	n.box.put(write{place{shelfSubscriptions, s.ID}, subscriptionRecord{Subscription: s}})
+	run(t, n)()
+	n, _ = start(t, cfg)
+	if got := n.Subscriptions(); len(got) != 1 || !strings.Contains(got[0].Paused, "filter.conditions[0]") {
+		t.Errorf("%+v", got)
+	}
+	eventually(t, "it is reported", func() bool { return r.last(correlate.CondSubscription) == correlate.StatusFailed })
+}
+
 func TestProblemsOfPlacesAreNamed(t *testing.T) {
 	s := fileSub("a", "http://h/")
 	s.Filter = Filter{

@@ -128,6 +128,9 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 			n.past[r.ID] = r
 			continue
 		}
+		if err := r.Validate(); err != nil && r.Paused == "" { // of an earlier version, which took what this one refuses
+			r.Paused = "it can't be used by this version of paramedic: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+		}
 		w := n.adopt(r.Subscription, r)
 		if cfg.Sealer != nil && len(r.Keys) > 0 { // written without one
 			n.box.put(w.record())

@@ -345,7 +345,7 @@ func (p *parser) across(cfg *Config) {
 // refused adds each problem that notify has found, "field: what is wrong", at its field.
 func (p *parser) refused(at string, err error) {
 	problems := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the outermost alone is a list
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		problems = joined.Unwrap()
 	}
 	for _, problem := range problems {

@@ -14,11 +14,12 @@ import (
 func full() notify.Subscription {
 	return notify.Subscription{
 		ID: "4fe1c0de-0000-4000-8000-000000000001", Version: 9, Name: "vnfm", Endpoints: []string{"http://10.0.0.9/in"}, Format: "native",
-		Secret: notify.NewSecret([]byte("24 bytes are the least it takes")), Role: notify.RoleConsumer, Origin: notify.OriginAPI, Owner: "vnfm-a",
+		Secret: notify.NewSecret([]byte("24 bytes are the least it takes")), Role: notify.RoleAdmin, Origin: notify.OriginAPI, Owner: "vnfm-a",
 		Filter: notify.Filter{
 			Projects: []string{"red"}, Domains: []string{"web"}, ResourceTypes: []correlate.Kind{correlate.KindNIC},
 			Conditions: []correlate.Condition{correlate.CondCarrier}, MinSeverity: correlate.SeverityMinor, Kinds: []string{"fault"},
 			States: []correlate.State{correlate.StateFailed}, MinConfidence: correlate.ConfidenceProbable,
+			Resources: []string{"nic/*"}, Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1"}},
 		},
 		Verified: true, Rate: 60, Created: noon,
 	}
