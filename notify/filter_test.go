@@ -190,6 +190,7 @@ func TestTheSnapshotIsJudgedByWhereHostsStand(t *testing.T) {
 	n, _ := start(t, cfg)
 	n.SetPlace("cmp-2", Place{Zone: "rack-b"})
 	n.Publish(effects(alarm("a1", 1, correlate.Raised, "p1")))
+	settledAll(t, n)
 	for zone, want := range map[string]string{"rack-a": "a1", "rack-b": "a2"} {
 		s := fileSub("in-"+zone, c.URL)
 		s.Filter.Zones = []string{zone}
