@@ -83,6 +83,23 @@ bench: deps build ## engine and outbox, then fault to callback on real parts bes
 demo: deps build ## three hosts, three consumers, faults, a peer that stands in, in words (root)
 	@PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go run ./agent/e2e/demo
 
+# Packages are of the commit: its version, its time, and nothing of this machine, so that two builds are the same bytes.
+ARCHES    := amd64 arm64
+EPOCH     := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+PACKAGE_VERSION := $(shell packaging/version 2>/dev/null || echo 0)
+NFPM      := go -C packaging tool nfpm package --config nfpm.yaml
+PACKAGED   = ARCH=$(1) PACKAGE_VERSION=$(PACKAGE_VERSION) SOURCE_DATE_EPOCH=$(EPOCH) $(NFPM)
+
+.PHONY: binaries
+binaries:
+	@rm -rf dist && mkdir -p dist
+	$(foreach a,$(ARCHES),GOARCH=$(a) go build -trimpath -ldflags '-s -w -X main.version=$(PACKAGE_VERSION)' -o dist/$(a)/paramedic . &&) true
+	SOURCE_DATE_EPOCH=$(EPOCH) go run . manual | gzip -9n >dist/paramedic.8.gz
+
+.PHONY: deb rpm
+deb rpm: binaries ## packages for amd64 and arm64, in dist/
+	$(foreach a,$(ARCHES),$(call PACKAGED,$(a)) --packager $@ --target ../dist/ &&) true
+
 .PHONY: clean
 clean: ## what the other targets made here
-	rm -rf bin .tools .lab
+	rm -rf bin dist .tools .lab

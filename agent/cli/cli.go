@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 
 	"github.com/paramedic-ha/paramedic/agent/config"
 )
@@ -65,6 +66,7 @@ type commands struct {
 	Receive       receiveCommand       `cmd:"" help:"Be a consumer: print each notification and its latency."`
 	Keygen        keygenCommand        `cmd:"" help:"Make a secret to sign notifications with, or a key of the cluster."`
 	Version       versionCommand       `cmd:"" help:"Print the version."`
+	Manual        manualCommand        `cmd:"" hidden:"" help:"Print the manual page."`
 }
 
 // session is what a command works with.
@@ -112,6 +114,10 @@ func Main(args []string, p Process) int {
 		fmt.Fprintln(p.Stderr, "paramedic: command line:", err)
 		return exitUsage
 	}
+	kongplete.Complete(parser, kongplete.WithExitFunc(func(int) { exited = exitOK })) // a shell asks what may come next
+	if exited >= 0 {
+		return exited
+	}
 	kctx, err := parser.Parse(args)
 	if exited >= 0 {
 		return exited
@@ -128,7 +134,7 @@ func Main(args []string, p Process) int {
 		fmt.Fprintln(p.Stderr, "paramedic:", err)
 		return exitUsage
 	}
-	err = kctx.Run(s)
+	err = kctx.Run(s, parser)
 	if err == nil {
 		err = s.out.failed()
 	}
