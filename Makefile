@@ -39,7 +39,7 @@ unit: ## unit, golden, property and simulation tests with -race (root: hw/nic, h
 	CGO_ENABLED=1 go test -race -timeout 5m $(UNIT)
 
 .PHONY: e2e
-e2e: build ## the real binary on real links, libvirtd and qemu, and twenty of it together (root)
+e2e: build deb rpm ## the real binary on real links, libvirtd and qemu, and twenty of it together (root)
 	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go test -count=1 -p 1 -timeout 15m $(E2E)
 
 .PHONY: lab

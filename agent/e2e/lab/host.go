@@ -167,6 +167,16 @@ func (h *Host) ListenPacket(addr string) (net.PacketConn, error) {
 	return c, err
 }
 
+// ListenUnixgram opens a Unix datagram socket inside the host, an abstract one when its name begins with "@".
+func (h *Host) ListenUnixgram(name string) (net.PacketConn, error) {
+	var c net.PacketConn
+	err := h.inside(func() (err error) {
+		c, err = new(net.ListenConfig).ListenPacket(context.Background(), "unixgram", name)
+		return err
+	})
+	return c, err
+}
+
 // Dial connects from inside the host to an address. It may be used from any goroutine.
 func (h *Host) Dial(addr string) (net.Conn, error) { return h.DialTimeout(addr, 20*time.Second) }
 
