@@ -20,7 +20,11 @@ func digest(s Subscription) string {
 
 func contentsSum(s Subscription) (sum [sha256.Size]byte) {
 	h := sha256.New()
-	_ = json.NewEncoder(h).Encode([]any{s.Name, s.Endpoints, s.Format, s.Role, s.Filter, s.Secret.keys})
+	contents := []any{s.Name, s.Endpoints, s.Format, s.Role, s.Filter, s.Secret.keys}
+	if s.MaxRate != 0 { // what came later does not change the digest of what does not say it
+		contents = append(contents, map[string]any{"rate": s.MaxRate})
+	}
+	_ = json.NewEncoder(h).Encode(contents)
 	h.Sum(sum[:0])
 	return sum
 }

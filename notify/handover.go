@@ -45,7 +45,7 @@ func (w *worker) request(sub Subscription, h HandOver) (request, error) {
 		ID: h.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
 		Alarm: a, Affected: sub.Filter.Affected(a), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
 		Timeline: format.Timeline{Occurred: occurred, Observed: observed, Found: h.Change.Found, Outbox: h.Outbox, Sent: w.n.cfg.Now()},
-		Asks:     h.Asks,
+		Asks:     h.Asks, Superseded: h.Superseded,
 	}
 	body, err := form.Fault(f)
 	return sub.request(h.NotificationID, body), err

@@ -216,6 +216,7 @@ func (n *Notifier) dispatchLoop(ctx context.Context) {
 			if n.filed && n.cfg.Now().Sub(n.orphaned) >= orphanWait {
 				n.purge()
 			}
+			n.endLapsed(n.cfg.Now())
 			n.mu.Unlock()
 		case <-ctx.Done():
 			n.dispatch() // so that what was published is owed when the next run begins

@@ -76,10 +76,14 @@ type Subscription struct {
 	Paused    string // why; empty when active
 	Verified  bool   // its endpoints proved that they want it; new ones must, too
 	Rate      int    // requests a minute that the consumer allowed in the OPTIONS handshake; 0: any
+	MaxRate   int    // requests a minute that it was subscribed with; 0: any
 	Created   time.Time
+	Expires   time.Time // it ends then, unless it is renewed before or shortly after; zero: never. Of the API only
 	// Unreachable is since when no endpoint can be connected to from this host; peers may deliver all the same. A
 	// status that Subscriptions fills in, of this host alone; zero: they can be, or nobody tried.
 	Unreachable time.Time `json:"-"`
+	// SecretKeys are those that sign now, by their fingerprints; another status that Subscriptions fills in.
+	SecretKeys []SecretKey `json:"-"`
 }
 
 // Filter says what a consumer wants. Projects, Domains and States judge the affected resources, Hosts, Zones and Labels the
@@ -148,7 +152,11 @@ type SubscriptionPatch struct {
 	Endpoints *[]string
 	Secret    *Secret
 	Filter    *Filter
-	Paused    *string // "" resumes
+	Paused    *string    // "" resumes
+	Expires   *time.Time // renews; zero: it never ends
+	MaxRate   *int
+	// SecretOverlap is for how long what Secret replaces signs beside it; zero: not at all.
+	SecretOverlap time.Duration
 }
 
 // Errors that callers tell apart.

@@ -35,6 +35,8 @@ type Peers interface {
 	// Refused says that a consumer answered this host with 410; with an empty reason, that an operator resumed it here. A
 	// refusal that stands is said again after a restart.
 	Refused(subscription string, version uint64, reason string)
+	// Owing is how many other hosts owe a subscription something that is not parked. It does not wait for them.
+	Owing(subscription string) int
 	// HandOver has a peer make one request in our place, because no endpoint can be reached from here. It ends when a
 	// peer has got an answer from the consumer, when no peer could, or with ctx.
 	HandOver(ctx context.Context, h HandOver) (Answer, error)

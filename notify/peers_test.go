@@ -30,6 +30,7 @@ type others struct {
 	forgot    map[string]bool
 	refused   map[string]refusal
 	asked     []HandOver
+	owing     map[string]int
 	fail      error                                           // of Publish and Withdraw
 	deliver   func(context.Context, HandOver) (Answer, error) // nil: nobody is there
 }
@@ -80,6 +81,12 @@ func (o *others) Refused(subscription string, version uint64, reason string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.refused[subscription] = refusal{version, reason}
+}
+
+func (o *others) Owing(subscription string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.owing[subscription]
 }
 
 func (o *others) HandOver(ctx context.Context, h HandOver) (Answer, error) {

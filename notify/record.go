@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
@@ -24,11 +25,12 @@ type pairRecord delivery.Record
 // digest and pause are kept, since the contents come back with the file.
 type subscriptionRecord struct {
 	Subscription
-	Secret  *Secret  `json:",omitempty"` // always nil: hides the embedded one, which marshals as "[secret]"
-	Keys    [][]byte `json:",omitempty"` // the secret, bare, in version 1 and where there is no Sealer; the file is 0600
-	Sealed  []byte   `json:",omitempty"` // the secret as Secret.Seal wrote it, under the id
-	Digest  string   `json:",omitempty"` // of a file's contents
-	Refused uint64   `json:",omitempty"` // the version that its consumer answered here with 410
+	Secret  *Secret     `json:",omitempty"` // always nil: hides the embedded one, which marshals as "[secret]"
+	Keys    [][]byte    `json:",omitempty"` // the secret, bare, in version 1 and where there is no Sealer; the file is 0600
+	Until   []time.Time `json:",omitempty"` // when each of Keys ends; nil: none does
+	Sealed  []byte      `json:",omitempty"` // the secret as Secret.Seal wrote it, under the id
+	Digest  string      `json:",omitempty"` // of a file's contents
+	Refused uint64      `json:",omitempty"` // the version that its consumer answered here with 410
 }
 
 // termRecord is the term of this host; it has no version, for it is read before anything else.
@@ -95,7 +97,10 @@ func decodeSubscription(id string, b []byte, by Sealer) (subscriptionRecord, err
 	if r.ID != id || r.Origin != OriginAPI && r.Origin != OriginFile && r.Origin != OriginPeer {
 		return subscriptionRecord{}, fmt.Errorf("%w: it is not subscription %q", errRecord, id)
 	}
-	r.Subscription.Secret, r.Secret = Secret{keys: r.Keys}, nil
+	if r.Until != nil && len(r.Until) != len(r.Keys) {
+		return subscriptionRecord{}, fmt.Errorf("%w: %d ends of %d keys", errRecord, len(r.Until), len(r.Keys))
+	}
+	r.Subscription.Secret, r.Secret = Secret{keys: r.Keys, until: r.Until}, nil
 	if len(r.Sealed) > 0 {
 		r.Subscription.Secret, _ = OpenSecret(r.Sealed, by, []byte(id)) // the secret itself knows why it is locked
 	}

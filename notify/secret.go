@@ -3,13 +3,17 @@ package notify
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Secret signs a subscription's notifications. It prints as "[secret]" wherever it is formatted, logged or marshalled.
@@ -18,8 +22,9 @@ import (
 // One that was sealed under a key that is not held here is Locked: it can be kept and handed on, and signs nothing.
 type Secret struct {
 	keys   [][]byte
-	sealed []byte // of a locked one
-	why    string // it is locked
+	until  []time.Time // nil, or of each key: when it ends; zero: never
+	sealed []byte      // of a locked one
+	why    string      // it is locked
 }
 
 const (
@@ -82,6 +87,9 @@ func (s Secret) Seal(by Sealer, context []byte) []byte {
 		return bytes.Clone(s.sealed)
 	}
 	plain, _ := json.Marshal(s.keys) // slices of bytes can't fail
+	if s.until != nil {
+		plain, _ = json.Marshal(rotation{s.keys, s.until})
+	}
 	if by == nil {
 		return plain
 	}
@@ -98,13 +106,93 @@ func OpenSecret(sealed []byte, by Sealer, context []byte) (Secret, error) {
 	if by != nil {
 		plain, err = by.Open(sealed, context)
 	}
-	if err == nil && (json.Unmarshal(plain, &s.keys) != nil || len(s.keys) == 0 || len(s.keys) > maxKeys) { // json's own error could show a part
+	if err == nil && !s.read(plain) { // json's own error could show a part
 		err = errors.New("there is no key for it, or it is damaged")
 	}
 	if err != nil {
 		return Secret{sealed: bytes.Clone(sealed), why: err.Error()}, fmt.Errorf("open secret: %w", err)
 	}
 	return s, nil
+}
+
+// rotation is the sealed text of a secret of which keys end; that of any other is the list of its keys.
+type rotation struct {
+	Keys  [][]byte    `json:"keys"`
+	Until []time.Time `json:"until"`
+}
+
+func (s *Secret) read(plain []byte) bool {
+	if json.Unmarshal(plain, &s.keys) != nil {
+		var r rotation
+		if json.Unmarshal(plain, &r) != nil || len(r.Until) != len(r.Keys) {
+			return false
+		}
+		s.keys, s.until = r.Keys, r.Until
+	}
+	return len(s.keys) > 0 && len(s.keys) <= maxKeys
+}
+
+// after is s in the place of old, whose keys sign beside it until a time, or until their own end. The error says that s and
+// they are too many.
+func (s Secret) after(old Secret, now, until time.Time) (Secret, error) {
+	next := Secret{keys: slices.Clone(s.keys), until: make([]time.Time, len(s.keys))}
+	for i, key := range old.keys {
+		end := until
+		if old.until != nil && !old.until[i].IsZero() && old.until[i].Before(until) {
+			end = old.until[i]
+		}
+		if !end.After(now) || slices.ContainsFunc(s.keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
+			continue
+		}
+		next.keys, next.until = append(next.keys, key), append(next.until, end)
+	}
+	if len(next.keys) > maxKeys {
+		return Secret{}, fmt.Errorf("with the keys that still sign there would be %d, at most %d are allowed: wait, or leave the overlap out", len(next.keys), maxKeys)
+	}
+	if len(next.keys) == len(s.keys) {
+		return s, nil
+	}
+	return next, nil
+}
+
+// signing are the keys that have not ended.
+func (s Secret) signing(now time.Time) [][]byte {
+	if s.until == nil {
+		return s.keys
+	}
+	var keys [][]byte
+	for i, key := range s.keys {
+		if s.until[i].IsZero() || s.until[i].After(now) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// SecretKey is what may be known of one key of a secret.
+type SecretKey struct {
+	Fingerprint string    // the first 8 bytes of its SHA-256, in hexadecimal digits
+	Until       time.Time // it signs; zero: until it is replaced
+}
+
+// keysAt are those that sign at a time.
+func (s Secret) keysAt(now time.Time) []SecretKey {
+	var out []SecretKey
+	for i, key := range s.keys {
+		k := SecretKey{Fingerprint: fingerprint(key)}
+		if s.until != nil {
+			k.Until = s.until[i]
+		}
+		if k.Until.IsZero() || k.Until.After(now) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+func fingerprint(key []byte) string {
+	sum := sha256.Sum256(key)
+	return hex.EncodeToString(sum[:8])
 }
 
 // Locked reports that the secret can't be opened here.
@@ -117,7 +205,7 @@ func (s Secret) WhyLocked() string { return s.why }
 func (s Secret) IsZero() bool { return len(s.keys) == 0 && len(s.sealed) == 0 }
 
 func (s Secret) equal(o Secret) bool {
-	if len(s.keys) != len(o.keys) || !bytes.Equal(s.sealed, o.sealed) {
+	if len(s.keys) != len(o.keys) || !bytes.Equal(s.sealed, o.sealed) || !slices.EqualFunc(s.until, o.until, time.Time.Equal) {
 		return false
 	}
 	for i := range s.keys {

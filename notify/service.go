@@ -31,7 +31,8 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	w.mu.Lock()
 	old := w.sub
 	s.ID, s.Unreachable = w.id, time.Time{}
-	if sameContents(old, s) && s.Paused == old.Paused && s.Version == old.Version && s.Origin == old.Origin && s.Rate == old.Rate && s.Verified == old.Verified {
+	if sameContents(old, s) && s.Paused == old.Paused && s.Version == old.Version && s.Origin == old.Origin && s.Rate == old.Rate && s.Verified == old.Verified &&
+		s.Expires.Equal(old.Expires) {
 		defer w.mu.Unlock()
 		return old
 	}
@@ -47,17 +48,10 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	}
 	w.sub = s
 	w.name.Store(&s.Name)
-	w.machine.Space(s.spacing())
+	w.sharedAt = time.Time{}
 	w.machine.Reform(now)
-	writes := []write{w.record()}
-	switch {
-	case w.halted():
-		w.machine.Pause()
-	case w.machine.Paused():
-		w.worked = true
-		writes = append(writes, w.writes(w.machine.Resume(now))...)
-	}
-	n.box.put(writes...)
+	n.box.put(w.record())
+	w.align(now)
 	w.pump(now)
 	w.mu.Unlock()
 	w.offer(n.standing(), now)
@@ -86,6 +80,9 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		return Subscription{}, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	now := n.cfg.Now()
+	if err := s.begins(now); err != nil {
+		return Subscription{}, nil, err
+	}
 	s.ID, s.Version, s.Origin, s.Paused, s.Created, s.Rate, s.Verified = uuid.NewString(), nextVersion(0, now), OriginAPI, "", now, 0, false
 	if verify && s.form().Challenged {
 		var err error
@@ -136,7 +133,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		}
 	}
 	n.box.await(ctx, seq, durableWait)
-	return hide(s), snapshot, nil
+	return hide(s, now), snapshot, nil
 }
 
 // callable returns which endpoints are addresses that nothing may be sent to from here. What names lead to is judged when they
@@ -178,7 +175,9 @@ func (s Subscription) view(a *correlate.Alarm) *correlate.Alarm {
 	return &v
 }
 
-func hide(s Subscription) Subscription {
+// hide leaves of a secret what may be known of it.
+func hide(s Subscription, now time.Time) Subscription {
+	s.SecretKeys = s.Secret.keysAt(now)
 	s.Secret = Secret{why: s.Secret.why}
 	return s
 }
@@ -191,16 +190,23 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
 	s := w.subscription()
-	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil) {
+	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil || p.Expires != nil || p.MaxRate != nil) {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
 	}
-	s = p.apply(s)
-	err := s.Validate()
+	s, err := p.apply(s, n.cfg.Now())
+	if err == nil {
+		err = s.Validate()
+	}
 	if p.Endpoints != nil {
 		err = errors.Join(err, n.callable(s))
 	}
 	if err != nil {
 		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if p.Expires != nil {
+		if err := s.begins(n.cfg.Now()); err != nil {
+			return Subscription{}, err
+		}
 	}
 	if s.Verified && p.Endpoints != nil {
 		var err error
@@ -214,15 +220,19 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	case <-ctx.Done():
 		return Subscription{}, ctx.Err()
 	}
-	rate := s.Rate
-	s = p.apply(w.subscription())
+	rate, old, now := s.Rate, w.subscription(), n.cfg.Now()
+	if s, err = p.apply(old, now); err != nil {
+		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	s.Rate = rate
-	old := w.subscription()
-	now := n.cfg.Now()
+	resumed := p.Paused != nil && *p.Paused == ""
+	if p.Expires != nil && p.Paused == nil && w.refusedHere() { // who renews it wants it: that is later than its 410
+		s.Paused, resumed = "", true
+	}
 	if s.Origin == OriginAPI && !sameContents(old, s) {
 		s.Version = nextVersion(s.Version, now)
 	}
-	if n.cfg.Peers != nil && (p.Paused != nil || s.Version != old.Version) {
+	if n.cfg.Peers != nil && (p.Paused != nil || p.Expires != nil || s.Version != old.Version) {
 		if err := n.cfg.Peers.Publish(ctx, s, nil); err != nil {
 			return Subscription{}, fmt.Errorf("make subscription %q known to the other hosts: %w", s.Name, err)
 		}
@@ -237,16 +247,16 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	} else { // a later word came from elsewhere meanwhile
 		s = current
 	}
-	if p.Paused != nil && *p.Paused == "" && n.cfg.Peers != nil {
+	if resumed && n.cfg.Peers != nil {
 		n.feed.refuse(id, s.Version, "")
 	}
 	seq := n.box.put()
 	n.mu.Unlock()
 	n.box.await(ctx, seq, durableWait)
-	return hide(s), nil
+	return hide(s, now), nil
 }
 
-func (p SubscriptionPatch) apply(s Subscription) Subscription {
+func (p SubscriptionPatch) apply(s Subscription, now time.Time) (Subscription, error) {
 	if p.Name != nil {
 		s.Name = *p.Name
 	}
@@ -254,7 +264,23 @@ func (p SubscriptionPatch) apply(s Subscription) Subscription {
 		s.Endpoints = slices.Clone(*p.Endpoints)
 	}
 	if p.Secret != nil {
-		s.Secret = *p.Secret
+		next := *p.Secret
+		if p.SecretOverlap > 0 {
+			if s.Secret.Locked() {
+				return s, fmt.Errorf("secret_overlap: what signs now %w: ask another host", ErrLocked)
+			}
+			var err error
+			if next, err = next.after(s.Secret, now, now.Add(p.SecretOverlap).Round(0).UTC()); err != nil {
+				return s, fmt.Errorf("secret: %w", err)
+			}
+		}
+		s.Secret = next
+	}
+	if p.Expires != nil {
+		s.Expires = *p.Expires
+	}
+	if p.MaxRate != nil {
+		s.MaxRate = *p.MaxRate
 	}
 	if p.Filter != nil {
 		s.Filter = *p.Filter
@@ -262,7 +288,7 @@ func (p SubscriptionPatch) apply(s Subscription) Subscription {
 	if p.Paused != nil {
 		s.Paused = *p.Paused
 	}
-	return s
+	return s, nil
 }
 
 // Unsubscribe ends an API subscription and all it is owed.
@@ -293,7 +319,7 @@ func (n *Notifier) Unsubscribe(ctx context.Context, id string) error {
 func (n *Notifier) Subscriptions() []Subscription {
 	var out []Subscription
 	for _, w := range n.list() {
-		s := hide(w.subscription())
+		s := hide(w.subscription(), n.cfg.Now())
 		s.Unreachable = w.sender.warm.since()
 		out = append(out, s)
 	}

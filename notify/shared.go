@@ -325,7 +325,10 @@ func (n *Notifier) Drop(id string) {
 	defer n.mu.Unlock()
 	n.drain()
 	if w := n.byID(id); w != nil {
-		if w.subscription().Origin != OriginFile {
+		if s := w.subscription(); s.Origin != OriginFile {
+			if s.Over(n.cfg.Now()) {
+				n.sayOver(s)
+			}
 			n.drop(w)
 		}
 		return

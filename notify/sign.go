@@ -27,10 +27,10 @@ var (
 )
 
 // Sign returns the webhook-signature of a message: "v1," and base64 of HMAC-SHA256 over "id.timestamp.body", one for
-// each key, parted by spaces. at counts in whole seconds.
+// each key that has not ended, parted by spaces. at counts in whole seconds.
 func Sign(id string, at time.Time, body []byte, secret Secret) string {
 	var b strings.Builder
-	for i, key := range secret.keys {
+	for i, key := range secret.signing(at) {
 		if i > 0 {
 			b.WriteByte(' ')
 		}

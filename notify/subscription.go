@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -29,6 +28,7 @@ const (
 	maxEndpoints = 8
 	maxURL       = 2048
 	maxFilter    = 4096 // entries of one list
+	maxRate      = 60_000
 	kindFault    = "fault"
 )
 
@@ -79,6 +79,12 @@ func (s Subscription) Validate() error {
 	}
 	if len(s.Owner) > maxName || !utf8.ValidString(s.Owner) || strings.ContainsFunc(s.Owner, unicode.IsControl) {
 		bad("owner", "want at most %d bytes of UTF-8 without control characters", maxName)
+	}
+	if s.MaxRate < 0 || s.MaxRate > maxRate {
+		bad("rate", "%d: want requests a minute, at most %d, or 0 for any", s.MaxRate, maxRate)
+	}
+	if s.Origin != OriginAPI && !s.Expires.IsZero() {
+		bad("expires", "a subscription of a file ends when the file names it no more")
 	}
 	s.Filter.problems(bad)
 	return errors.Join(problems...)
@@ -163,15 +169,7 @@ func sameContents(a, b Subscription) bool {
 	fa, _ := json.Marshal(a.Filter)
 	fb, _ := json.Marshal(b.Filter)
 	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && a.Format == b.Format && a.Role == b.Role && a.Owner == b.Owner &&
-		a.Secret.equal(b.Secret) && string(fa) == string(fb)
-}
-
-// spacing is the least time between two requests that its consumer allows.
-func (s Subscription) spacing() time.Duration {
-	if s.Rate <= 0 {
-		return 0
-	}
-	return time.Minute / time.Duration(s.Rate)
+		a.Secret.equal(b.Secret) && string(fa) == string(fb) && a.MaxRate == b.MaxRate
 }
 
 func confidenceRank(c correlate.Confidence) int {

@@ -38,7 +38,9 @@ type worker struct {
 	refused  uint64 // the version that the consumer answered here with 410; 0: none, or it was resumed
 	// awaited are those of the snapshot given elsewhere that are not known here, others' alarms too; nil before that.
 	awaited  map[string]correlate.Revision
-	sealed   []byte // the secret as it rests
+	sharers  int       // hosts that sent to the consumer too when it was last looked, at
+	sharedAt time.Time // this time
+	sealed   []byte    // the secret as it rests
 	sealedOf Secret
 	stop     chan struct{}
 }
@@ -60,8 +62,7 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 	}
 	w.name.Store(&sub.Name)
 	w.sender.warm.moved = w.moved
-	w.machine.Space(sub.spacing())
-	if w.halted() {
+	if w.halted(n.cfg.Now()) {
 		w.machine.Pause()
 	}
 	for _, a := range n.restored.Alarms {
@@ -72,9 +73,20 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 	return w
 }
 
-// halted reports whether nothing may be sent: it is paused, or can't be signed and nobody else can be asked to. Under mu.
-func (w *worker) halted() bool {
-	return w.sub.Paused != "" || w.sub.Secret.Locked() && w.n.cfg.Peers == nil
+// halted reports whether nothing may be sent: it is paused, over, or can't be signed and nobody else can be asked to. Under mu.
+func (w *worker) halted(now time.Time) bool {
+	return w.sub.Paused != "" || w.sub.lapsed(now) || w.sub.Secret.Locked() && w.n.cfg.Peers == nil
+}
+
+// align pauses what may not be sent, and resumes what may again. Under mu.
+func (w *worker) align(now time.Time) {
+	switch halted := w.halted(now); {
+	case halted:
+		w.machine.Pause()
+	case w.machine.Paused():
+		w.worked = true
+		w.n.box.put(w.writes(w.machine.Resume(now))...)
+	}
 }
 
 // NotificationID is the webhook-id of a revision to a subscription: the same from whichever agent sends it.
@@ -162,14 +174,19 @@ func (w *worker) pump(now time.Time) {
 	if w.ended || !w.n.running.Load() {
 		return
 	}
+	w.align(now)
+	w.machine.Space(w.spacing(now))
 	eff, sub := w.machine.Tick(now), w.sub
 	for _, s := range eff.Start {
 		w.n.group.Go(func() { w.deliver(sub, s) })
 	}
 	w.judge(now)
 	at := eff.Wake
-	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && !w.halted() && (at.IsZero() || f.Add(failingLong).Before(at)) {
+	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && !w.halted(now) && (at.IsZero() || f.Add(failingLong).Before(at)) {
 		at = f.Add(failingLong)
+	}
+	if end := w.sub.Expires; end.After(now) && (at.IsZero() || end.Before(at)) {
+		at = end
 	}
 	if !at.Equal(w.wakeAt) {
 		w.wakeAt = at
@@ -224,7 +241,7 @@ func (w *worker) subscription() Subscription {
 
 // endpoints are those to keep warm: a consumer that wants nothing more is left alone.
 func (w *worker) endpoints() []string {
-	if s := w.subscription(); s.Paused == "" {
+	if s := w.subscription(); s.Paused == "" && !s.lapsed(w.n.cfg.Now()) {
 		return s.Endpoints
 	}
 	return nil
@@ -357,7 +374,7 @@ func (w *worker) record() write {
 		}
 		r.Sealed = w.sealed
 	default:
-		r.Keys = w.sub.Secret.keys
+		r.Keys, r.Until = w.sub.Secret.keys, w.sub.Secret.until
 	}
 	return write{place{shelfSubscriptions, w.id}, r}
 }

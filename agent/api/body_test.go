@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 )
@@ -32,7 +33,7 @@ func fuzzBody[T any](f *testing.F, use func(T), seeds ...string) {
 
 func FuzzSubscriptionBody(f *testing.F) {
 	fuzzBody(f, func(b SubscriptionRequest) {
-		if sub, err := b.subscription(); err == nil {
+		if sub, err := b.subscription(time.Unix(1e9, 0)); err == nil {
 			_ = sub.Validate()
 			_ = fromSubscription(sub)
 		}
@@ -40,12 +41,14 @@ func FuzzSubscriptionBody(f *testing.F) {
 		`{"name":"a","endpoints":["http://127.0.0.1:9000/failure"],"format":"native","secret":"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz","role":"admin","verify":false}`,
 		`{"name":"a","endpoints":["http://a/"],"filter":{"projects":["p"],"domains":["d"],"resource_types":["nic"],"conditions":["carrier"],"min_severity":"major","kinds":["fault"],"states":["failed","at-risk"],"min_confidence":"confirmed"}}`,
 		`{"filter":{"hosts":["cmp-*"],"zones":["a"],"labels":{"az":["nova-1"],"az":[]},"resources":["nic/*"]}}`, `{"filter":{"labels":{"az":null,"":["x"]}}}`,
+		`{"name":"a","endpoints":["http://a/"],"expires_in":"1h","rate":60}`, `{"name":"a","endpoints":["http://a/"],"expires":"2026-11-22T10:00:00Z"}`,
 		`{"name":"a","name":"b"}`, `{"name":null}`, `{"filter":{"x":1}}`, `[[[[`, `{"name":"a"}x`, "{\"name\":\"\xff\"}")
 }
 
 func FuzzSubscriptionChangeBody(f *testing.F) {
-	fuzzBody(f, func(b SubscriptionChange) { _, _ = b.patch() },
-		`{"name":"a","endpoints":[],"secret":"whsec_","paused":""}`, `{"filter":{"states":["ok"]}}`, `{}`)
+	fuzzBody(f, func(b SubscriptionChange) { _, _ = b.patch(time.Unix(1e9, 0)) },
+		`{"name":"a","endpoints":[],"secret":"whsec_","paused":""}`, `{"filter":{"states":["ok"]}}`, `{}`,
+		`{"secret":"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz","secret_overlap":"24h","expires":"","rate":0}`, `{"expires_in":"-1s"}`)
 }
 
 func FuzzAckBody(f *testing.F) {

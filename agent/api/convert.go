@@ -129,7 +129,8 @@ func fromSubscription(s notify.Subscription) Subscription {
 	return Subscription{
 		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: texts(s.Endpoints), Format: s.Format,
 		Role: string(s.Role), Origin: string(s.Origin), Owner: s.Owner, Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.Secret.WhyLocked(),
-		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable),
+		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable), Expires: stamp(s.Expires), Rate: s.MaxRate, AllowedRate: s.Rate,
+		Secrets: each(s.SecretKeys, func(k notify.SecretKey) SecretKey { return SecretKey{k.Fingerprint, stamp(k.Until)} }),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -40,7 +41,7 @@ func (s *Server) postSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	wish, err := body.subscription()
+	wish, err := body.subscription(s.now())
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -63,7 +64,7 @@ func (s *Server) patchSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	patch, err := body.patch()
+	patch, err := body.patch(s.now())
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -129,7 +130,7 @@ func (s *Server) getProfile(w http.ResponseWriter, r *http.Request) {
 }
 
 // subscription reads what has names here; the contents are notify's to judge (Subscription.Validate).
-func (b SubscriptionRequest) subscription() (notify.Subscription, error) {
+func (b SubscriptionRequest) subscription(now time.Time) (notify.Subscription, error) {
 	sub := notify.Subscription{
 		Name: b.Name, Endpoints: b.Endpoints, Format: b.Format, Role: notify.Role(b.Role), Origin: notify.OriginAPI,
 	}
@@ -143,15 +144,19 @@ func (b SubscriptionRequest) subscription() (notify.Subscription, error) {
 		}
 	}
 	if b.Filter != nil {
-		sub.Filter, err = b.Filter.parse()
+		if sub.Filter, err = b.Filter.parse(); err != nil {
+			return sub, err
+		}
 	}
+	sub.MaxRate = b.Rate
+	sub.Expires, err = end(b.Expires, b.ExpiresIn, now)
 	return sub, err
 }
 
-func (b SubscriptionChange) patch() (notify.SubscriptionPatch, error) {
-	p := notify.SubscriptionPatch{Name: b.Name, Endpoints: b.Endpoints, Paused: b.Paused}
+func (b SubscriptionChange) patch(now time.Time) (notify.SubscriptionPatch, error) {
+	p := notify.SubscriptionPatch{Name: b.Name, Endpoints: b.Endpoints, Paused: b.Paused, MaxRate: b.Rate}
 	if b == (SubscriptionChange{}) {
-		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter or paused")
+		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter, paused, expires, expires_in or rate")
 	}
 	if b.Secret != nil {
 		secret, err := parseSecret(*b.Secret)
@@ -167,7 +172,56 @@ func (b SubscriptionChange) patch() (notify.SubscriptionPatch, error) {
 		}
 		p.Filter = &filter
 	}
+	if b.SecretOverlap != "" {
+		var err error
+		if p.SecretOverlap, err = span("secret_overlap", b.SecretOverlap); err != nil {
+			return p, err
+		}
+		if b.Secret == nil {
+			return p, badRequest("secret_overlap: it says how long an old secret signs beside a new one: give the new one as secret")
+		}
+	}
+	if b.Expires != nil || b.ExpiresIn != "" {
+		text := ""
+		if b.Expires != nil {
+			text = *b.Expires
+		}
+		expires, err := end(text, b.ExpiresIn, now)
+		if err != nil {
+			return p, err
+		}
+		p.Expires = &expires
+	}
 	return p, nil
+}
+
+// end is the time that one of two texts names; zero when both are empty.
+func end(at, in string, now time.Time) (time.Time, error) {
+	switch {
+	case at != "" && in != "":
+		return time.Time{}, badRequest("expires and expires_in: give one of them")
+	case in != "":
+		d, err := span("expires_in", in)
+		return now.Add(d).Round(0).UTC(), err
+	case at == "":
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		return t, badRequest("expires: %q is no time of RFC 3339: write for instance %s", at, now.Add(time.Hour).UTC().Format(time.RFC3339))
+	}
+	return t.UTC(), nil
+}
+
+// maxSpan is as long as anybody can mean, and far from where times end.
+const maxSpan = 10 * 365 * 24 * time.Hour
+
+func span(name, text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 || d > maxSpan {
+		return 0, badRequest("%s: %q: want a time with its unit, above 0 and at most %v, for instance 90m", name, text, maxSpan)
+	}
+	return d, nil
 }
 
 func parseSecret(text string) (notify.Secret, error) {

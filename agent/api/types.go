@@ -213,8 +213,19 @@ type Subscription struct {
 	Paused    string     `json:"paused"`
 	Locked    string     `json:"locked"` // why its secret can't be opened at the answering host: its peers deliver
 	Created   *time.Time `json:"created"`
+	Expires   *time.Time `json:"expires"` // it ends then, unless it is renewed before or shortly after
+	// Rate is how many requests a minute were asked for, AllowedRate how many its consumer allowed when it was verified; 0 is any.
+	Rate        int         `json:"rate"`
+	AllowedRate int         `json:"allowed_rate"`
+	Secrets     []SecretKey `json:"secrets"` // those that sign now
 	// Unreachable is since when the answering host can't connect to any endpoint; its peers may deliver all the same.
 	Unreachable *time.Time `json:"unreachable"`
+}
+
+// SecretKey is what may be known of a secret.
+type SecretKey struct {
+	Fingerprint string     `json:"fingerprint"` // the first 8 bytes of the SHA-256 of the key, in hexadecimal digits
+	Until       *time.Time `json:"until"`       // it signs; null: until it is replaced
 }
 
 // Filter says what a consumer wants; empty passes all. A nil list or map is left out, which requests may; answers have them all.
@@ -248,6 +259,9 @@ type SubscriptionRequest struct {
 	Role      string   `json:"role,omitempty"`
 	Verify    *bool    `json:"verify,omitempty"` // nil is true
 	Filter    *Filter  `json:"filter,omitempty"`
+	Expires   string   `json:"expires,omitempty"`    // RFC 3339; one of the two
+	ExpiresIn string   `json:"expires_in,omitempty"` // a duration from now
+	Rate      int      `json:"rate,omitempty"`       // requests a minute
 }
 
 // SubscriptionChange is the body of PATCH /v1/subscriptions/{id}: what is absent stays.
@@ -257,6 +271,11 @@ type SubscriptionChange struct {
 	Secret    *string   `json:"secret,omitempty"`
 	Filter    *Filter   `json:"filter,omitempty"`
 	Paused    *string   `json:"paused,omitempty"` // empty resumes
+	// SecretOverlap is for how long the secret that is replaced signs as well.
+	SecretOverlap string  `json:"secret_overlap,omitempty"`
+	Expires       *string `json:"expires,omitempty"` // empty: it never ends
+	ExpiresIn     string  `json:"expires_in,omitempty"`
+	Rate          *int    `json:"rate,omitempty"` // 0 is any
 }
 
 // Subscribed answers POST /v1/subscriptions.

@@ -59,6 +59,10 @@ type commands struct {
 	Subscriptions subscriptionsCommand `cmd:"" help:"Who wants to be told what."`
 	Subscribe     subscribeCommand     `cmd:"" help:"Have a URL called for each fault that matches."`
 	Unsubscribe   unsubscribeCommand   `cmd:"" help:"End a subscription."`
+	Pause         pauseCommand         `cmd:"" help:"Send a subscription nothing until it is resumed."`
+	Resume        resumeCommand        `cmd:"" help:"Send a subscription what it is owed again."`
+	Renew         renewCommand         `cmd:"" help:"Put off the end of a subscription."`
+	Rotate        rotateCommand        `cmd:"" help:"Give a subscription another secret, without a gap."`
 	Test          testCommand          `cmd:"" help:"Send a test notification to a subscription."`
 	Deliveries    deliveriesCommand    `cmd:"" help:"What is still owed to consumers."`
 	Keys          keysCommand          `cmd:"" help:"The keys that the hosts talk with: change them without a gap."`

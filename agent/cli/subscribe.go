@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
-	"github.com/paramedic-ha/paramedic/agent/config"
 )
 
 type subscriptionsCommand struct{}
@@ -29,12 +28,16 @@ func (subscriptionsCommand) Run(s *session) error {
 		for _, sub := range list {
 			state := "active"
 			switch {
+			case sub.Expires != nil && !sub.Expires.After(s.out.now()):
+				state = "over since " + s.out.clock(sub.Expires)
 			case sub.Paused != "":
 				state = "paused: " + word(sub.Paused)
 			case sub.Locked != "":
 				state = "locked: its secret can't be opened here (" + word(sub.Locked) + ")"
 			case sub.Unreachable != nil:
 				state = "unreachable since " + s.out.clock(sub.Unreachable)
+			case sub.Expires != nil:
+				state = "until " + s.out.clock(sub.Expires)
 			}
 			rows = append(rows, []string{
 				word(short(sub.ID)), word(sub.Name), word(sub.Role), word(sub.Origin), state,
@@ -145,13 +148,15 @@ next:
 }
 
 type subscribeCommand struct {
-	URL        []string `arg:"" name:"url" help:"Where to send notifications; of several, the first that takes it."`
-	Filter     []string `help:"What is wanted, key=value[,value…], repeatable: projects, domains, hosts, zones, labels.NAME, resources, resource_types, conditions, kinds, states, min_severity, min_confidence." placeholder:"KEY=VALUE" sep:"none"`
-	Format     string   `help:"The form of the notifications." default:"native"`
-	Name       string   `help:"What people call it. Default: the host of the URL." placeholder:"NAME"`
-	SecretFile string   `help:"Sign notifications with the secret in this file (see keygen)." placeholder:"FILE"`
-	Role       string   `help:"admin: the physical cause; consumer: an abstract one." enum:"admin,consumer" default:"admin"`
-	Verify     bool     `help:"Ask the URL first whether it wants this." default:"true" negatable:""`
+	URL        []string      `arg:"" name:"url" help:"Where to send notifications; of several, the first that takes it."`
+	Filter     []string      `help:"What is wanted, key=value[,value…], repeatable: projects, domains, hosts, zones, labels.NAME, resources, resource_types, conditions, kinds, states, min_severity, min_confidence." placeholder:"KEY=VALUE" sep:"none"`
+	Format     string        `help:"The form of the notifications." default:"native"`
+	Name       string        `help:"What people call it. Default: the host of the URL." placeholder:"NAME"`
+	SecretFile string        `help:"Sign notifications with the secret in this file (see keygen)." placeholder:"FILE"`
+	Role       string        `help:"admin: the physical cause; consumer: an abstract one." enum:"admin,consumer" default:"admin"`
+	ExpiresIn  time.Duration `help:"When it ends unless it is renewed, for instance 24h. Default: never." placeholder:"TIME"`
+	Rate       int           `help:"How many requests a minute the URL takes. Default: any number." placeholder:"N"`
+	Verify     bool          `help:"Ask the URL first whether it wants this." default:"true" negatable:""`
 }
 
 func (c *subscribeCommand) Run(s *session) error {
@@ -160,7 +165,10 @@ func (c *subscribeCommand) Run(s *session) error {
 		return &exitError{exitUsage, err}
 	}
 	request := api.SubscriptionRequest{
-		Name: c.Name, Endpoints: c.URL, Format: c.Format, Role: c.Role, Verify: &c.Verify, Filter: filter,
+		Name: c.Name, Endpoints: c.URL, Format: c.Format, Role: c.Role, Verify: &c.Verify, Filter: filter, Rate: c.Rate,
+	}
+	if c.ExpiresIn != 0 {
+		request.ExpiresIn = c.ExpiresIn.String()
 	}
 	if request.Name == "" {
 		if u, err := url.Parse(c.URL[0]); err == nil {
@@ -168,14 +176,9 @@ func (c *subscribeCommand) Run(s *session) error {
 		}
 	}
 	if c.SecretFile != "" {
-		if _, problem := config.ReadSecret(c.SecretFile); problem != nil {
-			return fmt.Errorf("secret file %s: %s: %s", c.SecretFile, problem.Message, problem.Remedy)
+		if request.Secret, err = readSecretFile(c.SecretFile); err != nil {
+			return err
 		}
-		secret, err := os.ReadFile(c.SecretFile)
-		if err != nil {
-			return fmt.Errorf("read the secret file: %w", err)
-		}
-		request.Secret = strings.TrimSpace(string(secret))
 	}
 	var done api.Subscribed
 	if err := s.client.do(s.ctx, "POST", "/v1/subscriptions", request, &done); err != nil {

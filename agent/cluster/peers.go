@@ -83,6 +83,14 @@ func (c *Cluster) Refused(subscription string, version uint64, reason string) {
 	c.box.add(func(m *mail) { put(&m.refused, subscription, refusal{version, reason}) })
 }
 
+// Owing implements notify.Peers.
+func (c *Cluster) Owing(subscription string) int {
+	members := c.others()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.Owing(subscription, members)
+}
+
 // HandOver implements notify.Peers.
 func (c *Cluster) HandOver(ctx context.Context, h notify.HandOver) (notify.Answer, error) {
 	return c.relay.handOver(ctx, h)

@@ -32,6 +32,7 @@ func (s Subscription) subscription(label string) notify.Subscription {
 		Role:      notify.Role(s.Role),
 		Origin:    notify.OriginFile,
 		Filter:    s.Filter.filter(),
+		MaxRate:   int(s.Rate), // small: checked
 	}
 }
 

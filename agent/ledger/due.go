@@ -81,6 +81,10 @@ func (l *Ledger) due() bool {
 		did = true
 		l.conclude()
 	}
+	if !l.lapse.IsZero() && !l.now.Before(l.lapse) {
+		did = true
+		l.endLapsed()
+	}
 	return did
 }
 
@@ -103,6 +107,10 @@ func (l *Ledger) conclude() {
 			}
 			continue
 		}
+		if s.Over(l.now) {
+			l.dirty[id] = struct{}{}
+			continue
+		}
 		b, err := l.codec.encode(l.seal(s)) // it was made when this host was alone
 		if err != nil {
 			l.say(subscriptionResource(s), correlate.CondUnusable, tooBig(err))
@@ -115,6 +123,7 @@ func (l *Ledger) conclude() {
 		l.settle.add(l.now.Add(settleAfter), "")
 	}
 	l.reseal()
+	l.endLapsed()
 	for id := range l.halted {
 		l.dirty[id] = struct{}{}
 	}

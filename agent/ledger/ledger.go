@@ -99,6 +99,8 @@ type Ledger struct {
 	speeches map[string]*speech // by host, or space of a zone
 	guests   map[string]string  // alarm → whose it is, of those that the notifier was given
 
+	lapse time.Time // when a subscription next comes to its end, or can be forgotten after it; zero: none does
+
 	insisted map[gossip.Key]Write // shared records that the replica has not shown yet
 
 	flush, cleared, takes, settle, waiting, retry queue
@@ -120,6 +122,7 @@ type host struct {
 	lost       map[string]takeover.Record // by alarm: what others have said of it, which can't speak
 	unpacked   int                        // size of alarms
 	deliveries map[string]progress
+	owing      map[string]int // by subscription: how many of deliveries wait, and are not parked
 	receipts   map[string]receipt
 	wishes     map[string]*wish
 	refusals   map[string]Refusal
@@ -127,7 +130,7 @@ type host struct {
 
 func newHost() *host {
 	return &host{
-		domains: map[string]claim{}, alarms: map[string]*Alarm{}, lost: map[string]takeover.Record{}, deliveries: map[string]progress{}, receipts: map[string]receipt{},
+		domains: map[string]claim{}, alarms: map[string]*Alarm{}, lost: map[string]takeover.Record{}, deliveries: map[string]progress{}, owing: map[string]int{}, receipts: map[string]receipt{},
 		wishes: map[string]*wish{}, refusals: map[string]Refusal{},
 	}
 }
@@ -182,6 +185,9 @@ func (l *Ledger) finish() Orders {
 	slices.SortFunc(out.Seen, func(a, b correlate.Change) int {
 		return cmp.Or(cmp.Compare(a.Alarm.Key.Home, b.Alarm.Key.Home), a.Alarm.Revision.Compare(b.Alarm.Revision))
 	})
+	if !l.lapse.IsZero() {
+		out.Wake = l.lapse
+	}
 	for _, q := range l.queues() {
 		if at, ok := q.next(); ok && (out.Wake.IsZero() || at.Before(out.Wake)) {
 			out.Wake = at

@@ -87,7 +87,9 @@ type Subscription struct {
 	Paused    string    `json:"paused,omitempty"`
 	Verified  bool      `json:"verified,omitempty"`
 	Rate      int       `json:"rate,omitempty"`
+	MaxRate   int       `json:"max_rate,omitempty"`
 	Created   time.Time `json:"created"`
+	Expires   time.Time `json:"expires,omitzero"`
 	// Resumed counts how often an operator resumed it: what was refused before counts no more.
 	Resumed  uint64 `json:"resumed,omitempty"`
 	Refused  bool   `json:"refused,omitempty"`  // Paused is because two hosts' consumer has refused it, and not an operator's word

@@ -131,6 +131,7 @@ func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 		}
 		delete(l.ended, rec.ID)
 		l.shared[rec.ID] = w
+		l.lapses(w)
 		l.keepResumed(was, w, rec.ID)
 	case gossip.KindAck:
 		was := l.acks[rec.ID]
@@ -192,10 +193,12 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 	case gossip.KindAlarm:
 		err = l.readAlarm(h, rec, live)
 	case gossip.KindDelivery:
+		h.owes(id, h.deliveries[id], -1)
 		delete(h.deliveries, id)
 		if live {
 			var p progress
 			if p, err = l.codec.decodeDelivery(id, rec.Payload); err == nil {
+				h.owes(id, p, 1)
 				p.Delivery = Delivery{Taken: p.Taken, Parked: p.Parked, Left: p.Left} // the rest is for its own next life, which has it from the replica
 				h.deliveries[id] = p
 				l.checkReceipt(id)

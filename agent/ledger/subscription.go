@@ -290,6 +290,7 @@ type target struct {
 	live  bool
 	own   *notify.Subscription // this host's file names it: only its pause is for others to say
 	wish  *wish                // where sub is from
+	over  bool                 // it was not renewed
 	ended bool                 // refused by two: whoever refused it ends it for all
 	pause *Subscription        // the record that should be shared: a file's subscription was refused by two
 }
@@ -313,7 +314,8 @@ func (l *Ledger) target(id string) target {
 		return t
 	}
 	l.halt(&t, t.wish.sub, shared)
-	t.live = t.wish.refused == nil && !t.ended
+	t.over = t.sub.Over(l.now)
+	t.live = t.wish.refused == nil && !t.ended && !t.over
 	return t
 }
 
@@ -480,6 +482,8 @@ func (l *Ledger) reconcile(id string) {
 			return
 		case has(l.known, id) && !l.over(id) && !t.ended:
 			return // nobody has had the time to speak of it
+		case t.over && !l.settled:
+			return // nor to say that it was renewed
 		}
 		l.ordered[id] = &order{dropped: true}
 		l.out.Drop = append(l.out.Drop, id)

@@ -63,7 +63,7 @@ func (l *Ledger) rewritten(w *wish) Subscription {
 func words(s notify.Subscription) Subscription {
 	p := Subscription{
 		Version: s.Version, Name: s.Name, Endpoints: s.Endpoints, Format: s.Format, Role: string(s.Role), Owner: s.Owner, Paused: s.Paused,
-		Verified: s.Verified, Rate: s.Rate, Created: s.Created,
+		Verified: s.Verified, Rate: s.Rate, MaxRate: s.MaxRate, Created: s.Created, Expires: s.Expires,
 		Filter: Filter{
 			Projects: s.Filter.Projects, Domains: s.Filter.Domains, ResourceTypes: recast[string](s.Filter.ResourceTypes),
 			Conditions: recast[string](s.Filter.Conditions), MinSeverity: s.Filter.MinSeverity.String(), Kinds: s.Filter.Kinds,
@@ -105,7 +105,7 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 	w.payload.Secret, w.payload.Filter = nil, Filter{} // once is enough
 	w.sub = notify.Subscription{
 		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, Format: p.Format, Role: notify.Role(p.Role), Owner: p.Owner, Origin: origin,
-		Verified: p.Verified, Rate: p.Rate, Created: p.Created,
+		Verified: p.Verified, Rate: p.Rate, MaxRate: p.MaxRate, Created: p.Created, Expires: p.Expires,
 		Filter: notify.Filter{
 			Projects: p.Filter.Projects, Domains: p.Filter.Domains, ResourceTypes: recast[correlate.Kind](p.Filter.ResourceTypes),
 			Conditions: recast[correlate.Condition](p.Filter.Conditions), Kinds: p.Filter.Kinds,

@@ -3,6 +3,7 @@ package ledger
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -21,7 +22,7 @@ func full() notify.Subscription {
 			States: []correlate.State{correlate.StateFailed}, MinConfidence: correlate.ConfidenceProbable,
 			Resources: []string{"nic/*"}, Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1"}},
 		},
-		Verified: true, Rate: 60, Created: noon,
+		Verified: true, Rate: 60, MaxRate: 600, Created: noon, Expires: noon.Add(time.Hour),
 	}
 }
 
@@ -29,7 +30,7 @@ func full() notify.Subscription {
 // (target), and whether the consumer can be reached is for each host to say.
 func TestEveryFieldOfASubscriptionReachesThePeers(t *testing.T) {
 	s := full()
-	here := map[string]bool{"Paused": true, "Unreachable": true}
+	here := map[string]bool{"Paused": true, "Unreachable": true, "SecretKeys": true}
 	var unsaid func(v reflect.Value, at string)
 	unsaid = func(v reflect.Value, at string) {
 		for i := range v.NumField() {

@@ -50,6 +50,8 @@ type Fault struct {
 	Projects []string
 	Timeline Timeline
 	Asks     []delivery.Ask // of a form with Parts: those that the message is about
+	// Superseded is how many older revisions this one has replaced unsent, as far as the sender knows.
+	Superseded int
 }
 
 type envelope struct {
@@ -69,6 +71,7 @@ type faultData struct {
 	Reporter     string            `json:"reporter,omitempty"`
 	Host         string            `json:"host,omitempty"`
 	Alarm        alarmData         `json:"alarm"`
+	Superseded   int               `json:"superseded,omitempty"`
 	Affected     []affectedData    `json:"affected"`
 	Evidence     map[string]string `json:"evidence,omitempty"`
 	Timeline     map[string]string `json:"timeline"`
@@ -112,7 +115,7 @@ type portData struct {
 }
 
 // Native writes a fault in the native form. The same Fault gives the same bytes; between two senders only reporter,
-// evidence and timeline may differ.
+// superseded, evidence and timeline may differ.
 func Native(f Fault) ([]byte, error) {
 	a := f.Alarm
 	d := faultData{
@@ -127,8 +130,9 @@ func Native(f Fault) ([]byte, error) {
 				Changed: stamp(a.Times.Changed), Cleared: stamp(a.Times.Cleared),
 			},
 		},
-		Affected: affected(f.Affected),
-		Timeline: f.Timeline.encode(),
+		Superseded: max(0, f.Superseded),
+		Affected:   affected(f.Affected),
+		Timeline:   f.Timeline.encode(),
 	}
 	e := envelope{Type: "paramedic.fault." + string(a.Last), Time: RFC3339(said(a)), ID: f.ID}
 	if f.Abstract {
