@@ -246,6 +246,7 @@ func TestASealedSecretIsOneTextInMemoryAndOpensUnderItsOwnContextOnly(t *testing
 
 func FuzzOpenSecret(f *testing.F) {
 	f.Add([]byte(`["AAEC"]`))
+	f.Add([]byte(`{"keys":["AAEC","AwQF"],"until":["0001-01-01T00:00:00Z","2026-11-22T12:00:00Z"]}`))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := OpenSecret(b, nil, nil)

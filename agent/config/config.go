@@ -403,7 +403,7 @@ type Subscription struct {
 	Filter Filter `yaml:"filter"`
 	// Rate is how many requests a minute the consumer takes, from all hosts together. When 0: any number. What waits
 	// is overtaken by what is newer of the same alarm.
-	Rate uint64 `yaml:"rate" max:"60000" default:"0"`
+	Rate uint64 `yaml:"rate" min:"0" max:"60000" default:"0"`
 
 	// Secret is what Load has read from SecretFile.
 	Secret notify.Secret `yaml:"-"`

@@ -151,7 +151,7 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		s.obey(h, l.Effects(s.now, s.alarm(h, d.Cmd, arg)))
 	case "forgot":
 		s.obey(h, l.Forgot(s.now, []string{arg["alarm"]}))
-	case "subscribe", "update", "pause", "resume":
+	case "subscribe", "update", "pause", "resume", "renew": // for=1h: until it ends
 		s.publish(h, d.Cmd, arg)
 	case "withdraw":
 		delete(h.subs, arg["sub"])
@@ -528,10 +528,19 @@ func (s *story) sub(id string, arg map[string]string) notify.Subscription {
 		ID: id, Version: uint64(s.now.UnixMicro()), Name: cmp.Or(arg["name"], id), Endpoints: []string{cmp.Or(arg["to"], "http://10.0.0.9/in")},
 		Format: notify.FormatNative, Role: notify.RoleAdmin, Origin: notify.OriginAPI, Created: s.now,
 	}
+	if arg["for"] != "" {
+		sub.Expires = s.end(arg["for"])
+	}
 	if arg["secret"] != "" {
 		sub.Secret = notify.NewSecret([]byte(strings.Repeat(arg["secret"], 24)[:24]))
 	}
 	return sub
+}
+
+func (s *story) end(span string) time.Time {
+	d, err := time.ParseDuration(span)
+	s.check(err)
+	return s.now.Add(d)
 }
 
 // publish is what the notifier does when an operator speaks.
@@ -557,6 +566,8 @@ func (s *story) publish(h *storyHost, verb string, arg map[string]string) {
 		sub.Endpoints, sub.Version = []string{arg["to"]}, max(sub.Version+1, uint64(s.now.UnixMicro()))
 	case verb == "pause":
 		sub.Paused = "by an operator"
+	case verb == "renew":
+		sub.Expires = s.end(arg["for"])
 	case verb == "resume":
 		sub.Paused = ""
 		s.obey(h, h.ledger.Refused(s.now, id, sub.Version, ""))
@@ -635,6 +646,9 @@ func (s *story) describeSub(sub notify.Subscription) string {
 		text += ", secret locked"
 	case !sub.Secret.IsZero():
 		text += ", with secret"
+	}
+	if !sub.Expires.IsZero() {
+		text += ", until " + sub.Expires.Format("15:04")
 	}
 	if sub.Paused != "" {
 		text += ", paused: " + sub.Paused
