@@ -23,7 +23,7 @@ const (
 )
 
 func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
-	q := newQuery(r.URL.RawQuery, "state", "min_severity", "resource", "domain", "project", "host", "since", "until", "limit", "after")
+	q := newQuery(r.URL.RawQuery, "state", "min_severity", "resource", "condition", "domain", "project", "host", "since", "until", "limit", "after")
 	state := q.choice("state", "standing", "cleared", "all")
 	wanted := readSelection(q)
 	limit := q.number("limit", pageSize, maxPage)
@@ -182,18 +182,20 @@ func (s *Server) postAck(w http.ResponseWriter, r *http.Request) {
 type selection struct {
 	minSeverity           correlate.Severity
 	resource              string // glob, see path.Match
+	condition             string // or the class of the cause
 	domain, project, host string
 	since, until          time.Time
 }
 
 func readSelection(q *query) selection {
 	sel := selection{
-		resource: q.text("resource"),
-		domain:   strings.TrimPrefix(q.text("domain"), string(correlate.KindDomain)+"/"),
-		project:  q.text("project"),
-		host:     q.text("host"),
-		since:    q.time("since"),
-		until:    q.time("until"),
+		resource:  q.text("resource"),
+		condition: q.text("condition"),
+		domain:    strings.TrimPrefix(q.text("domain"), string(correlate.KindDomain)+"/"),
+		project:   q.text("project"),
+		host:      q.text("host"),
+		since:     q.time("since"),
+		until:     q.time("until"),
 	}
 	if name := q.text("min_severity"); name != "" {
 		var err error
@@ -219,6 +221,9 @@ func (sel selection) match(a *correlate.Alarm) bool {
 		if ok, err := path.Match(sel.resource, string(a.Key.Resource)); err != nil || !ok {
 			return false
 		}
+	}
+	if sel.condition != "" && sel.condition != string(a.Key.Condition) && sel.condition != a.AbstractCause {
+		return false
 	}
 	if sel.host != "" && sel.host != a.Key.Home {
 		return false

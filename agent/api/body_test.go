@@ -56,12 +56,12 @@ func FuzzAckBody(f *testing.F) {
 }
 
 func FuzzAlarmQuery(f *testing.F) {
-	f.Add("state=all&min_severity=major&resource=nic/*&domain=d&project=p&host=h&since=2026-11-22T10:00:00Z&limit=3")
+	f.Add("state=all&min_severity=major&condition=carrier&resource=nic/*&domain=d&project=p&host=h&since=2026-11-22T10:00:00Z&limit=3")
 	f.Add("after=MTIzIGFi")
 	f.Add("resource=[a-")
 	alarm := &correlate.Alarm{ID: "a", Severity: correlate.SeverityMajor, Key: correlate.Key{Resource: "nic/eth0"}}
 	f.Fuzz(func(t *testing.T, raw string) {
-		q := newQuery(raw, "min_severity", "resource", "domain", "project", "host", "since", "until", "limit", "after")
+		q := newQuery(raw, "min_severity", "resource", "condition", "domain", "project", "host", "since", "until", "limit", "after")
 		wanted, limit, after := readSelection(q), q.number("limit", pageSize, maxPage), readPosition(q)
 		if q.err != nil {
 			return

@@ -194,6 +194,15 @@ func TestOneAgentAnswersForAllHosts(t *testing.T) {
 		t.Errorf("cmp-2: %+v", other)
 	}
 
+	for query, want := range map[string]string{"zone=rack-b": "cmp-2", "state=away": "cmp-3", "state=member&zone=rack-x": "", "state=lost": ""} {
+		var got []string
+		for _, h := range get[HostList](c, "GET", "/v1/hosts?"+query, nil, 200).Hosts {
+			got = append(got, h.Name)
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%s: got %q, want %q", query, s, want)
+		}
+	}
 	for query, want := range map[string]string{
 		"":                      "cmp-1:nic/mgmt0 cmp-2:nic/eth0.7 cmp-2:nic/eth0",
 		"host=cmp-2":            "cmp-2:nic/eth0.7 cmp-2:nic/eth0",

@@ -16,7 +16,9 @@ import (
 )
 
 func (s *Server) getHosts(w http.ResponseWriter, r *http.Request) {
-	if q := newQuery(r.URL.RawQuery); q.err != nil {
+	q := newQuery(r.URL.RawQuery, "state", "zone")
+	state, zone := q.choice("state", append([]string{""}, texts(ledger.HostStates())...)...), q.text("zone")
+	if q.err != nil {
 		s.refuse(w, r, q.err)
 		return
 	}
@@ -25,7 +27,8 @@ func (s *Server) getHosts(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.answer(w, r, http.StatusOK, HostList{Hosts: each(views, fromHost)})
+	hosts := slices.DeleteFunc(each(views, fromHost), func(h Host) bool { return state != "" && h.State != state || zone != "" && h.Zone != zone })
+	s.answer(w, r, http.StatusOK, HostList{Hosts: hosts})
 }
 
 func (s *Server) getHost(w http.ResponseWriter, r *http.Request) {

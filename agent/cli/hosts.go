@@ -19,7 +19,9 @@ type hostsCommand struct {
 }
 
 type hostsListCommand struct {
-	Host string `arg:"" optional:"" help:"The name of one host."`
+	Host  string `arg:"" optional:"" help:"The name of one host."`
+	State string `help:"Only those that are so: member, lost, away…" placeholder:"STATE"`
+	Zone  string `help:"Only those that stand there." placeholder:"ZONE"`
 }
 
 func (c *hostsListCommand) Run(s *session) error {
@@ -30,8 +32,14 @@ func (c *hostsListCommand) Run(s *session) error {
 		}
 		return s.out.show(h, func() { s.out.host(h) })
 	}
+	query := url.Values{}
+	for name, value := range map[string]string{"state": c.State, "zone": c.Zone} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
 	list := api.HostList{Hosts: []api.Host{}}
-	if err := s.client.get(s.ctx, "/v1/hosts", nil, &list); err != nil {
+	if err := s.client.get(s.ctx, "/v1/hosts", query, &list); err != nil {
 		return err
 	}
 	return s.out.show(list, func() {

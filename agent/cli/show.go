@@ -77,6 +77,7 @@ type alarmsCommand struct {
 	State       string `help:"standing, cleared or all." enum:"standing,cleared,all" default:"standing"`
 	MinSeverity string `help:"The least severity." placeholder:"SEVERITY"`
 	Resource    string `help:"A resource id, or a glob such as nic/*." placeholder:"ID"`
+	Condition   string `help:"A condition, or a class of cause: network, storage…" placeholder:"CONDITION"`
 	Host        string `help:"Only those of this host." placeholder:"NAME"`
 	Domain      string `help:"Affected domain, by UUID or name." placeholder:"DOMAIN"`
 	Project     string `help:"Affected project." placeholder:"PROJECT"`
@@ -95,7 +96,7 @@ func (c *alarmsCommand) Run(s *session) error {
 	}
 	query := url.Values{}
 	for name, value := range map[string]string{
-		"state": c.State, "min_severity": c.MinSeverity, "resource": c.Resource, "host": c.Host, "domain": c.Domain, "project": c.Project,
+		"state": c.State, "min_severity": c.MinSeverity, "resource": c.Resource, "condition": c.Condition, "host": c.Host, "domain": c.Domain, "project": c.Project,
 	} {
 		if value != "" {
 			query.Set(name, value)

@@ -22,6 +22,11 @@ const (
 	HostAway     HostState = "away"     // it is not there, and nobody has said why
 )
 
+// HostStates are all of them.
+func HostStates() []HostState {
+	return []HostState{HostMember, HostStarting, HostIsolated, HostStopped, HostShutdown, HostSilent, HostHung, HostLost, HostAway}
+}
+
 // HostWatch is what the watch of this host knows of one.
 type HostWatch struct {
 	Observers []string      // who watch it, by name
