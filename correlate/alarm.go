@@ -139,6 +139,7 @@ const (
 	ReasonGone         = "resource-gone" // the resource was removed in an orderly way
 	ReasonMigrated     = "migrated"      // the domain lives on another host now
 	ReasonAcknowledged = "acknowledged"  // a latched condition was acknowledged
+	ReasonByHand       = "by-hand"       // an administrator says that it is over
 	ReasonReturned     = "returned"      // the host is back, as it was
 	ReasonRestarted    = "restarted"     // the host is back, with another kernel
 	ReasonFalseAlarm   = "false-alarm"   // the host was heard again before its loss was confirmed
@@ -172,6 +173,25 @@ type Affected struct {
 type Acknowledgement struct {
 	By, Comment string
 	At          time.Time
+}
+
+// Comment is what somebody wrote to a standing alarm.
+type Comment struct {
+	By, Text string
+	At       time.Time
+}
+
+// MaxComments is how many comments an alarm keeps: the newest.
+const MaxComments = 20
+
+// HandClear is an administrator's word that an alarm is over.
+type HandClear struct {
+	By, Comment string
+	At          time.Time
+	// Holds is true while the source says still that the condition holds: it raises no alarm again before it was well once,
+	// or is reported with another severity than Asked.
+	Holds bool
+	Asked Severity // what the source asked for
 }
 
 // Alarm is one revision of a condition that stands on a resource. Immutable.
@@ -212,7 +232,9 @@ type Alarm struct {
 	Affected []Affected // failed or degraded because of it; sorted by resource; of a cleared alarm: the last ones, as they are now
 	AtRisk   []Affected // one more fault away; sorted by resource
 
-	Ack *Acknowledgement
+	Ack      *Acknowledgement
+	Comments []Comment  // oldest first; a comment makes no revision
+	ByHand   *HandClear // of a cleared one: who cleared it
 }
 
 // EvidenceHost begins the evidence of a zone's alarm about each host that was lost with it; the name follows.
@@ -235,3 +257,6 @@ func (a *Alarm) Hosts() (hosts []string, zone string) {
 
 // Standing reports whether the condition still holds.
 func (a *Alarm) Standing() bool { return a.Last != Cleared }
+
+// Held reports whether an alarm that was cleared by hand must be remembered: its source has not said yet that all is well.
+func (a *Alarm) Held() bool { return !a.Standing() && a.ByHand != nil && a.ByHand.Holds }

@@ -60,12 +60,14 @@ type Engine struct {
 	affected, atRisk       []Affected
 	ports                  []Port
 	saved                  []*record // to be saved though they may have no new revision
+	released               []*Alarm  // held no more; to be saved
 }
 
 // ErrNoAlarm is returned for an id under which nothing stands.
 var ErrNoAlarm = errors.New("no such alarm stands")
 
-// New makes an engine. The restored alarms are those that stood when the last run ended; they keep their revisions.
+// New makes an engine. The restored alarms are those that stood, or were held, when the last run ended; they keep their
+// revisions.
 func New(cfg Config, restored []*Alarm) *Engine {
 	return newEngine(cfg, byCondition(table), restored)
 }
@@ -90,7 +92,7 @@ func newEngine(cfg Config, rules map[Condition]Rule, restored []*Alarm) *Engine 
 	restored = slices.Clone(restored)
 	slices.SortFunc(restored, func(a, b *Alarm) int { return a.Revision.Compare(b.Revision) })
 	for _, a := range restored {
-		if a.Standing() {
+		if a.Standing() || a.Held() {
 			e.restore(a)
 		}
 	}
@@ -109,7 +111,17 @@ func (e *Engine) restore(a *Alarm) {
 	if r == nil {
 		r = e.newRecord(n, a.Key.Condition)
 	} else {
-		delete(e.alarms, r.alarm.ID) // an older one of the same key: the newer stands
+		if r.alarm != nil {
+			delete(e.alarms, r.alarm.ID) // an older one of the same key: the newer stands
+		}
+		r.believe(e)
+	}
+	if a.Revision.Term == e.term {
+		e.counter = max(e.counter, a.Revision.Counter)
+	}
+	if a.Held() {
+		e.restoreHeld(r, a)
+		return
 	}
 	r.key, r.alarm, r.own, r.frozen = a.Key, a, true, len(e.awaiting) > 0
 	r.source, r.text, r.evidence = a.Source, a.Text, a.Evidence
@@ -138,9 +150,6 @@ func (e *Engine) restore(a *Alarm) {
 	}
 	n.refresh()
 	n.state = n.own
-	if a.Revision.Term == e.term {
-		e.counter = max(e.counter, a.Revision.Counter)
-	}
 }
 
 // Step takes one event.
@@ -253,6 +262,13 @@ func (e *Engine) begin(now time.Time) {
 		e.started = true
 		for _, r := range e.sorted() { // how long a restored condition was held is not known: hold it in full
 			e.hold(r)
+		}
+		for _, n := range e.nodes {
+			for _, r := range n.records {
+				if r.dismissed {
+					e.hold(r)
+				}
+			}
 		}
 	}
 }
@@ -425,6 +441,8 @@ func (e *Engine) finish() Effects {
 			eff.Save = append(eff.Save, r.alarm)
 		}
 	}
+	slices.SortFunc(e.released, func(a, b *Alarm) int { return a.Revision.Compare(b.Revision) })
+	eff.Save, e.released = append(eff.Save, e.released...), nil
 	if len(e.timers) > 0 {
 		eff.Wake = e.timers[0].due
 	}
@@ -433,9 +451,13 @@ func (e *Engine) finish() Effects {
 
 // refresh derives a node's own state from its conditions.
 func (n *node) refresh() {
-	n.own = StateOK
+	n.own, n.doubted = StateOK, false
 	for _, r := range n.records {
-		if r.own && !r.pending {
+		switch {
+		case !r.own || r.pending:
+		case r.dismissed:
+			n.doubted = n.doubted || r.def.worth(r.asked) == StateFailed
+		default:
 			n.own = max(n.own, r.def.worth(r.asked))
 		}
 	}

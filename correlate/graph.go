@@ -23,8 +23,9 @@ type node struct {
 	records []*record // its conditions, oldest first
 	unknown []Condition
 
-	own   State // worst of its own open conditions
-	state State // own, or what its needs make of it
+	own     State // worst of its own open conditions
+	doubted bool  // a condition that fails it is dismissed
+	state   State // own, or what its needs make of it
 
 	// Scratch of one pass, valid when its mark is the pass's number.
 	touched, closed, reached, queued, stated uint64

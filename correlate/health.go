@@ -24,7 +24,7 @@ func (n *node) eval() State {
 }
 
 func (g *group) eval() State {
-	counted, failed, degraded := 0, 0, 0
+	counted, failed, degraded, doubted := 0, 0, 0, 0
 	for _, m := range g.members {
 		if !m.node.counts() {
 			continue
@@ -37,6 +37,12 @@ func (g *group) eval() State {
 			degraded++
 		case StateOK, StateAtRisk, StateUnknown:
 		}
+		if m.node.doubted && m.node.state != StateFailed {
+			doubted++
+		}
+	}
+	if g.mode == KOfN && failed > 0 { // on the last leg nobody relies on one that only an administrator calls well
+		failed += doubted
 	}
 	return g.mode.combine(g.k, counted, failed, degraded)
 }

@@ -12,14 +12,18 @@ import (
 type naive struct {
 	views map[ID]View
 	state map[ID]State
+	doubt map[ID]bool    // what fails it is dismissed
 	need  map[ID][]State // by index of the need
 }
 
 func derive(e *Engine) *naive {
-	n := &naive{views: map[ID]View{}, state: map[ID]State{}, need: map[ID][]State{}}
+	n := &naive{views: map[ID]View{}, state: map[ID]State{}, doubt: map[ID]bool{}, need: map[ID][]State{}}
 	for _, v := range e.Resources() {
 		n.views[v.ID] = v
 		n.state[v.ID] = v.Own
+		for _, r := range e.nodes[v.ID].records {
+			n.doubt[v.ID] = n.doubt[v.ID] || r.dismissed && !r.pending && r.def.worth(r.asked) == StateFailed
+		}
 		n.need[v.ID] = make([]State, len(v.Needs))
 	}
 	for again := true; again; {
@@ -63,6 +67,13 @@ func (n *naive) judge(need Need) State {
 		bad[n.state[id]]++
 	}
 	failed, degraded := bad[StateFailed], bad[StateDegraded]
+	if need.Mode == KOfN && failed > 0 {
+		for _, id := range members {
+			if n.doubt[id] && n.state[id] != StateFailed {
+				failed++
+			}
+		}
+	}
 	switch need.Mode {
 	case AllOf:
 		if failed > 0 {

@@ -137,7 +137,7 @@ func drawActions(t *rapid.T) []action {
 	for range rapid.IntRange(1, 40).Draw(t, "actions") {
 		now = now.Add(time.Duration(rapid.IntRange(-2000, 20000).Draw(t, "ms")) * time.Millisecond)
 		at := now
-		switch rapid.IntRange(0, 11).Draw(t, "action") {
+		switch rapid.IntRange(0, 12).Draw(t, "action") {
 		case 0, 1, 2, 3, 4:
 			ev := drawEvent(t, rapid.SampledFrom([]string{"nic", "virt", "api"}).Draw(t, "by"), at)
 			all = append(all, func(e *Engine) Effects { return e.Step(at, ev) })
@@ -159,6 +159,26 @@ func drawActions(t *rapid.T) []action {
 					return eff
 				}
 				return e.SetPolicies(at, policies)
+			})
+		case 12:
+			which, comment := rapid.IntRange(0, 3).Draw(t, "cleared"), rapid.Bool().Draw(t, "comment")
+			all = append(all, func(e *Engine) Effects {
+				stand := e.Alarms()
+				if len(stand) == 0 {
+					return e.Tick(at)
+				}
+				id := stand[which%len(stand)].ID
+				var eff Effects
+				var err error
+				if comment {
+					eff, err = e.Comment(at, id, Comment{By: "somebody", Text: "looking", At: at})
+				} else {
+					eff, err = e.Clear(at, id, "somebody", "looked")
+				}
+				if err != nil {
+					panic(err)
+				}
+				return eff
 			})
 		case 10:
 			more := 2 * uint64(rapid.IntRange(0, 2).Draw(t, "more terms"))
@@ -214,15 +234,15 @@ func (s *shell) take(t *rapid.T, e *Engine, eff Effects) {
 		}
 	}
 	for _, a := range eff.Save {
-		if s.disk[a.ID] = a; !a.Standing() {
+		if s.disk[a.ID] = a; !a.Standing() && !a.Held() {
 			delete(s.disk, a.ID)
 		}
 	}
-	stand := e.Alarms()
-	if len(stand) != len(s.disk) {
-		t.Fatalf("%d alarms stand and %d are on disk", len(stand), len(s.disk))
+	stand, held := e.Alarms(), e.Held()
+	if len(stand)+len(held) != len(s.disk) {
+		t.Fatalf("%d alarms stand, %d are held and %d are on disk", len(stand), len(held), len(s.disk))
 	}
-	for _, a := range stand {
+	for _, a := range slices.Concat(stand, held) {
 		if s.disk[a.ID] != a {
 			t.Fatalf("%s stands as %s and is on disk as %v", a.Key, a.Revision, s.disk[a.ID])
 		}

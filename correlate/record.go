@@ -16,7 +16,11 @@ type record struct {
 
 	own     bool // its source says failed (or an impulse or latch holds)
 	pending bool // own, but the hold-down still runs
-	group   bool // a failed k-of-n group of the resource holds it
+	// dismissed: own, but an administrator has cleared it. It counts for nothing until its source changes its word.
+	dismissed bool
+	held      *Alarm     // what was dismissed; it is saved while that lasts
+	word      *HandClear // in the pass in which it is cleared by hand
+	group     bool       // a failed k-of-n group of the resource holds it
 	// frozen: restored, and not all sources have spoken since. What is derived stays as the last run told it.
 	frozen bool
 	// promised: restored, and of a group that its source requires of what another source has yet to state.
@@ -75,14 +79,14 @@ func (e *Engine) newRecord(n *node, c Condition) *record {
 }
 
 // stands reports whether the record is, or must become, an alarm.
-func (r *record) stands() bool { return r.own && !r.pending || r.group }
+func (r *record) stands() bool { return r.own && !r.pending && !r.dismissed || r.group }
 
 // failing is what the condition does to its resource.
 func (r *record) failing() State {
 	switch {
 	case r.group:
 		return StateFailed
-	case r.own && !r.pending:
+	case r.own && !r.pending && !r.dismissed:
 		return r.def.worth(r.asked)
 	}
 	return StateOK
@@ -90,6 +94,7 @@ func (r *record) failing() State {
 
 // end takes the source's word back; a group may still hold the record.
 func (r *record) end(e *Engine, reason string) {
+	r.believe(e)
 	r.own, r.pending, r.reason = false, false, reason
 	e.unschedule(r)
 	e.seed(r.node)
@@ -147,6 +152,10 @@ func (e *Engine) fail(r *record, ev *Event) {
 	if r.asked != ev.Severity {
 		r.asked = ev.Severity
 		e.hear(r, ev)
+		if r.believe(e) {
+			r.occurred, r.observed = r.event.occurred, r.event.observed
+			e.causedBy(r)
+		}
 		e.seed(r.node)
 	}
 	if !r.own {

@@ -142,6 +142,14 @@ func (e *Engine) write(tell []*record) Effects {
 			}
 			a.Affected, a.AtRisk = e.presently(a.Affected), nil
 			delete(e.alarms, a.ID)
+			if r.word != nil {
+				r.sayByHand(a)
+			}
+			if r.dismissed { // it waits for another word of its source
+				r.adopt(nil)
+				r.alarm = nil
+				continue
+			}
 			e.discard(r)
 		}
 	}

@@ -91,6 +91,30 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			return "error: " + err.Error() + "\n"
 		}
 		return s.tell(eff)
+	case "comment": // comment alarm=(nic/eth0 carrier) by=alice text=seen
+		c := Comment{At: s.now}
+		d.ScanArgs(t, "by", &c.By)
+		d.ScanArgs(t, "text", &c.Text)
+		eff, err := s.engine.Comment(s.now, s.alarm(d), c)
+		if err != nil {
+			return "error: " + err.Error() + "\n"
+		}
+		return s.tell(eff)
+	case "clear": // by hand: clear alarm=(nic/eth0 carrier) by=alice
+		var by, comment string
+		d.ScanArgs(t, "by", &by)
+		d.MaybeScanArgs(t, "comment", &comment)
+		eff, err := s.engine.Clear(s.now, s.alarm(d), by, comment)
+		if err != nil {
+			return "error: " + err.Error() + "\n"
+		}
+		return s.tell(eff)
+	case "held": // what was cleared by hand and is still reported
+		var out strings.Builder
+		for _, a := range s.engine.Held() {
+			fmt.Fprintf(&out, "%s %s %s: %s\n", a.Revision, a.Key.Resource, a.Key.Condition, a.Text)
+		}
+		return orNothing(out.String(), "none is held\n")
 	case "restart":
 		s.cfg.Term += 2
 		s.engine = s.start(slices.Collect(maps.Values(s.disk)))
@@ -124,6 +148,9 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			}
 			if a.Ack != nil {
 				fmt.Fprintf(&out, "    acknowledged by %s\n", a.Ack.By)
+			}
+			for _, c := range a.Comments {
+				fmt.Fprintf(&out, "    %s says: %s\n", c.By, c.Text)
 			}
 			if d.HasArg("times") {
 				fmt.Fprintf(&out, "    times: %s\n", times(a.Times))
@@ -383,7 +410,7 @@ func (s *story) tell(eff Effects) string {
 		if !published[a] {
 			fmt.Fprintf(&out, "saved: %s %s\n", a.Key.Resource, a.Key.Condition)
 		}
-		if s.disk[a.ID] = a; !a.Standing() {
+		if s.disk[a.ID] = a; !a.Standing() && !a.Held() {
 			delete(s.disk, a.ID)
 		}
 	}
