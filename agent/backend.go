@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/hw"
@@ -28,8 +30,8 @@ func (a *Agent) Query(ctx context.Context, f func(*correlate.Engine)) error {
 	return a.loop.call(ctx, func(time.Time) { f(a.loop.engine) })
 }
 
-// Ack implements api.Backend.
-func (a *Agent) Ack(ctx context.Context, id, by, comment string) (*correlate.Alarm, error) {
+// Say implements api.Backend.
+func (a *Agent) Say(ctx context.Context, word ledger.Saying) (*correlate.Alarm, error) {
 	type answer struct {
 		alarm *correlate.Alarm
 		err   error
@@ -37,26 +39,25 @@ func (a *Agent) Ack(ctx context.Context, id, by, comment string) (*correlate.Ala
 	// Buffered, because an answer may come after ctx ended.
 	answers := make(chan answer, 1)
 	err := a.loop.call(ctx, func(now time.Time) {
-		eff, err := a.loop.engine.Ack(now, id, by, comment)
+		eff, err := word.Apply(a.loop.engine, now)
 		if err != nil {
 			answers <- answer{err: err}
 			return
 		}
 		a.loop.act(eff, now)
-		for _, alarm := range eff.Save {
-			if alarm.ID == id {
-				answers <- answer{alarm: alarm}
-				return
-			}
+		if alarm, stands := a.loop.engine.Alarm(word.AlarmID); stands {
+			answers <- answer{alarm: alarm}
+			return
 		}
-		answers <- answer{err: fmt.Errorf("acknowledge %s: %w", id, correlate.ErrNoAlarm)}
+		i := slices.IndexFunc(eff.Save, func(alarm *correlate.Alarm) bool { return alarm.ID == word.AlarmID })
+		answers <- answer{alarm: eff.Save[i]} // what ended is among them
 	})
 	if err != nil {
-		return nil, fmt.Errorf("acknowledge %s: the loop does not answer: %w", id, err)
+		return nil, fmt.Errorf("a word about alarm %s: the loop does not answer: %w", word.AlarmID, err)
 	}
 	ans := <-answers
 	if a.cluster != nil && errors.Is(ans.err, correlate.ErrNoAlarm) {
-		return a.cluster.Acknowledge(ctx, id, by, comment)
+		return a.cluster.Say(ctx, word)
 	}
 	return ans.alarm, ans.err
 }

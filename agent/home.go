@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/cluster"
+	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/hw"
@@ -24,7 +25,7 @@ const (
 	restatedPoll   = 100 * time.Millisecond
 )
 
-// words are what the peers have to say to the loop, until it takes them: at most one thing of each alarm. It is the
+// words are what the peers have to say to the loop, until it takes them: what each record says, once. It is the
 // cluster's Home, and blocks nobody.
 type words struct {
 	log    *slog.Logger
@@ -37,9 +38,9 @@ type words struct {
 }
 
 type said struct {
-	acks    map[string]correlate.Acknowledgement // by alarm
-	known   map[string]correlate.Change          // cleared, to be told again
-	unknown map[string]*correlate.Alarm          // to be cleared
+	words   map[gossip.Key]ledger.Saying // by their records
+	known   map[string]correlate.Change  // cleared, to be told again
+	unknown map[string]*correlate.Alarm  // to be cleared
 	claim   uint64
 }
 
@@ -67,13 +68,13 @@ func (w *words) take() said {
 	return s
 }
 
-// Acknowledge implements cluster.Home.
-func (w *words) Acknowledge(alarmID, by, comment string) {
+// Say implements cluster.Home.
+func (w *words) Say(word ledger.Saying) {
 	w.add(func(s *said) {
-		if s.acks == nil {
-			s.acks = make(map[string]correlate.Acknowledgement)
+		if s.words == nil {
+			s.words = make(map[gossip.Key]ledger.Saying)
 		}
-		s.acks[alarmID] = correlate.Acknowledgement{By: by, Comment: comment}
+		s.words[gossip.Key{Kind: word.Kind, ID: word.ID()}] = word
 	})
 }
 
@@ -131,11 +132,11 @@ func (p *peers) settle(ctx context.Context) (*correlate.Engine, error) {
 		return nil, err
 	}
 	p.engine.Term = former.Term
-	stood := standing(alarms)
-	engine := correlate.New(p.engine, stood)
+	known := lasting(alarms)
+	engine := correlate.New(p.engine, known)
 	var superseded []*correlate.Alarm // by another life's alarm of the same key: the engine has one of each
-	for _, a := range stood {
-		if _, stands := engine.Alarm(a.ID); !stands {
+	for _, a := range known {
+		if _, stands := engine.Alarm(a.ID); !stands && a.Standing() {
 			superseded = append(superseded, a)
 		}
 	}
@@ -145,11 +146,11 @@ func (p *peers) settle(ctx context.Context) (*correlate.Engine, error) {
 	return engine, nil
 }
 
-// standing are those that stand. Of what is kept the newest form of each is known: peers may have missed that one has ended.
-func standing(kept []correlate.Change) []*correlate.Alarm {
+// lasting are those that stand, or are held. Of what is kept the newest form of each is known: peers may have missed that one has ended.
+func lasting(kept []correlate.Change) []*correlate.Alarm {
 	var alarms []*correlate.Alarm
 	for _, c := range kept {
-		if c.Alarm.Standing() {
+		if c.Alarm.Standing() || c.Alarm.Held() {
 			alarms = append(alarms, c.Alarm)
 		}
 	}
@@ -168,10 +169,14 @@ func (l *loop) listen() {
 	if s.claim != 0 {
 		l.reterm(now, s.claim)
 	}
-	for id, ack := range s.acks {
-		eff, err := l.engine.Ack(now, id, ack.By, ack.Comment)
-		if err == nil { // else it has ended meanwhile
-			l.act(eff, now)
+	for _, word := range slices.SortedFunc(maps.Values(s.words), func(a, b ledger.Saying) int { return a.At.Compare(b.At) }) {
+		eff, err := word.Apply(l.engine, now)
+		if err != nil { // it has ended meanwhile
+			continue
+		}
+		l.act(eff, now)
+		if word.Kind == gossip.KindClear {
+			l.peers.log.Info("alarm cleared by hand", "alarm", word.AlarmID, "by", word.By)
 		}
 	}
 	if len(s.known) > 0 {

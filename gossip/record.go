@@ -19,6 +19,8 @@ const (
 	KindShared       Kind = 64
 	KindSubscription Kind = 64
 	KindAck          Kind = 65
+	KindComment      Kind = 66
+	KindClear        Kind = 67
 )
 
 // Shared is the space of the records that any host may write.

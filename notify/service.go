@@ -171,6 +171,7 @@ func (s Subscription) view(a *correlate.Alarm) *correlate.Alarm {
 	}
 	v := *a
 	v.Affected, v.AtRisk, v.Evidence, v.Source, v.Correlated, v.Under, v.Ack = s.Filter.Affected(a), nil, nil, "", nil, "", nil
+	v.Comments, v.ByHand = nil, nil
 	v.Key, v.Text, v.ProbableCause = format.Abstract(a, v.Affected, s.Filter.Projects)
 	return &v
 }

@@ -23,8 +23,8 @@ import (
 // Home is the part of the agent that owns the engine. Nothing of it blocks, and nothing calls the Cluster back on the same
 // goroutine.
 type Home interface {
-	// Acknowledge takes a word that was said at another host about an alarm of this one.
-	Acknowledge(alarmID, by, comment string)
+	// Say takes a word that was said at another host about an alarm of this one.
+	Say(s ledger.Saying)
 	// Close has alarms cleared that a consumer was told of and that do not stand here: known ones by the revision that
 	// cleared them, unknown ones by a new one.
 	Close(known []correlate.Change, unknown []*correlate.Alarm)

@@ -186,8 +186,8 @@ func (c *Cluster) carryOut() {
 	for _, t := range o.Told {
 		c.shared.Told(t.Subscription, t.AlarmID, t.Revision)
 	}
-	for _, a := range o.Ack {
-		c.cfg.Home.Acknowledge(a.AlarmID, a.By, a.Comment)
+	for _, s := range o.Said {
+		c.cfg.Home.Say(s)
 	}
 	for _, e := range o.Report {
 		c.cfg.Home.Report(e)

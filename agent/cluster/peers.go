@@ -111,27 +111,22 @@ func (c *Cluster) Host(h ledger.Host) {
 // File takes the subscriptions of this host's file, as the notifier has them. It never blocks.
 func (c *Cluster) File(subs []notify.Subscription) { c.box.add(func(m *mail) { m.file = &subs }) }
 
-// Acknowledge notes a word about an alarm of another host, and returns it as it will be when that host has heard. The error
-// is correlate.ErrNoAlarm when no such alarm of another host stands.
-func (c *Cluster) Acknowledge(ctx context.Context, id, by, comment string) (*correlate.Alarm, error) {
+// Say notes a word about an alarm of another host, and returns it as it will be when that host has heard. The error is
+// correlate.ErrNoAlarm when no such alarm of another host stands.
+func (c *Cluster) Say(ctx context.Context, s ledger.Saying) (*correlate.Alarm, error) {
 	var res result
-	now := time.Now()
-	err := c.ask(now, &res, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) {
-		return l.Acknowledge(now, id, by, comment)
-	})
+	err := c.ask(time.Now(), &res, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) { return l.Say(now, s) })
 	if err == nil {
 		err = c.settle(ctx, &res)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("acknowledge alarm %q: %w", id, err)
+		return nil, fmt.Errorf("say a word about another host's alarm: %w", err)
 	}
 	c.mu.Lock()
-	seen := c.ledger.Alarm(id)
+	seen := c.ledger.Alarm(s.AlarmID)
 	c.mu.Unlock()
 	if seen == nil {
-		return nil, fmt.Errorf("acknowledge alarm %q: %w", id, correlate.ErrNoAlarm)
+		return nil, fmt.Errorf("alarm %q: %w", s.AlarmID, correlate.ErrNoAlarm)
 	}
-	a := *seen
-	a.Ack = &correlate.Acknowledgement{By: by, Comment: comment, At: now}
-	return &a, nil
+	return s.Show(seen), nil
 }

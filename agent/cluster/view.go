@@ -78,6 +78,13 @@ func (c *Cluster) Alarms() []*correlate.Alarm {
 	return c.ledger.Standing()
 }
 
+// Held implements api.Cluster.
+func (c *Cluster) Held() []*correlate.Alarm {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.Held()
+}
+
 // Domains implements api.Cluster.
 func (c *Cluster) Domains(home string) []ledger.DomainView {
 	c.mu.Lock()

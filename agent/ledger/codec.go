@@ -24,6 +24,8 @@ const (
 	maxUnpacked = 32 << 20
 	// maxPayload leaves room for the key and version of a record.
 	maxPayload = gossip.MaxRecord - 2048
+	// fewComments of an alarm leave room for the rest of it.
+	fewComments = 5
 )
 
 var (
@@ -110,7 +112,7 @@ func (c *codec) inflated(short []byte) ([]byte, error) {
 	return c.buf.Bytes(), nil
 }
 
-// encodeAlarm writes an alarm; the longer of its lists are cut as far as needed, and the record says so.
+// encodeAlarm writes an alarm; old comments and the longer of its lists are cut as far as needed, and the record says so.
 func (c *codec) encodeAlarm(ch correlate.Change) ([]byte, error) {
 	p := Alarm{Change: ch}
 	for {
@@ -120,12 +122,16 @@ func (c *codec) encodeAlarm(ch correlate.Change) ([]byte, error) {
 		}
 		a := *p.Alarm
 		switch {
+		case len(a.Comments) > fewComments:
+			a.Comments = a.Comments[len(a.Comments)-len(a.Comments)/2:]
 		case len(a.Affected)+len(a.AtRisk)+len(a.Correlated)+len(a.NeededBy) > 0:
 			p.AffectedTotal, p.AtRiskTotal = len(ch.Alarm.Affected), len(ch.Alarm.AtRisk)
 			a.Affected, a.AtRisk = a.Affected[:len(a.Affected)*3/4], a.AtRisk[:len(a.AtRisk)*3/4]
 			a.Correlated, a.NeededBy = a.Correlated[:len(a.Correlated)*3/4], a.NeededBy[:len(a.NeededBy)*3/4]
 		case a.Evidence != nil:
 			a.Evidence = nil
+		case a.Comments != nil:
+			a.Comments = nil
 		case len(a.Text) > 1024:
 			a.Text = strings.ToValidUTF8(a.Text[:1024], "") + " …"
 		default:
@@ -243,9 +249,9 @@ type (
 	}
 )
 
-// word is an acknowledgement that was said elsewhere.
+// word is one that was said about an alarm.
 type word struct {
-	Ack
+	Word
 	version gossip.Version
 	ordered bool // the engine has it
 }

@@ -76,9 +76,9 @@ type Ledger struct {
 	// The others, and what is everybody's.
 	hosts  map[string]*host
 	shared map[string]*wish
-	ended  map[string]struct{} // subscriptions with a tombstone
-	acks   map[string]word
-	homes  map[string]string // domain → its one home; nil: count anew
+	ended  map[string]struct{}            // subscriptions with a tombstone
+	words  map[string]map[gossip.Key]word // by alarm
+	homes  map[string]string              // domain → its one home; nil: count anew
 	unread map[string]map[gossip.Key]struct{}
 
 	// What was ordered, so that it is not ordered again.
@@ -148,7 +148,7 @@ func New(cfg Config) *Ledger {
 		sources: map[string]*inventory{}, domains: map[string]Domain{}, file: map[string]notify.Subscription{},
 		refusals: map[string]Refusal{}, receipts: map[string]receipt{}, taken: map[string]uint64{}, former: newHost(), recalled: map[slot]gossip.Version{},
 		hosts: map[string]*host{}, shared: map[string]*wish{}, ended: map[string]struct{}{},
-		acks: map[string]word{}, unread: map[string]map[gossip.Key]struct{}{},
+		words: map[string]map[gossip.Key]word{}, unread: map[string]map[gossip.Key]struct{}{},
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
 		late: map[string]struct{}{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
 		awaited: map[string]struct{}{}, insisted: map[gossip.Key]Write{}, paused: map[string]Refusal{}, again: map[string]struct{}{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
@@ -219,7 +219,7 @@ func (l *Ledger) Begin(now time.Time) Orders {
 			l.tell(id, l.hosts[name].receipts[id])
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(l.acks)) {
+	for _, id := range slices.Sorted(maps.Keys(l.words)) {
 		l.answer(id)
 	}
 	return l.finish()

@@ -66,7 +66,7 @@ func (l *Ledger) keep(c correlate.Change) {
 	if o == nil {
 		o = &ownAlarm{}
 		l.alarms[a.ID] = o
-	} else if old := o.change.Alarm; old == a || old.Revision.Compare(a.Revision) > 0 || old.Revision == a.Revision && old.Ack != nil && a.Ack == nil {
+	} else if old := o.change.Alarm; old == a || old.Revision.Compare(a.Revision) > 0 || old.Revision == a.Revision && saysMore(old, a) {
 		return
 	}
 	was := o.change.Alarm
@@ -82,14 +82,14 @@ func (l *Ledger) keep(c correlate.Change) {
 	l.answer(a.ID)
 }
 
-// expire drops a cleared alarm that was kept for long enough, unless somebody is owed it still.
+// expire drops a cleared alarm that was kept for long enough, unless somebody is owed it, or it is held, still.
 func (l *Ledger) expire(id string) {
 	o := l.alarms[id]
 	if o == nil || o.change.Alarm.Standing() {
 		return
 	}
 	o.due = true
-	if l.owes[id] > 0 {
+	if l.owes[id] > 0 || o.change.Alarm.Held() {
 		l.cleared.add(l.now.Add(clearedFor), id)
 		return
 	}
@@ -157,46 +157,6 @@ func (l *Ledger) writePairs() {
 		_ = l.set(gossip.KindDelivery, id, d) // small, and without times
 	}
 	clear(l.unsaid)
-}
-
-// Acknowledge notes an operator's word about an alarm of another host; its home makes it its own. The error is
-// correlate.ErrNoAlarm when none such stands.
-func (l *Ledger) Acknowledge(now time.Time, alarmID, by, comment string) (Orders, error) {
-	l.begin(now)
-	a := l.foreign(alarmID)
-	if a == nil || !a.Alarm.Standing() {
-		return l.finish(), fmt.Errorf("acknowledge alarm %q: %w", alarmID, correlate.ErrNoAlarm)
-	}
-	b, err := l.codec.encode(Ack{Home: a.Alarm.Key.Home, By: cut(by, maxError), Comment: cut(comment, maxComment), At: now})
-	if err != nil {
-		return l.finish(), fmt.Errorf("acknowledge alarm %q: %w", alarmID, err)
-	}
-	l.share(gossip.KindAck, alarmID, b)
-	return l.finish(), nil
-}
-
-// answer carries out the word of another host about an alarm of ours; when the alarm shows it, or has ended, the record of
-// the word goes.
-func (l *Ledger) answer(alarmID string) {
-	ack, ok := l.acks[alarmID]
-	if !ok || ack.Home != l.cfg.Node || !l.begun {
-		return
-	}
-	o := l.alarms[alarmID]
-	if o == nil || !o.change.Alarm.Standing() || says(o.change.Alarm.Ack, ack.Ack) {
-		delete(l.acks, alarmID)
-		l.insist(Write{Kind: gossip.KindAck, ID: alarmID, Delete: true})
-		return
-	}
-	if !ack.ordered {
-		ack.ordered = true
-		l.acks[alarmID] = ack
-		l.out.Ack = append(l.out.Ack, AckOrder{AlarmID: alarmID, By: ack.By, Comment: ack.Comment})
-	}
-}
-
-func says(has *correlate.Acknowledgement, ack Ack) bool {
-	return has != nil && has.By == ack.By && has.Comment == ack.Comment
 }
 
 // Handed takes the answer to a request that this host made for another, which is the alarm's home or speaks for it; when settled,

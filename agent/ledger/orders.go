@@ -28,7 +28,7 @@ type Orders struct {
 	Told   []Told            // Shared.Told
 	Former []FormerAlarm     // Shared.Adopt, and those that stand engine.Close, after Put
 	Places []PlaceOrder      // Shared.SetPlace, before what is spoken
-	Ack    []AckOrder        // engine: acknowledge our own alarm
+	Said   []Saying          // engine: words about our own alarms
 	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
 
 	Spoken   []Spoken // to the replica: records in the spaces of others
@@ -71,9 +71,6 @@ type PlaceOrder struct {
 	Place notify.Place
 }
 
-// AckOrder is a word that somebody said at another host about an alarm of ours.
-type AckOrder struct{ AlarmID, By, Comment string }
-
 // Join adds later orders to those that were not carried out yet. A subscription that is dropped is not to be Put before.
 func (o *Orders) Join(later Orders) {
 	for _, id := range later.Drop {
@@ -81,7 +78,7 @@ func (o *Orders) Join(later Orders) {
 	}
 	o.Write = append(o.Write, later.Write...)
 	o.Put, o.Drop = append(o.Put, later.Put...), append(o.Drop, later.Drop...)
-	o.Told, o.Ack, o.Report = append(o.Told, later.Told...), append(o.Ack, later.Ack...), append(o.Report, later.Report...)
+	o.Told, o.Said, o.Report = append(o.Told, later.Told...), append(o.Said, later.Said...), append(o.Report, later.Report...)
 	o.Former, o.Places = append(o.Former, later.Former...), append(o.Places, later.Places...)
 	o.Spoken, o.Guests = append(o.Spoken, later.Spoken...), append(o.Guests, later.Guests...)
 	for _, home := range later.Hush { // it undoes what was ordered before

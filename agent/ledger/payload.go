@@ -134,9 +134,9 @@ type Refusal struct {
 	At      time.Time `json:"at"`
 }
 
-// Ack is KindAck (shared), id the alarm's: somebody, anywhere, knows of it. Its home makes it its own, which its Alarm then
-// shows to all, and deletes it then, or when the alarm has ended.
-type Ack struct {
+// Word is KindAck and KindClear (shared), id the alarm's, and KindComment, id "digest/alarm": what somebody says of it anywhere.
+// Its home makes it its own, which its Alarm then shows to all, and deletes it then, or when the alarm has ended.
+type Word struct {
 	Home    string    `json:"home"`
 	By      string    `json:"by"`
 	Comment string    `json:"comment,omitempty"`

@@ -75,7 +75,7 @@ func (l *Ledger) learn(rec gossip.Record) {
 	}
 	switch rec.Kind {
 	case gossip.KindHost, gossip.KindDomain, gossip.KindAlarm, gossip.KindDelivery, gossip.KindReceipt, gossip.KindFileWish,
-		gossip.KindRefusal, gossip.KindSubscription, gossip.KindAck:
+		gossip.KindRefusal, gossip.KindSubscription, gossip.KindAck, gossip.KindComment, gossip.KindClear:
 	default: // the replica's own, and those of a newer version
 		return
 	}
@@ -133,17 +133,8 @@ func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 		l.shared[rec.ID] = w
 		l.lapses(w)
 		l.keepResumed(was, w, rec.ID)
-	case gossip.KindAck:
-		was := l.acks[rec.ID]
-		delete(l.acks, rec.ID)
-		if !live {
-			return nil
-		}
-		p := word{version: rec.Version, ordered: was.ordered && was.version == rec.Version}
-		if err = l.codec.decode(rec.Payload, &p.Ack); err == nil {
-			l.acks[rec.ID] = p
-			l.answer(rec.ID)
-		}
+	case gossip.KindAck, gossip.KindComment, gossip.KindClear:
+		return l.readWord(rec, live)
 	default: // none of the shared space
 	}
 	return err

@@ -58,17 +58,6 @@ func (a *Alarm) precedes(o *Alarm) bool {
 	return a.Alarm.Key.Home < o.Alarm.Key.Home
 }
 
-// shownAlarm is an alarm with the word that its home may not have heard yet.
-func (l *Ledger) shownAlarm(a *correlate.Alarm) *correlate.Alarm {
-	ack, ok := l.acks[a.ID]
-	if !ok || ack.Home != a.Key.Home || !a.Standing() || says(a.Ack, ack.Ack) {
-		return a
-	}
-	with := *a
-	with.Ack = &correlate.Acknowledgement{By: ack.By, Comment: ack.Comment, At: ack.At}
-	return &with
-}
-
 // Standing are the standing alarms of other hosts, by host and id; each id once, and none that this host knows as its own.
 func (l *Ledger) Standing() []*correlate.Alarm {
 	var out []*correlate.Alarm
@@ -79,6 +68,20 @@ func (l *Ledger) Standing() []*correlate.Alarm {
 			if a := h.alarms[id].Alarm; a.Standing() && !has(shown, id) && l.alarms[id] == nil {
 				shown[id] = struct{}{}
 				out = append(out, l.shownAlarm(a))
+			}
+		}
+	}
+	return out
+}
+
+// Held are the alarms of other hosts that were cleared by hand and of which their sources say still that they are wrong; by host and id.
+func (l *Ledger) Held() []*correlate.Alarm {
+	var out []*correlate.Alarm
+	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
+		h := l.hosts[name]
+		for _, id := range slices.Sorted(maps.Keys(h.alarms)) {
+			if a := h.alarms[id].Alarm; a.Held() {
+				out = append(out, a)
 			}
 		}
 	}
