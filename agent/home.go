@@ -146,11 +146,11 @@ func (p *peers) settle(ctx context.Context) (*correlate.Engine, error) {
 	return engine, nil
 }
 
-// lasting are those that stand, or are held. Of what is kept the newest form of each is known: peers may have missed that one has ended.
+// lasting are those that stand, or are dismissed. Of what is kept the newest form of each is known: peers may have missed that one has ended.
 func lasting(kept []correlate.Change) []*correlate.Alarm {
 	var alarms []*correlate.Alarm
 	for _, c := range kept {
-		if c.Alarm.Standing() || c.Alarm.Held() {
+		if c.Alarm.Standing() || c.Alarm.Dismissed() {
 			alarms = append(alarms, c.Alarm)
 		}
 	}

@@ -188,10 +188,10 @@ const MaxComments = 20
 type HandClear struct {
 	By, Comment string
 	At          time.Time
-	// Holds is true while the source says still that the condition holds: it raises no alarm again before it was well once,
+	// Dismissed is true while the source says still that the condition holds: it raises no alarm again before it was well once,
 	// or is reported with another severity than Asked.
-	Holds bool
-	Asked Severity // what the source asked for
+	Dismissed bool
+	Asked     Severity // what the source asked for
 }
 
 // Alarm is one revision of a condition that stands on a resource. Immutable.
@@ -258,5 +258,5 @@ func (a *Alarm) Hosts() (hosts []string, zone string) {
 // Standing reports whether the condition still holds.
 func (a *Alarm) Standing() bool { return a.Last != Cleared }
 
-// Held reports whether an alarm that was cleared by hand must be remembered: its source has not said yet that all is well.
-func (a *Alarm) Held() bool { return !a.Standing() && a.ByHand != nil && a.ByHand.Holds }
+// Dismissed reports whether an alarm that was cleared by hand must be remembered: its source has not said yet that all is well.
+func (a *Alarm) Dismissed() bool { return !a.Standing() && a.ByHand != nil && a.ByHand.Dismissed }

@@ -95,10 +95,10 @@ func (r *record) believe(e *Engine) bool {
 		return false
 	}
 	r.dismissed = false
-	if r.held != nil {
-		a, word := *r.held, *r.held.ByHand
-		word.Holds = false
-		a.ByHand, r.held = &word, nil
+	if r.kept != nil {
+		a, word := *r.kept, *r.kept.ByHand
+		word.Dismissed = false
+		a.ByHand, r.kept = &word, nil
 		e.released = append(e.released, &a)
 	}
 	e.seed(r.node)
@@ -108,8 +108,8 @@ func (r *record) believe(e *Engine) bool {
 // sayByHand fills in a revision that clears an alarm by hand.
 func (r *record) sayByHand(a *Alarm) {
 	word := *r.word
-	if word.Asked = r.asked; r.dismissed && r.held == nil {
-		word.Holds, r.held = true, a
+	if word.Asked = r.asked; r.dismissed && r.kept == nil {
+		word.Dismissed, r.kept = true, a
 	}
 	a.ByHand, a.ClearReason = &word, ReasonByHand
 	a.Text += "; cleared by hand by " + word.By
@@ -118,22 +118,22 @@ func (r *record) sayByHand(a *Alarm) {
 	}
 }
 
-// restoreHeld takes up an alarm that was cleared by hand in the last run.
-func (e *Engine) restoreHeld(r *record, a *Alarm) {
-	r.key, r.own, r.dismissed, r.held, r.alarm = a.Key, true, true, a, nil
+// restoreDismissed takes up an alarm that was cleared by hand in the last run.
+func (e *Engine) restoreDismissed(r *record, a *Alarm) {
+	r.key, r.own, r.dismissed, r.kept, r.alarm = a.Key, true, true, a, nil
 	r.source, r.asked, r.reason = a.Source, a.ByHand.Asked, ReasonByHand
 	r.occurred, r.observed = a.Times.Occurred, a.Times.Observed
 	r.node.refresh()
 	r.node.state = r.node.own
 }
 
-// Held lists the alarms that were cleared by hand and whose source has not said yet that all is well, by resource and condition.
-func (e *Engine) Held() []*Alarm {
+// Dismissed lists the alarms that were cleared by hand and whose source has not said yet that all is well, by resource and condition.
+func (e *Engine) Dismissed() []*Alarm {
 	var all []*Alarm
 	for _, n := range e.nodes {
 		for _, r := range n.records {
-			if r.held != nil {
-				all = append(all, r.held)
+			if r.kept != nil {
+				all = append(all, r.kept)
 			}
 		}
 	}

@@ -8,7 +8,7 @@ import "time"
 // leaves the host; Publish goes out in its order, per alarm; Wake is looked at last.
 type Effects struct {
 	// Save holds every alarm whose record changed: those of Publish, and those that were acknowledged or commented on. A cleared
-	// alarm is saved too; the shell drops its record when nobody is owed it any more and it is not Held.
+	// alarm is saved too; the shell drops its record when nobody is owed it any more and it is not Dismissed.
 	Save []*Alarm
 	// Publish holds the new revisions, oldest first. Consumers, streams and (later) peers are told.
 	Publish []Change

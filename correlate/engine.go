@@ -60,13 +60,13 @@ type Engine struct {
 	affected, atRisk       []Affected
 	ports                  []Port
 	saved                  []*record // to be saved though they may have no new revision
-	released               []*Alarm  // held no more; to be saved
+	released               []*Alarm  // dismissed no more; to be saved
 }
 
 // ErrNoAlarm is returned for an id under which nothing stands.
 var ErrNoAlarm = errors.New("no such alarm stands")
 
-// New makes an engine. The restored alarms are those that stood, or were held, when the last run ended; they keep their
+// New makes an engine. The restored alarms are those that stood, or were dismissed, when the last run ended; they keep their
 // revisions.
 func New(cfg Config, restored []*Alarm) *Engine {
 	return newEngine(cfg, byCondition(table), restored)
@@ -92,7 +92,7 @@ func newEngine(cfg Config, rules map[Condition]Rule, restored []*Alarm) *Engine 
 	restored = slices.Clone(restored)
 	slices.SortFunc(restored, func(a, b *Alarm) int { return a.Revision.Compare(b.Revision) })
 	for _, a := range restored {
-		if a.Standing() || a.Held() {
+		if a.Standing() || a.Dismissed() {
 			e.restore(a)
 		}
 	}
@@ -119,8 +119,8 @@ func (e *Engine) restore(a *Alarm) {
 	if a.Revision.Term == e.term {
 		e.counter = max(e.counter, a.Revision.Counter)
 	}
-	if a.Held() {
-		e.restoreHeld(r, a)
+	if a.Dismissed() {
+		e.restoreDismissed(r, a)
 		return
 	}
 	r.key, r.alarm, r.own, r.frozen = a.Key, a, true, len(e.awaiting) > 0

@@ -234,13 +234,13 @@ func (s *shell) take(t *rapid.T, e *Engine, eff Effects) {
 		}
 	}
 	for _, a := range eff.Save {
-		if s.disk[a.ID] = a; !a.Standing() && !a.Held() {
+		if s.disk[a.ID] = a; !a.Standing() && !a.Dismissed() {
 			delete(s.disk, a.ID)
 		}
 	}
-	stand, held := e.Alarms(), e.Held()
+	stand, held := e.Alarms(), e.Dismissed()
 	if len(stand)+len(held) != len(s.disk) {
-		t.Fatalf("%d alarms stand, %d are held and %d are on disk", len(stand), len(held), len(s.disk))
+		t.Fatalf("%d alarms stand, %d are dismissed and %d are on disk", len(stand), len(held), len(s.disk))
 	}
 	for _, a := range slices.Concat(stand, held) {
 		if s.disk[a.ID] != a {

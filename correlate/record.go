@@ -18,7 +18,7 @@ type record struct {
 	pending bool // own, but the hold-down still runs
 	// dismissed: own, but an administrator has cleared it. It counts for nothing until its source changes its word.
 	dismissed bool
-	held      *Alarm     // what was dismissed; it is saved while that lasts
+	kept      *Alarm     // what was dismissed; it stays saved while that lasts
 	word      *HandClear // in the pass in which it is cleared by hand
 	group     bool       // a failed k-of-n group of the resource holds it
 	// frozen: restored, and not all sources have spoken since. What is derived stays as the last run told it.

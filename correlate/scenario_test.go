@@ -109,12 +109,12 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			return "error: " + err.Error() + "\n"
 		}
 		return s.tell(eff)
-	case "held": // what was cleared by hand and is still reported
+	case "dismissed": // what was cleared by hand and is still reported
 		var out strings.Builder
-		for _, a := range s.engine.Held() {
+		for _, a := range s.engine.Dismissed() {
 			fmt.Fprintf(&out, "%s %s %s: %s\n", a.Revision, a.Key.Resource, a.Key.Condition, a.Text)
 		}
-		return orNothing(out.String(), "none is held\n")
+		return orNothing(out.String(), "nothing is dismissed\n")
 	case "restart":
 		s.cfg.Term += 2
 		s.engine = s.start(slices.Collect(maps.Values(s.disk)))
@@ -410,7 +410,7 @@ func (s *story) tell(eff Effects) string {
 		if !published[a] {
 			fmt.Fprintf(&out, "saved: %s %s\n", a.Key.Resource, a.Key.Condition)
 		}
-		if s.disk[a.ID] = a; !a.Standing() && !a.Held() {
+		if s.disk[a.ID] = a; !a.Standing() && !a.Dismissed() {
 			delete(s.disk, a.ID)
 		}
 	}

@@ -44,7 +44,7 @@ type Notifier struct {
 	feed feed // used with Peers only
 
 	mu       sync.Mutex
-	alarms   map[string]alarmRecord  // by id: standing ones, and cleared ones that somebody is owed or that are held
+	alarms   map[string]alarmRecord  // by id: standing ones, and cleared ones that somebody is owed or that are dismissed
 	pairs    map[string]int          // by alarm id: how many subscriptions hold something of it, left ones included
 	guests   map[string]struct{}     // of alarms, by id: those of other hosts, which this one speaks for
 	places   Places                  // of the hosts that are known
@@ -114,7 +114,7 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 	n.restored.Term = l.term
 	for _, r := range l.alarms {
 		n.alarms[r.Alarm.ID] = r
-		if r.Alarm.Standing() || r.Alarm.Held() {
+		if r.Alarm.Standing() || r.Alarm.Dismissed() {
 			n.restored.Alarms = append(n.restored.Alarms, r.Alarm)
 		}
 	}
@@ -264,9 +264,9 @@ func (n *Notifier) drain() {
 	}
 }
 
-// forgetSettled drops a cleared alarm that nobody is owed and that is not held. Under mu.
+// forgetSettled drops a cleared alarm that nobody is owed and that is not dismissed. Under mu.
 func (n *Notifier) forgetSettled(alarmID string) {
-	if k, ok := n.alarms[alarmID]; ok && n.pairs[alarmID] == 0 && !k.Alarm.Standing() && !k.Alarm.Held() {
+	if k, ok := n.alarms[alarmID]; ok && n.pairs[alarmID] == 0 && !k.Alarm.Standing() && !k.Alarm.Dismissed() {
 		delete(n.alarms, alarmID)
 		if has(n.guests, alarmID) {
 			delete(n.guests, alarmID)

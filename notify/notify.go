@@ -38,7 +38,7 @@ type Config struct {
 type Restored struct {
 	// Term is the new even term of this run, already durable.
 	Term   uint64
-	Alarms []*correlate.Alarm // standing and held ones
+	Alarms []*correlate.Alarm // standing and dismissed ones
 }
 
 // Role is what a subscription may see.

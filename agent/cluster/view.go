@@ -78,11 +78,11 @@ func (c *Cluster) Alarms() []*correlate.Alarm {
 	return c.ledger.Standing()
 }
 
-// Held implements api.Cluster.
-func (c *Cluster) Held() []*correlate.Alarm {
+// Dismissed implements api.Cluster.
+func (c *Cluster) Dismissed() []*correlate.Alarm {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ledger.Held()
+	return c.ledger.Dismissed()
 }
 
 // Domains implements api.Cluster.

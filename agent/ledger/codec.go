@@ -113,8 +113,8 @@ func (c *codec) inflated(short []byte) ([]byte, error) {
 }
 
 // encodeAlarm writes an alarm; old comments and the longer of its lists are cut as far as needed, and the record says so.
-func (c *codec) encodeAlarm(ch correlate.Change) ([]byte, error) {
-	p := Alarm{Change: ch}
+func (c *codec) encodeAlarm(ch correlate.Change, over bool) ([]byte, error) {
+	p := Alarm{Change: ch, Over: over}
 	for {
 		b, err := c.encode(p)
 		if !errors.Is(err, errTooBig) {

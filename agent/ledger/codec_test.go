@@ -41,6 +41,15 @@ func fullAlarm() correlate.Change {
 	}
 }
 
+// withWords is one that people have spoken of.
+func withWords(c correlate.Change) correlate.Change {
+	a := *c.Alarm
+	a.Comments = []correlate.Comment{{By: "bob", Text: "on my way", At: noon}}
+	a.ByHand = &correlate.HandClear{By: "alice", Comment: "over", At: noon, Dismissed: true, Asked: correlate.SeverityMajor}
+	c.Alarm = &a
+	return c
+}
+
 // recorded are payloads as version 1 writes them, one of each kind, with everything in them.
 func recorded() map[string]any {
 	return map[string]any{
@@ -49,6 +58,7 @@ func recorded() map[string]any {
 			Name: "instance-1", Project: "red", Inactive: true, Since: noon, Ports: []correlate.Port{{MAC: "52:54:00:00:00:01", PortID: "port-1"}}, PortsTotal: 9,
 		},
 		"alarm":    &Alarm{Change: fullAlarm(), AffectedTotal: 12, AtRiskTotal: 13},
+		"words":    &Alarm{Change: withWords(fullAlarm())},
 		"delivery": &Delivery{Taken: 7, Told: "2.1", Owed: "2.2", Parked: true, Attempts: 3, LastError: "answered 500"},
 		"receipt":  &Receipt{Home: "cmp-1", Told: "2.1"},
 		"subscription": &Subscription{
@@ -67,7 +77,7 @@ func recorded() map[string]any {
 			},
 		},
 		"refusal": &Refusal{Version: 9, Resumed: 2, Reason: "answered 410", At: noon},
-		"ack":     &Ack{Home: "cmp-1", By: "alice", Comment: "seen", At: noon},
+		"ack":     &Word{Home: "cmp-1", By: "alice", Comment: "seen", At: noon},
 	}
 }
 
@@ -117,8 +127,8 @@ func newLike(v any) any {
 		return &Subscription{}
 	case *Refusal:
 		return &Refusal{}
-	case *Ack:
-		return &Ack{}
+	case *Word:
+		return &Word{}
 	}
 	panic(fmt.Sprintf("%T", v))
 }
@@ -136,7 +146,7 @@ func TestWhatIsTooBigIsCutAndSaysSo(t *testing.T) {
 		big.Affected = append(big.Affected, correlate.Affected{Resource: correlate.ID("domain/" + noise() + noise()), State: correlate.StateFailed})
 	}
 	ch.Alarm = &big
-	b, err := c.encodeAlarm(ch)
+	b, err := c.encodeAlarm(ch, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +223,7 @@ func TestWhatOneHostMakesUsHoldIsBounded(t *testing.T) {
 		a.ID, a.Key.Home, a.Text = id, host, text
 		rec := gossip.Record{Key: gossip.Key{Space: host, Kind: gossip.KindAlarm, ID: id}, Version: gossip.Version{A: 2, B: counter, Node: host}, Deleted: deleted}
 		if !deleted {
-			b, err := l.codec.encodeAlarm(correlate.Change{Alarm: &a})
+			b, err := l.codec.encodeAlarm(correlate.Change{Alarm: &a}, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -273,7 +283,7 @@ func FuzzTake(f *testing.F) {
 		var c codec
 		b, err := c.encodeAlarm(correlate.Change{Alarm: &correlate.Alarm{
 			ID: "neighbour", Key: correlate.Key{Home: "cmp-2"}, Revision: correlate.Revision{Term: 2, Counter: 1}, Last: correlate.Raised,
-		}})
+		}}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,26 +71,36 @@ func (l *Ledger) keep(c correlate.Change) {
 	}
 	was := o.change.Alarm
 	o.change = c
-	if b, err := l.codec.encodeAlarm(c); err == nil {
-		l.put(slot{gossip.KindAlarm, a.ID}, b)
-	} else { // a time that JSON can't hold, say: it is told here, and unknown elsewhere
-		l.say(writerResource(l.cfg.Node), correlate.CondUnshared, fmt.Sprintf("alarm %s can't be given to the other hosts: %v", a.ID, err))
-	}
-	if !a.Standing() && (was == nil || was.Standing()) {
+	l.writeAlarm(o, false)
+	if !a.Standing() && (was == nil || was.Standing() || was.Dismissed()) {
 		l.cleared.add(l.now.Add(clearedFor), a.ID)
 	}
 	l.answer(a.ID)
 }
 
-// expire drops a cleared alarm that was kept for long enough, unless somebody is owed it, or it is held, still.
+func (l *Ledger) writeAlarm(o *ownAlarm, over bool) {
+	a := o.change.Alarm
+	if b, err := l.codec.encodeAlarm(o.change, over); err == nil {
+		l.put(slot{gossip.KindAlarm, a.ID}, b)
+	} else { // a time that JSON can't hold, say: it is told here, and unknown elsewhere
+		l.say(writerResource(l.cfg.Node), correlate.CondUnshared, fmt.Sprintf("alarm %s can't be given to the other hosts: %v", a.ID, err))
+	}
+}
+
+// expire drops a cleared alarm that was kept for long enough, unless somebody is owed it still. One that is dismissed stays, as
+// nobody's business any more.
 func (l *Ledger) expire(id string) {
 	o := l.alarms[id]
 	if o == nil || o.change.Alarm.Standing() {
 		return
 	}
 	o.due = true
-	if l.owes[id] > 0 || o.change.Alarm.Held() {
+	switch {
+	case l.owes[id] > 0:
 		l.cleared.add(l.now.Add(clearedFor), id)
+		return
+	case o.change.Alarm.Dismissed():
+		l.writeAlarm(o, true)
 		return
 	}
 	delete(l.alarms, id)

@@ -13,7 +13,7 @@ func TestAZoneWhoseHostsAreAllBackIsAnOrphanAfterAWhile(t *testing.T) {
 	var c codec
 	record := func(s correlate.Spoken) gossip.Record {
 		a := s.Alarm(nil)
-		b, err := c.encodeAlarm(correlate.Change{Alarm: a})
+		b, err := c.encodeAlarm(correlate.Change{Alarm: a}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

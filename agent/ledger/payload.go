@@ -47,6 +47,8 @@ type Alarm struct {
 	// AffectedTotal and AtRiskTotal, when not zero, are the lengths of lists that were cut to fit into a record.
 	AffectedTotal int `json:"affected_total,omitempty"`
 	AtRiskTotal   int `json:"at_risk_total,omitempty"`
+	// Over: it is cleared and nobody is owed it any more. It stays because it is dismissed.
+	Over bool `json:"over,omitempty"`
 
 	size    int       // of its JSON
 	learned time.Time // when this revision was heard of

@@ -256,16 +256,15 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 	delete(h.alarms, rec.ID)
 	delete(h.lost, rec.ID)
 	if !live {
-		for id, r := range l.receipts {
-			if _, alarm := splitPair(id); alarm == rec.ID && r.home == rec.Space {
-				l.dropReceipt(id)
-			}
-		}
+		l.dropReceipts(rec)
 		return nil
 	}
 	p, err := l.codec.decodeAlarm(rec.Space, rec.ID, rec.Payload)
 	if err != nil {
 		return err
+	}
+	if p.Over {
+		l.dropReceipts(rec)
 	}
 	if h.unpacked+p.size > maxUnpacked {
 		return fmt.Errorf("%w: its alarms take more than %d MiB: it has too many, or is broken", errPayload, maxUnpacked>>20)
@@ -280,6 +279,15 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 		l.out.Seen = append(l.out.Seen, p.Change)
 	}
 	return nil
+}
+
+// dropReceipts drops those for an alarm whose home owes it to nobody any more.
+func (l *Ledger) dropReceipts(alarm gossip.Record) {
+	for id, r := range l.receipts {
+		if _, of := splitPair(id); of == alarm.ID && r.home == alarm.Space {
+			l.dropReceipt(id)
+		}
+	}
 }
 
 // remember takes up what is in our own space and not of this life.

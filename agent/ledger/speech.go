@@ -93,7 +93,7 @@ func (l *Ledger) sayFor(home string, sp *speech, a *correlate.Alarm, observed ti
 	sp.alarms[a.ID] = a
 	l.guests[a.ID] = home
 	g.Alarms = append(g.Alarms, c)
-	b, err := l.codec.encodeAlarm(c)
+	b, err := l.codec.encodeAlarm(c, false)
 	if err != nil {
 		l.say(writerResource(l.cfg.Node), correlate.CondUnshared, fmt.Sprintf("alarm %s can't be given to the other hosts: %v", a.ID, err))
 		return

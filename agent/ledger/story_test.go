@@ -170,8 +170,9 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		sub.Paused = "answered 410"
 		h.subs[sub.ID] = sub
 		s.obey(h, l.Refused(s.now, sub.ID, sub.Version, "answered 410"))
-	case "ack":
-		o, err := l.Acknowledge(s.now, arg["alarm"], arg["by"], arg["comment"])
+	case "ack", "comment", "clear-by-hand":
+		kind := map[string]gossip.Kind{"ack": gossip.KindAck, "comment": gossip.KindComment, "clear-by-hand": gossip.KindClear}[d.Cmd]
+		o, err := l.Say(s.now, Saying{Kind: kind, AlarmID: arg["alarm"], By: arg["by"], Text: arg["comment"], At: s.now})
 		if err != nil {
 			s.say("error: %v", err)
 		}
@@ -277,6 +278,15 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		for _, a := range l.Standing() {
 			s.say("%s: %s", a.Key.Home, s.describe(a))
 		}
+	case "dismissed":
+		for _, a := range l.Dismissed() {
+			s.say("%s: %s", a.Key.Home, s.describe(a))
+		}
+	case "well": // the source of what was cleared by hand says that all is well
+		a, word := *s.alarms[arg["alarm"]], *s.alarms[arg["alarm"]].ByHand
+		word.Dismissed = false
+		a.ByHand, s.alarms[a.ID] = &word, &a
+		s.obey(h, l.Effects(s.now, correlate.Effects{Save: []*correlate.Alarm{&a}}))
 	case "domains":
 		for _, v := range domains(l) {
 			s.say("%s at %s, %q of %q, inactive %v, %s, %d ports", v.UUID, v.Home, v.Name, v.Project, v.Inactive, v.State, len(v.Ports))
@@ -400,16 +410,33 @@ func (s *story) obey(h *storyHost, o Orders) {
 	if o.Claim != 0 {
 		s.say("%s must claim a term above %d", h.name, o.Claim)
 	}
-	for _, a := range o.Ack {
-		s.say("%s acknowledges %s for %s", h.name, a.AlarmID, a.By)
-		acked := *s.alarms[a.AlarmID]
-		acked.Ack = &correlate.Acknowledgement{By: a.By, Comment: a.Comment, At: s.now}
-		s.alarms[a.AlarmID] = &acked
-		s.obey(h, h.ledger.Effects(s.now, correlate.Effects{Save: []*correlate.Alarm{&acked}}))
+	for _, w := range o.Said {
+		s.heed(h, w)
 	}
 	if len(res.Changed) > 0 {
 		s.take(h, res)
 	}
+}
+
+// heed has the engine of an alarm's home carry out a word.
+func (s *story) heed(h *storyHost, w Saying) {
+	a := *w.Show(s.alarms[w.AlarmID])
+	var eff correlate.Effects
+	switch w.Kind {
+	case gossip.KindComment:
+		s.say("%s takes the comment of %s on %s", h.name, w.By, w.AlarmID)
+	case gossip.KindClear:
+		s.say("%s clears %s for %s", h.name, w.AlarmID, w.By)
+		h.counter++
+		a.Revision, a.Last, a.Severity, a.ClearReason = correlate.Revision{Term: a.Revision.Term, Counter: h.counter}, correlate.Cleared, correlate.SeverityCleared, correlate.ReasonByHand
+		a.Times.Cleared, a.ByHand.Dismissed = s.now, true
+		eff.Publish = append(eff.Publish, correlate.Change{Alarm: &a})
+	default:
+		s.say("%s acknowledges %s for %s", h.name, w.AlarmID, w.By)
+	}
+	s.alarms[w.AlarmID] = &a
+	eff.Save = append(eff.Save, &a)
+	s.obey(h, h.ledger.Effects(s.now, eff))
 }
 
 func (s *story) take(h *storyHost, res gossip.Result) {
@@ -420,6 +447,7 @@ var kindNames = map[gossip.Kind]string{
 	gossip.KindHost: "host", gossip.KindDomain: "domain", gossip.KindAlarm: "alarm", gossip.KindDelivery: "delivery",
 	gossip.KindReceipt: "receipt", gossip.KindFileWish: "file wish", gossip.KindRefusal: "refusal",
 	gossip.KindSubscription: "subscription", gossip.KindAck: "ack",
+	gossip.KindComment: "comment", gossip.KindClear: "clear",
 }
 
 // shown is the id of a record with the names of the stories.
@@ -635,6 +663,15 @@ func (s *story) describe(a *correlate.Alarm) string {
 	text := fmt.Sprintf("%s %s %v %s: %s %s, %s", a.Key.Home, s.called(a.ID), a.Revision, a.Last, a.Key.Resource, a.Key.Condition, a.Severity)
 	if a.Ack != nil {
 		text += ", acknowledged by " + a.Ack.By
+	}
+	for _, c := range a.Comments {
+		text += fmt.Sprintf(", %s says %q", c.By, c.Text)
+	}
+	if a.ByHand != nil {
+		text += ", cleared by " + a.ByHand.By
+		if a.ByHand.Dismissed {
+			text += " and dismissed"
+		}
 	}
 	return text
 }

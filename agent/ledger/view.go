@@ -74,13 +74,13 @@ func (l *Ledger) Standing() []*correlate.Alarm {
 	return out
 }
 
-// Held are the alarms of other hosts that were cleared by hand and of which their sources say still that they are wrong; by host and id.
-func (l *Ledger) Held() []*correlate.Alarm {
+// Dismissed are the alarms of other hosts that were cleared by hand and of which their sources say still that they are wrong; by host and id.
+func (l *Ledger) Dismissed() []*correlate.Alarm {
 	var out []*correlate.Alarm
 	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
 		h := l.hosts[name]
 		for _, id := range slices.Sorted(maps.Keys(h.alarms)) {
-			if a := h.alarms[id].Alarm; a.Held() {
+			if a := h.alarms[id].Alarm; a.Dismissed() {
 				out = append(out, a)
 			}
 		}

@@ -3,7 +3,6 @@ package ledger
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,7 +45,7 @@ func (s Saying) ID() string {
 		return s.AlarmID
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %d", s.By, s.Text, s.At.UnixNano()))
-	return pairID(hex.EncodeToString(sum[:8]), s.AlarmID)
+	return pairID(fmt.Sprintf("%x", sum[:8]), s.AlarmID)
 }
 
 // Show is an alarm as it will be when its home has heard the word. What is over is shown as standing until its home says so,
@@ -176,7 +175,7 @@ func (l *Ledger) shownAlarm(a *correlate.Alarm) *correlate.Alarm {
 	return a
 }
 
-// saysMore reports whether of two forms of one revision old is the later: a word was said in between, or it is held no more.
+// saysMore reports whether of two forms of one revision old is the later: a word was said in between, or it is dismissed no more.
 func saysMore(old, a *correlate.Alarm) bool {
-	return old.Ack != nil && a.Ack == nil || len(old.Comments) > len(a.Comments) || a.Held() && !old.Held()
+	return old.Ack != nil && a.Ack == nil || len(old.Comments) > len(a.Comments) || a.Dismissed() && !old.Dismissed()
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -57,7 +59,7 @@ type agent struct {
 
 // words are what the peers have to say to the engine.
 type words struct {
-	acks    map[string]correlate.Acknowledgement
+	said    map[gossip.Key]ledger.Saying
 	known   map[string]correlate.Change
 	unknown map[string]*correlate.Alarm
 	claim   uint64
@@ -182,10 +184,10 @@ func (a *agent) settle() {
 	a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Effects(now, eff) })
 	a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Pairs(now, ownPairs) })
 	a.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Begin(now) })
-	a.engine = correlate.New(correlate.Config{Home: h.name, Term: term, Sources: []string{"nic", "virt", "agent"}}, standing(ownAlarms))
+	a.engine = correlate.New(correlate.Config{Home: h.name, Term: term, Sources: []string{"nic", "virt", "agent"}}, lasting(ownAlarms))
 	a.act(a.engine.Tick(a.even()))
-	for _, al := range standing(ownAlarms) {
-		if _, stands := a.engine.Alarm(al.ID); !stands {
+	for _, al := range lasting(ownAlarms) {
+		if _, stands := a.engine.Alarm(al.ID); !stands && al.Standing() {
 			put(&a.words.unknown, al.ID, al)
 			a.hear()
 		}
@@ -203,10 +205,10 @@ func above(own, seen uint64) uint64 {
 	return seen + 2 - seen%2
 }
 
-// standing are those of what is kept that stand.
-func standing(kept []correlate.Change) (alarms []*correlate.Alarm) {
+// lasting is that of the agent.
+func lasting(kept []correlate.Change) (alarms []*correlate.Alarm) {
 	for _, c := range kept {
-		if c.Alarm.Standing() {
+		if c.Alarm.Standing() || c.Alarm.Dismissed() {
 			alarms = append(alarms, c.Alarm)
 		}
 	}
@@ -323,8 +325,10 @@ func (a *agent) listen() {
 	if w.claim != 0 {
 		a.reterm(w.claim)
 	}
-	for _, id := range slices.Sorted(maps.Keys(w.acks)) {
-		if eff, err := a.engine.Ack(a.even(), id, w.acks[id].By, w.acks[id].Comment); err == nil {
+	for _, word := range slices.SortedFunc(maps.Values(w.said), func(x, y ledger.Saying) int {
+		return cmp.Or(x.At.Compare(y.At), cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.ID(), y.ID()))
+	}) {
+		if eff, err := word.Apply(a.engine, a.even()); err == nil {
 			a.act(eff)
 		}
 	}
@@ -470,8 +474,8 @@ func (a *agent) carryOut() {
 	for _, t := range o.Told {
 		a.notifier.told(t.Subscription, t.AlarmID, t.Revision)
 	}
-	for _, ack := range o.Ack {
-		put(&a.words.acks, ack.AlarmID, correlate.Acknowledgement{By: ack.By, Comment: ack.Comment})
+	for _, word := range o.Said {
+		put(&a.words.said, gossip.Key{Kind: word.Kind, ID: word.ID()}, word)
 		a.hear()
 	}
 	for _, e := range o.Report {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/gossip/simnet"
 	"github.com/paramedic-ha/paramedic/notify"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
@@ -218,18 +219,22 @@ var faults = []fault{
 		return a != nil && !w.file && w.acked && !w.removing && a.unsubscribe(w)
 	}},
 	{"file changes", 3, func(s *simulation) bool { return s.editFiles() }},
-	{"operator acknowledges", 4, func(s *simulation) bool {
-		a := s.anyAgent()
-		if a == nil || a.engine == nil {
-			return false
-		}
-		all := append(a.engine.Alarms(), a.ledger.Standing()...)
-		return len(all) > 0 && a.acknowledge(pick(s, all))
-	}},
+	{"operator acknowledges", 4, func(s *simulation) bool { return s.operatorSays(gossip.KindAck) }},
+	{"operator comments", 3, func(s *simulation) bool { return s.operatorSays(gossip.KindComment) }},
+	{"operator clears", 2, func(s *simulation) bool { return s.operatorSays(gossip.KindClear) }},
 	{"operator retries", 3, func(s *simulation) bool {
 		s.unpark()
 		return true
 	}},
+}
+
+func (s *simulation) operatorSays(kind gossip.Kind) bool {
+	a := s.anyAgent()
+	if a == nil || a.engine == nil {
+		return false
+	}
+	all := append(a.engine.Alarms(), a.ledger.Standing()...)
+	return len(all) > 0 && a.say(kind, pick(s, all))
 }
 
 // nextFault plans the next fault; the gaps are exponential, so that they also come in bursts.

@@ -268,7 +268,7 @@ func (c *checker) settled() {
 		}
 	}
 	for r := range all[0].level.replica.Records() {
-		if !r.Deleted && (r.Space == gossip.Shared || c.present(r.Space)) && c.present(c.homes[r.ID[strings.IndexByte(r.ID, '/')+1:]]) && (r.Kind == gossip.KindReceipt || r.Kind == gossip.KindAck) {
+		if !r.Deleted && (r.Space == gossip.Shared || c.present(r.Space)) && c.present(c.homes[r.ID[strings.IndexByte(r.ID, '/')+1:]]) && (r.Kind == gossip.KindReceipt || r.Kind > gossip.KindSubscription && r.Kind < gossip.KindForget) {
 			s.fail("record %d %s of %q is still there, in version %v", r.Kind, r.ID, r.Space, r.Version)
 		}
 	}
@@ -322,6 +322,8 @@ func (c *checker) view(a *agent, all []*agent) {
 				s.fail("%s does not know %s of %s %s of %s, but %v; its replica has version %v: %v", a.h.name, al.Revision, al.Key.Resource, al.Key.Condition, b.h.name, k, at.Version, ok)
 			} else if (k.Ack == nil) != (al.Ack == nil) {
 				s.fail("%s knows %s %s of %s acknowledged as %v, and it is as %v", a.h.name, al.Key.Resource, al.Key.Condition, b.h.name, k.Ack, al.Ack)
+			} else if len(k.Comments) != len(al.Comments) {
+				s.fail("%s knows %d comments on %s %s of %s, and it has %d", a.h.name, len(k.Comments), al.Key.Resource, al.Key.Condition, b.h.name, len(al.Comments))
 			}
 			delete(knows, al.ID)
 		}
@@ -347,7 +349,7 @@ func (c *checker) queues(a *agent) {
 		}
 	}
 	standing := map[string]bool{}
-	for _, al := range a.engine.Alarms() {
+	for _, al := range slices.Concat(a.engine.Alarms(), a.engine.Dismissed()) {
 		standing[al.ID] = true
 	}
 	for id := range a.notifier.alarms {

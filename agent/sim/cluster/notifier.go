@@ -118,6 +118,9 @@ func (n *notifier) publish(eff correlate.Effects) {
 	for _, c := range batch {
 		n.forgetSettled(c.Alarm.ID)
 	}
+	for _, a := range eff.Save {
+		n.forgetSettled(a.ID)
+	}
 }
 
 func (n *notifier) save(c correlate.Change) {
@@ -126,7 +129,7 @@ func (n *notifier) save(c correlate.Change) {
 }
 
 func (n *notifier) forgetSettled(id string) {
-	if k, ok := n.alarms[id]; ok && n.pairs[id] == 0 && !k.Alarm.Standing() {
+	if k, ok := n.alarms[id]; ok && n.pairs[id] == 0 && !k.Alarm.Standing() && !k.Alarm.Dismissed() {
 		delete(n.alarms, id)
 		n.box.put(place{"", id}, nil)
 		n.a.mail.forgot = append(n.a.mail.forgot, id)

@@ -217,25 +217,25 @@ func (a *agent) unsubscribe(w *wish) bool {
 	return true
 }
 
-// acknowledge is an operator's word at any host about any alarm.
-func (a *agent) acknowledge(alarm *correlate.Alarm) bool {
-	by := a.s.id("operator")
+// say is an operator's word at any host about any alarm.
+func (a *agent) say(kind gossip.Kind, alarm *correlate.Alarm) bool {
+	word := ledger.Saying{Kind: kind, AlarmID: alarm.ID, By: a.s.id("operator"), Text: "looked at it", At: a.even()}
 	if alarm.Key.Home == a.h.name {
 		if a.engine == nil {
 			return false
 		}
-		eff, err := a.engine.Ack(a.even(), alarm.ID, by, "")
+		eff, err := word.Apply(a.engine, a.even())
 		if err != nil {
 			return false
 		}
 		a.act(eff)
 		return true
 	}
-	o, err := a.ledger.Acknowledge(a.even(), alarm.ID, by, "")
+	o, err := a.ledger.Say(a.even(), word)
 	a.order(o)
 	if err == nil {
 		err = a.flush()
 	}
-	a.s.trace("%s: acknowledge %s of %s by %s: %v", a.h.name, alarm.ID[:8], alarm.Key.Home, by, err)
+	a.s.trace("%s: word %d about %s of %s by %s: %v", a.h.name, kind, alarm.ID[:8], alarm.Key.Home, word.By, err)
 	return err == nil
 }
