@@ -143,6 +143,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 			for _, alarm := range e.Alarms() {
 				status.Alarms[alarm.Severity.String()]++
 			}
+			status.Dismissed = len(e.Dismissed())
 			status.Resources, status.Term = e.Len(), e.Term()
 		})
 		if err != nil {

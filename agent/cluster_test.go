@@ -17,6 +17,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/config"
 	"github.com/paramedic-ha/paramedic/agent/seal"
+	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -233,7 +234,7 @@ func TestAnAlarmIsAcknowledgedAnywhere(t *testing.T) {
 		}
 		return a != nil
 	})
-	a, err := h.all[2].Ack(t.Context(), id, "alice", "on it")
+	a, err := h.all[2].Say(t.Context(), ledger.Saying{Kind: gossip.KindAck, AlarmID: id, By: "alice", Text: "on it"})
 	if err != nil || a.Ack == nil || a.Ack.By != "alice" {
 		t.Fatalf("acknowledged as %+v, %v", a, err)
 	}
@@ -252,7 +253,7 @@ func TestAnAlarmIsAcknowledgedAnywhere(t *testing.T) {
 		a := h.all[0].remote("cmp-2")
 		return a != nil && a.Ack != nil && a.Ack.By == "alice"
 	})
-	if _, err := h.all[2].Ack(t.Context(), "nonsense", "alice", ""); !errors.Is(err, correlate.ErrNoAlarm) {
+	if _, err := h.all[2].Say(t.Context(), ledger.Saying{Kind: gossip.KindAck, AlarmID: "nonsense", By: "alice"}); !errors.Is(err, correlate.ErrNoAlarm) {
 		t.Errorf("acknowledge what does not stand: %v", err)
 	}
 }

@@ -11,20 +11,18 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
 const (
-	pageSize   = 100
-	maxPage    = 1000
-	maxComment = 1000 // characters
+	pageSize = 100
+	maxPage  = 1000
 )
 
 func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 	q := newQuery(r.URL.RawQuery, "state", "min_severity", "resource", "condition", "domain", "project", "host", "since", "until", "limit", "after")
-	state := q.choice("state", "standing", "cleared", "all")
+	state := q.choice("state", "standing", "cleared", "dismissed", "all")
 	wanted := readSelection(q)
 	limit := q.number("limit", pageSize, maxPage)
 	after := readPosition(q)
@@ -53,9 +51,19 @@ func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, http.StatusOK, page)
 }
 
-// alarms returns standing, cleared or all alarms of all hosts, each once, in a list that is the caller's; without this host's
+// alarms returns standing, cleared, dismissed or all alarms of all hosts, each once, in a list that is the caller's; without this host's
 // own while it is starting.
 func (s *Server) alarms(ctx context.Context, state string) (all []*correlate.Alarm, starting bool, err error) {
+	if state == "dismissed" {
+		err := s.ask(ctx, func(e *correlate.Engine) { all = e.Dismissed() })
+		if starting = errors.Is(err, errStarting); err != nil && !starting {
+			return nil, false, fmt.Errorf("list the alarms: %w", err)
+		}
+		if c := s.backend.Cluster(); c != nil {
+			all = append(all, c.Dismissed()...)
+		}
+		return all, starting, nil
+	}
 	// The standing ones first: what clears between the two looks is then in both, and never in neither.
 	var now []*correlate.Alarm
 	if state != "cleared" {
@@ -156,26 +164,6 @@ func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.refuse(w, r, notFound("alarm %q neither stands nor cleared lately: /v1/alarms?state=all lists those that are known", id))
-}
-
-func (s *Server) postAck(w http.ResponseWriter, r *http.Request) {
-	var body AckRequest
-	if err := readBody(w, r, &body); err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	if utf8.RuneCountInString(body.Comment) > maxComment {
-		s.refuse(w, r, badRequest("comment: it has more than %d characters: shorten it", maxComment))
-		return
-	}
-	by := identityOf(r.Context()).name
-	alarm, err := s.backend.Ack(r.Context(), r.PathValue("id"), by, body.Comment)
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	s.log.Info("alarm acknowledged", "alarm", alarm.ID, "resource", alarm.Key.Resource, "by", by)
-	s.answer(w, r, http.StatusOK, s.ages().alarm(alarm))
 }
 
 // selection is what a caller wants of the alarms; zero fields pass all.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -19,10 +20,9 @@ type Backend interface {
 	// what the engine hands out is immutable and may be kept.
 	// While the agent starts it waits for the engine.
 	Query(ctx context.Context, f func(*correlate.Engine)) error
-	// Ack notes that somebody knows of a standing alarm, of this host or of another one, and returns it as it is then: of
-	// another host's, as it will be when that host has heard. An error that is
-	// correlate.ErrNoAlarm says that no such alarm stands.
-	Ack(ctx context.Context, id, by, comment string) (*correlate.Alarm, error)
+	// Say notes a word about a standing alarm, of this host or of another one, and returns it as it is then: of another host's,
+	// as it will be when that host has heard. An error that is correlate.ErrNoAlarm says that no such alarm stands.
+	Say(ctx context.Context, word ledger.Saying) (*correlate.Alarm, error)
 	// HandIn takes the events of another monitor, and says what became of each. An error means that none was taken.
 	HandIn(ctx context.Context, items []southbound.Item) ([]southbound.Verdict, error)
 	// History holds recently cleared alarms of all hosts, newest last, bounded.

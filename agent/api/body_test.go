@@ -55,6 +55,14 @@ func FuzzAckBody(f *testing.F) {
 	fuzzBody(f, func(AckRequest) {}, `{"comment":"on my way"}`, `{}`, `{"comment":1}`, ``)
 }
 
+func FuzzCommentBody(f *testing.F) {
+	fuzzBody(f, func(b CommentRequest) { _ = remark("text", b.Text) }, `{"text":"the switch is being replaced"}`, `{}`, `{"text":["a"]}`, "{\"text\":\"\xff\"}")
+}
+
+func FuzzClearBody(f *testing.F) {
+	fuzzBody(f, func(b ClearRequest) { _ = remark("comment", b.Comment) }, `{"comment":"unplugged on purpose"}`, `{}`, `{"comment":null}`)
+}
+
 func FuzzAlarmQuery(f *testing.F) {
 	f.Add("state=all&min_severity=major&condition=carrier&resource=nic/*&domain=d&project=p&host=h&since=2026-11-22T10:00:00Z&limit=3")
 	f.Add("after=MTIzIGFi")

@@ -20,6 +20,8 @@ type Cluster interface {
 	AsOf() func(host string) time.Time
 	// Alarms are the standing ones of the other hosts.
 	Alarms() []*correlate.Alarm
+	// Dismissed are those of the other hosts that were cleared by hand and of which their sources say still that they are wrong.
+	Dismissed() []*correlate.Alarm
 	// Domains are those whose home is this other host, by UUID.
 	Domains(home string) []ledger.DomainView
 	// DomainHome is the host that has a domain, of all that claim it; empty when none does.

@@ -91,13 +91,14 @@ func threeHosts(t *testing.T) *neighbours {
 
 // neighbours are the other hosts as the server sees them: views as a ledger gives them, and a real peer for the keys.
 type neighbours struct {
-	mu      sync.Mutex
-	hosts   []ledger.HostView
-	alarms  []*correlate.Alarm
-	domains []ledger.DomainView
-	looked  []string // hosts whose domains were asked for
-	status  ClusterStatus
-	peer    *gossip.Peer
+	mu        sync.Mutex
+	hosts     []ledger.HostView
+	alarms    []*correlate.Alarm
+	dismissed []*correlate.Alarm
+	domains   []ledger.DomainView
+	looked    []string // hosts whose domains were asked for
+	status    ClusterStatus
+	peer      *gossip.Peer
 }
 
 func newNeighbours(t *testing.T, keys ...gossip.CipherKey) *neighbours {
@@ -116,6 +117,12 @@ func (n *neighbours) Hosts() []ledger.HostView {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.hosts)
+}
+
+func (n *neighbours) Dismissed() []*correlate.Alarm {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.dismissed)
 }
 
 func (n *neighbours) Alarms() []*correlate.Alarm {

@@ -76,6 +76,10 @@ func fromAlarm(a *correlate.Alarm) Alarm {
 	if a.Ack != nil {
 		out.Ack = &Ack{By: a.Ack.By, Comment: a.Ack.Comment, At: stamp(a.Ack.At)}
 	}
+	out.Comments = each(a.Comments, func(c correlate.Comment) Comment { return Comment{By: c.By, Text: c.Text, At: stamp(c.At)} })
+	if h := a.ByHand; h != nil {
+		out.ClearedBy = &HandClear{By: h.By, Comment: h.Comment, At: stamp(h.At), Dismissed: h.Dismissed}
+	}
 	return out
 }
 

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/paramedic-ha/paramedic/agent/southbound"
+	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -189,16 +190,16 @@ func (h *host) Query(ctx context.Context, f func(*correlate.Engine)) error {
 	return nil
 }
 
-func (h *host) Ack(_ context.Context, id, by, comment string) (*correlate.Alarm, error) {
+func (h *host) Say(_ context.Context, word ledger.Saying) (*correlate.Alarm, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	eff, err := h.engine.Ack(h.now, id, by, comment)
+	eff, err := word.Apply(h.engine, h.now)
 	if err != nil {
 		return nil, err
 	}
 	h.act(eff)
 	for _, a := range eff.Save {
-		if a.ID == id {
+		if a.ID == word.AlarmID {
 			return a, nil
 		}
 	}

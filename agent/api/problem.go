@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -55,6 +56,8 @@ func asRefusal(err error) *refusal {
 		return r
 	case errors.Is(err, notify.ErrNotFound), errors.Is(err, correlate.ErrNoAlarm):
 		return &refusal{http.StatusNotFound, "not-found", "no such thing", err.Error()}
+	case errors.Is(err, ledger.ErrManyWords):
+		return &refusal{http.StatusConflict, "many-comments", "too many comments", err.Error()}
 	case errors.Is(err, gossip.ErrMember):
 		return &refusal{http.StatusConflict, "is-member", "the host is there", err.Error()}
 	case errors.Is(err, gossip.ErrKeysNotLevel):

@@ -30,6 +30,8 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "GET", path: "/v1/alarms", handle: s.getAlarms},
 		{method: "GET", path: "/v1/alarms/{id}", handle: s.getAlarm},
 		{method: "POST", path: "/v1/alarms/{id}/ack", handle: s.postAck},
+		{method: "POST", path: "/v1/alarms/{id}/comments", handle: s.postComment},
+		{method: "POST", path: "/v1/alarms/{id}/clear", handle: s.postClear},
 		{method: "GET", path: "/v1/events", handle: s.getEvents},
 		{method: "POST", path: "/v1/events", handle: s.postEvents, callers: monitors},
 		{method: "PUT", path: "/v1/events", handle: s.postEvents, callers: monitors},
@@ -66,7 +68,6 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 	// A watch lasts as long as its client.
 	all := append(plain, route{method: "GET", path: "/v1/watch", handle: s.getWatch})
 	for _, r := range []route{
-		{method: "POST", path: "/v1/alarms/{id}/clear"},
 		{method: "PUT", path: "/v1/mutes"},
 		{method: "PUT", path: "/v1/hosts/{name}/state"},
 		{method: "GET", path: "/v1/maintenance"},

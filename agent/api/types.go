@@ -17,7 +17,8 @@ type Status struct {
 	Starting      bool           `json:"starting"` // term, alarms and resources are not known yet
 	Term          uint64         `json:"term"`
 	Sources       []SourceStatus `json:"sources"`
-	Alarms        map[string]int `json:"alarms"` // severity → standing ones
+	Alarms        map[string]int `json:"alarms"`    // severity → standing ones
+	Dismissed     int            `json:"dismissed"` // cleared by hand, and their sources say still that they are wrong
 	Resources     int            `json:"resources"`
 	Subscriptions int            `json:"subscriptions"`
 	Deliveries    DeliveryCount  `json:"deliveries"`
@@ -77,6 +78,8 @@ type Alarm struct {
 	Source        string            `json:"source"`
 	ClearReason   string            `json:"clear_reason"`
 	Ack           *Ack              `json:"ack"`
+	Comments      []Comment         `json:"comments"`   // the newest 20, oldest first
+	ClearedBy     *HandClear        `json:"cleared_by"` // nil: nobody has cleared it by hand
 	Evidence      map[string]string `json:"evidence"`
 	AsOf          *time.Time        `json:"as_of"` // it was so at this time for certain; nil: not known
 }
@@ -110,6 +113,21 @@ type Ack struct {
 	By      string     `json:"by"`
 	Comment string     `json:"comment"`
 	At      *time.Time `json:"at"`
+}
+
+// Comment is what somebody wrote to a standing alarm.
+type Comment struct {
+	By   string     `json:"by"`
+	Text string     `json:"text"`
+	At   *time.Time `json:"at"`
+}
+
+// HandClear is an administrator's word that an alarm is over. Of one that stands still its host has yet to hear it.
+type HandClear struct {
+	By        string     `json:"by"`
+	Comment   string     `json:"comment"`
+	At        *time.Time `json:"at"`
+	Dismissed bool       `json:"dismissed"` // the source says still that it is wrong
 }
 
 // AlarmPage is GET /v1/alarms.
@@ -328,6 +346,16 @@ type StageList struct {
 
 // AckRequest is the body of POST /v1/alarms/{id}/ack.
 type AckRequest struct {
+	Comment string `json:"comment"`
+}
+
+// CommentRequest is the body of POST /v1/alarms/{id}/comments.
+type CommentRequest struct {
+	Text string `json:"text"`
+}
+
+// ClearRequest is the body of POST /v1/alarms/{id}/clear.
+type ClearRequest struct {
 	Comment string `json:"comment"`
 }
 

@@ -52,6 +52,8 @@ type commands struct {
 	Hosts         hostsCommand         `cmd:"" help:"The hosts of the cluster, and how they are."`
 	Alarms        alarmsCommand        `cmd:"" help:"What is wrong now, or was; with an alarm: all about it."`
 	Ack           ackCommand           `cmd:"" help:"Say that an alarm is known."`
+	Comment       commentCommand       `cmd:"" help:"Write something to an alarm, for whoever reads it."`
+	Clear         clearCommand         `cmd:"" help:"End an alarm by hand, whose source does not."`
 	Events        eventsCommand        `cmd:"" help:"What the sources have observed lately."`
 	Emit          emitCommand          `cmd:"" help:"Hand in an event as another monitor would."`
 	Topology      topologyCommand      `cmd:"" help:"What needs what, and how it is."`

@@ -32,6 +32,7 @@ func (statusCommand) Run(s *session) error {
 			{"started", s.out.exact(&st.Started)},
 			{"term", unlessStarting(st, strconv.FormatUint(st.Term, 10))},
 			{"alarms", unlessStarting(st, countSeverities(st.Alarms))},
+			{"dismissed", dismissed(st)},
 			{"resources", unlessStarting(st, strconv.Itoa(st.Resources))},
 			{"subscriptions", strconv.Itoa(st.Subscriptions)},
 			{"deliveries", fmt.Sprintf("%d pending, %d parked", st.Deliveries.Pending, st.Deliveries.Parked)},
@@ -51,6 +52,14 @@ func (statusCommand) Run(s *session) error {
 			s.out.cluster(st.Cluster)
 		}
 	})
+}
+
+// dismissed says how many alarms were cleared by hand and may have to be looked at again; nothing when none was.
+func dismissed(st api.Status) string {
+	if st.Dismissed == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d cleared by hand, still reported: paramedic alarms --state dismissed", st.Dismissed)
 }
 
 // unlessStarting is text, which a host that is starting does not know of itself yet.
@@ -74,7 +83,7 @@ func countSeverities(counts map[string]int) string {
 
 type alarmsCommand struct {
 	Alarm       string `arg:"" optional:"" help:"The id of one alarm, or its beginning."`
-	State       string `help:"standing, cleared or all." enum:"standing,cleared,all" default:"standing"`
+	State       string `help:"standing, cleared, dismissed (cleared by hand and still reported) or all." enum:"standing,cleared,dismissed,all" default:"standing"`
 	MinSeverity string `help:"The least severity." placeholder:"SEVERITY"`
 	Resource    string `help:"A resource id, or a glob such as nic/*." placeholder:"ID"`
 	Condition   string `help:"A condition, or a class of cause: network, storage…" placeholder:"CONDITION"`
@@ -142,6 +151,9 @@ func (p *printer) alarms(page api.AlarmPage) {
 			note += "(under " + short(a.Under) + ") "
 		case a.Ack != nil:
 			note += "(known) "
+		}
+		if a.ClearedBy != nil {
+			note += "(by hand) "
 		}
 		rows = append(rows, []string{
 			word(short(a.ID)), word(state), p.clock(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
@@ -258,6 +270,16 @@ func (p *printer) alarm(a api.Alarm) {
 	if a.Ack != nil {
 		acknowledged = strings.TrimSpace(fmt.Sprintf("by %s, %s %s", escape(a.Ack.By), p.exact(a.Ack.At), word(a.Ack.Comment)))
 	}
+	byHand := ""
+	if h := a.ClearedBy; h != nil {
+		byHand = strings.TrimSpace(fmt.Sprintf("by %s, %s %s", escape(h.By), p.exact(h.At), word(h.Comment)))
+		switch {
+		case a.State != "cleared":
+			byHand += " (its host has yet to hear that)"
+		case h.Dismissed:
+			byHand += " (its source says still that it is wrong)"
+		}
+	}
 	p.pairs([][2]string{
 		{"alarm", escape(a.ID)},
 		{"revision", escape(a.Revision + " " + a.State)},
@@ -277,7 +299,11 @@ func (p *printer) alarm(a api.Alarm) {
 		{"changed", p.exact(a.Times.Changed)},
 		{"cleared", strings.TrimSpace(p.exact(a.Times.Cleared) + " " + escape(a.ClearReason))},
 		{"acknowledged", acknowledged},
+		{"by hand", byHand},
 	})
+	for _, c := range a.Comments {
+		p.line(fmt.Sprintf("%s %s: %s", p.exact(c.At), escape(c.By), word(c.Text)))
+	}
 	p.affected("AFFECTED", a.Affected)
 	p.affected("AT RISK", a.AtRisk)
 	if len(a.Evidence) > 0 {
@@ -305,25 +331,6 @@ func (p *printer) affected(head string, list []api.Affected) {
 	}
 	p.line("")
 	p.table([]string{head, "STATE", "PROJECT", "PORTS", "RESOURCE"}, rows)
-}
-
-type ackCommand struct {
-	Alarm   string `arg:"" help:"The id of the alarm, or its beginning."`
-	Comment string `help:"What you know about it." placeholder:"TEXT"`
-}
-
-func (c *ackCommand) Run(s *session) error {
-	a, err := s.findAlarm(c.Alarm)
-	if err != nil {
-		return err
-	}
-	var known api.Alarm
-	if err := s.client.do(s.ctx, "POST", "/v1/alarms/"+url.PathEscape(a.ID)+"/ack", api.AckRequest{Comment: c.Comment}, &known); err != nil {
-		return err
-	}
-	return s.out.show(known, func() {
-		s.out.line(fmt.Sprintf("acknowledged: %s %s on %s", word(short(known.ID)), word(known.Condition), word(known.Resource)))
-	})
 }
 
 type eventsCommand struct {

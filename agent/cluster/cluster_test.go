@@ -61,7 +61,7 @@ func (e *engine) note(f func()) {
 	f()
 }
 
-func (e *engine) Acknowledge(string, string, string) {}
+func (e *engine) Say(ledger.Saying) {}
 
 func (e *engine) Claim(above uint64) { e.note(func() { e.claims = append(e.claims, above) }) }
 
