@@ -160,6 +160,14 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		}
 	}
 
+	standing := get[AlarmPage](c, "GET", "/v1/alarms?resource=nic/mgmt0", nil, 200).Alarms[0]
+	if a := get[Alarm](c, "POST", "/v1/alarms/"+standing.ID+"/comments", CommentRequest{Text: "on my way"}, 200); len(a.Comments) != 1 || a.Comments[0].By != me.Username {
+		t.Errorf("comments: %+v", a.Comments)
+	}
+	if a := get[Alarm](c, "POST", "/v1/alarms/"+standing.ID+"/clear", ClearRequest{}, 200); a.ClearedBy == nil || a.ClearedBy.By != me.Username || a.State != "cleared" {
+		t.Errorf("cleared by hand: %+v", a)
+	}
+
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/openapi.yaml"} {
 		if res, body := c.send("GET", path, nil); res.StatusCode != http.StatusOK || len(body) == 0 {
 			t.Errorf("%s: %d %s", path, res.StatusCode, body)
@@ -266,7 +274,7 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		status       int
 		want         string // in the detail
 	}{
-		{"GET", "/v1/alarms?state=open", nil, 400, `state="open": want one of standing, cleared, all`},
+		{"GET", "/v1/alarms?state=open", nil, 400, `state="open": want one of standing, cleared, dismissed, all`},
 		{"GET", "/v1/alarms?severity=major", nil, 400, `"severity" is not known: the parameters are state, min_severity`},
 		{"GET", "/v1/alarms?state=all&state=all", nil, 400, `"state" stands 2 times`},
 		{"GET", "/v1/alarms?min_severity=bad", nil, 400, "want critical, major"},

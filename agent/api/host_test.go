@@ -165,7 +165,7 @@ func (h *host) Status(ctx context.Context) (Status, error) {
 		for _, a := range e.Alarms() {
 			status.Alarms[a.Severity.String()]++
 		}
-		status.Resources = len(e.Resources())
+		status.Resources, status.Dismissed = len(e.Resources()), len(e.Dismissed())
 	})
 	return status, err
 }

@@ -280,7 +280,7 @@ func (p *printer) alarm(a api.Alarm) {
 			byHand += " (its source says still that it is wrong)"
 		}
 	}
-	p.pairs([][2]string{
+	pairs := [][2]string{
 		{"alarm", escape(a.ID)},
 		{"revision", escape(a.Revision + " " + a.State)},
 		{"severity", p.paint(escape(a.Severity))},
@@ -300,10 +300,11 @@ func (p *printer) alarm(a api.Alarm) {
 		{"cleared", strings.TrimSpace(p.exact(a.Times.Cleared) + " " + escape(a.ClearReason))},
 		{"acknowledged", acknowledged},
 		{"by hand", byHand},
-	})
-	for _, c := range a.Comments {
-		p.line(fmt.Sprintf("%s %s: %s", p.exact(c.At), escape(c.By), word(c.Text)))
 	}
+	for _, c := range a.Comments {
+		pairs = append(pairs, [2]string{"comment", fmt.Sprintf("by %s, %s %s", escape(c.By), p.exact(c.At), word(c.Text))})
+	}
+	p.pairs(pairs)
 	p.affected("AFFECTED", a.Affected)
 	p.affected("AT RISK", a.AtRisk)
 	if len(a.Evidence) > 0 {

@@ -65,7 +65,7 @@ func (c *clearCommand) Run(s *session) error {
 			s.out.said("to be cleared by its host", a)
 		case a.ClearedBy != nil && a.ClearedBy.Dismissed:
 			s.out.said("cleared", a)
-			s.out.line("its source says still that it is wrong: it is raised again when that has said once that all is well, or says it in another way")
+			s.out.line("its source says still that it is wrong, and is heard again when it was well once")
 		default:
 			s.out.said("cleared", a)
 		}
