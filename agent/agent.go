@@ -118,7 +118,7 @@ func New(opts Options) (*Agent, error) {
 	a.stateSelf(c, true)
 	notifying := notify.Config{
 		Node: c.Node.Name, Label: c.Cluster.Label, Dir: c.Notify.Dir, MaxAge: c.Notify.Retry.MaxAge,
-		AllowCallbacks: c.Notify.AllowCallbacks, UserAgent: "paramedic/" + opts.Version,
+		AllowCallbacks: c.Notify.AllowCallbacks, SOL: c.Notify.SOL.Site(), UserAgent: "paramedic/" + opts.Version,
 		Log: a.log, Metrics: a.registry, Report: a.report, Place: placeOf(c),
 	}
 	if c.Cluster.Secrets != nil {

@@ -102,7 +102,7 @@ func TestAHostWithoutABootIdIsNeverRestarted(t *testing.T) {
 func oneRuns() []sourceSpec {
 	return oneSource("virt", func(ctx context.Context, sink hw.Sink) error {
 		err := sink.Emit(ctx, correlate.Delta{Full: true, Set: []correlate.Resource{
-			{ID: "domain/web", Name: "web", Project: "red"}, {ID: "domain/off", Name: "off", Inactive: true},
+			{ID: "domain/web", Name: "web", Project: "red", VNF: correlate.VNF{ID: "vnf-a"}}, {ID: "domain/off", Name: "off", Inactive: true},
 		}})
 		if err != nil {
 			return err
@@ -120,11 +120,11 @@ func TestARestartOfTheHostNamesWhatRanOnIt(t *testing.T) {
 	c := testConfig(t)
 	path := filepath.Join(c.Notify.Dir, memoryFile)
 	noteMemory(t, c.Notify.Dir, memoryDocument{Version: memoryVersion, Boot: "another", Domains: []correlate.Affected{
-		{Resource: "domain/old", Name: "old", Project: "blue"}, {Resource: "domain/web", Name: "web", Project: "red"},
+		{Resource: "domain/old", Name: "old", Project: "blue"}, {Resource: "domain/web", Name: "web", Project: "red", VNF: correlate.VNF{ID: "vnf-a", VNFC: "vdu"}},
 	}})
 	a := start(t, c, oneRuns())
 	raised := awaitAlarm(t, a, "host/cmp-1", correlate.CondHostRestarted, correlate.Raised)
-	if fmt.Sprint(raised.Affected) != "[{domain/old old blue failed []} {domain/web web red failed []}]" {
+	if fmt.Sprint(raised.Affected) != "[{domain/old old blue { } failed []} {domain/web web red {vnf-a vdu} failed []}]" {
 		t.Errorf("it has hit %v", raised.Affected)
 	}
 	if raised.Severity != correlate.SeverityCritical || raised.Evidence["boot_id_before"] != "another" || raised.Evidence["boot_id"] != boot ||
@@ -136,7 +136,7 @@ func TestARestartOfTheHostNamesWhatRanOnIt(t *testing.T) {
 		text, err := os.ReadFile(path)
 		return err == nil && json.Unmarshal(text, &noted) == nil && noted.Boot == boot
 	})
-	if fmt.Sprint(noted.Domains) != "[{domain/web web red ok []}]" {
+	if fmt.Sprint(noted.Domains) != "[{domain/web web red {vnf-a } ok []}]" {
 		t.Errorf("it notes %v", noted.Domains)
 	}
 	// The agent alone starts again: the alarm stands, and is not raised anew.

@@ -63,7 +63,11 @@ func sourceTable(a *Agent) []sourceSpec {
 					URI: v.URI, Socket: v.Socket, Timeout: v.Timeout, Resync: v.Resync,
 					Owners: virt.Owners{
 						UUIDs: v.Owners.UUIDs, Names: v.Owners.Names,
-						Metadata: virt.MetadataPath{Namespace: v.Owners.Metadata.Namespace, Element: v.Owners.Metadata.Element},
+						Metadata: virt.MetadataPath(v.Owners.Metadata),
+					},
+					VNFs: virt.VNFs{
+						UUIDs: v.VNFs.UUIDs, Names: v.VNFs.Names, Expression: v.VNFs.Expression,
+						Metadata: virt.MetadataPath(v.VNFs.Metadata), VNFC: virt.MetadataPath(v.VNFs.VNFC),
 					},
 					Host: hostID(c), Log: log,
 				})

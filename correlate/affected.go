@@ -24,7 +24,7 @@ func (e *Engine) reach(r *record) outcome {
 				}
 			}
 		}
-		hit := Affected{Resource: d.id, Name: d.res.Name, Project: d.res.Project, State: d.state, Ports: ports[at:len(ports):len(ports)]}
+		hit := Affected{Resource: d.id, Name: d.res.Name, Project: d.res.Project, VNF: d.res.VNF, State: d.state, Ports: ports[at:len(ports):len(ports)]}
 		slices.SortFunc(hit.Ports, comparePorts)
 		if d.level == StateAtRisk {
 			hit.State = StateAtRisk
@@ -135,7 +135,7 @@ func comparePorts(a, b Port) int {
 
 // SameAffected reports whether two entries say the same.
 func SameAffected(a, b Affected) bool {
-	return a.Resource == b.Resource && a.Name == b.Name && a.Project == b.Project && a.State == b.State && slices.Equal(a.Ports, b.Ports)
+	return a.Resource == b.Resource && a.Name == b.Name && a.Project == b.Project && a.VNF == b.VNF && a.State == b.State && slices.Equal(a.Ports, b.Ports)
 }
 
 // keep returns last when found says the same, and else a copy of found that shares nothing with the engine's buffers.

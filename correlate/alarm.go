@@ -165,6 +165,7 @@ type Affected struct {
 	Resource ID
 	Name     string
 	Project  string
+	VNF      VNF   `json:",omitzero"`
 	State    State // failed, degraded or unknown; at-risk in Alarm.AtRisk
 	Ports    []Port
 }

@@ -139,7 +139,7 @@ func (e *Engine) restore(a *Alarm) {
 		n.res.ID = n.id
 		for _, hit := range slices.Concat(a.Affected, a.AtRisk) { // what is needed of the resource itself, to say the same again
 			if hit.Resource == n.id {
-				n.res.Name, n.res.Project = hit.Name, hit.Project
+				n.res.Name, n.res.Project, n.res.VNF = hit.Name, hit.Project, hit.VNF
 			}
 			for i := range hit.Ports {
 				if n.id.Kind() == KindVNIC && strings.HasSuffix(string(n.id), "/"+hit.Ports[i].MAC) {

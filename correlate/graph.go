@@ -219,7 +219,7 @@ func (e *Engine) set(source string, r Resource) {
 	n := e.node(r.ID)
 	n.source = source
 	old, was, known := n.res, n.present, n.present || n.lost
-	if was && old.Inactive == r.Inactive && old.Name == r.Name && old.Project == r.Project && old.Domain == r.Domain &&
+	if was && old.Inactive == r.Inactive && old.Name == r.Name && old.Project == r.Project && old.VNF == r.VNF && old.Domain == r.Domain &&
 		samePort(old.Port, r.Port) && sameNeeds(old.Needs, r.Needs) {
 		n.res = r // facts never influence health
 		return

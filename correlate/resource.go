@@ -87,11 +87,18 @@ type Resource struct {
 	// risk, and its needs don't count.
 	Inactive bool
 	Project  string // the owner of a domain; empty when unknown
+	VNF      VNF    // of a domain
 	Domain   ID     // the domain of a vnic or vdisk
 	Port     *Port  // of a vnic
 	Needs    []Need
 	// Facts are details for the inventory (speed, driver, address, state …). They never influence health.
 	Facts map[string]string
+}
+
+// VNF says whose part a domain is, in the words of ETSI NFV; empty when unknown.
+type VNF struct {
+	ID   string `json:",omitempty"` // of the VNF instance
+	VNFC string `json:",omitempty"` // of its component that the domain is
 }
 
 // Port is a vnic as its owner's network service knows it.

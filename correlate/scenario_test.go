@@ -235,7 +235,7 @@ func (s *story) forgotten(t *testing.T, d *datadriven.TestData) *Alarm {
 
 // parse reads lines such as
 //
-//	set vnic/web/52 domain=domain/web mac=52 port=p-1 project=x name=y inactive kind=tap
+//	set vnic/web/52 domain=domain/web mac=52 port=p-1 project=x vnf=v/c name=y inactive kind=tap
 //	  needs all of nic/tap1 nic/tap2
 //	  needs 1 of nic/eth0 nic/eth1 carrier=…
 //	require nic/tap1
@@ -323,6 +323,8 @@ func (s *story) attribute(r *Resource, w string) {
 		r.Name = value
 	case "project":
 		r.Project = value
+	case "vnf": // instance/component
+		r.VNF.ID, r.VNF.VNFC, _ = strings.Cut(value, "/")
 	case "domain":
 		r.Domain = s.id(value)
 	case "mac":
@@ -451,6 +453,9 @@ func affectedLine(hit Affected) string {
 	}
 	if hit.Project != "" {
 		line += ", of " + hit.Project
+	}
+	if hit.VNF != (VNF{}) {
+		line += fmt.Sprintf(", VNF %s %s", hit.VNF.ID, hit.VNF.VNFC)
 	}
 	for _, p := range hit.Ports {
 		line += fmt.Sprintf(", port %s %s", p.MAC, p.PortID)

@@ -113,7 +113,7 @@ func (e *Engine) Running() []Affected {
 		if !n.isDomain || !n.live() {
 			continue
 		}
-		one := Affected{Resource: n.id, Name: n.res.Name, Project: n.res.Project}
+		one := Affected{Resource: n.id, Name: n.res.Name, Project: n.res.Project, VNF: n.res.VNF}
 		for i := range n.groups {
 			for _, m := range n.groups[i].members {
 				if m.node.res.Port != nil {

@@ -64,6 +64,7 @@ func capture(t *testing.T, name string) (text string) {
 		<-time.After(time.Until(epoch))
 		cfg, _ := testConfig(t, t.TempDir())
 		cfg.Now, cfg.Log, cfg.UserAgent = time.Now, discard, "paramedic"
+		cfg.SOL = format.SOLSite{APIRoot: "https://paramedic.example:8443", VIM: "vim-1"}
 		got := make(chan string, 1)
 		n, err := newNotifier(cfg, func(context.Context, string, string) (net.Conn, error) {
 			here, there := net.Pipe()
@@ -89,6 +90,7 @@ func capture(t *testing.T, name string) (text string) {
 		}
 		stop := run(t, n)
 		a := alarm("5a1e", 7, correlate.Raised, "d498d0054fd049eab4263796a9d45a77")
+		a.Affected[0].VNF = correlate.VNF{ID: "vfw-1", VNFC: "vdu-a"}
 		now := time.Now()
 		a.Times = correlate.Times{Occurred: now.Add(-3 * time.Millisecond), Observed: now.Add(-2 * time.Millisecond), Raised: now.Add(-time.Millisecond)}
 		n.Publish(correlate.Effects{Save: []*correlate.Alarm{a}, Publish: []correlate.Change{

@@ -12,13 +12,18 @@ func (n *Notifier) Speak(alarms []correlate.Change, pairs []Pair) (owed int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drain()
+	now := n.cfg.Now()
+	begun := !slices.ContainsFunc(alarms, func(c correlate.Change) bool { return c.Alarm != nil && n.speaksFor(c.Alarm.Key.Home) })
 	for _, c := range alarms {
 		if c.Alarm != nil && c.Alarm.Key.Home != n.cfg.Node {
 			n.guests[c.Alarm.ID] = struct{}{}
 		}
 	}
 	n.takeAlarms(alarms)
-	n.takePairs(alarms, pairs, n.cfg.Now())
+	n.takePairs(alarms, pairs, now)
+	if begun {
+		n.spokeFor(alarms, now)
+	}
 	for _, c := range alarms {
 		if c.Alarm == nil {
 			continue
@@ -32,6 +37,16 @@ func (n *Notifier) Speak(alarms []correlate.Change, pairs []Pair) (owed int) {
 		}
 	}
 	return owed
+}
+
+// speaksFor reports whether this host delivers alarms of a home. Under mu.
+func (n *Notifier) speaksFor(home string) bool {
+	for id := range n.guests {
+		if k, ok := n.alarms[id]; ok && k.Alarm.Key.Home == home {
+			return true
+		}
+	}
+	return false
 }
 
 // Hush ends Speak; see Shared.

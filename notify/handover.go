@@ -41,12 +41,10 @@ func (w *worker) request(sub Subscription, h HandOver) (request, error) {
 		a = &first
 	}
 	occurred, observed := times(h.Change)
-	f := format.Fault{
-		ID: h.NotificationID, Label: w.n.cfg.Label, Reporter: w.n.cfg.Node, Subscription: sub.ID,
-		Alarm: a, Affected: sub.Filter.Affected(a), Abstract: sub.Role == RoleConsumer, Projects: sub.Filter.Projects,
-		Timeline: format.Timeline{Occurred: occurred, Observed: observed, Found: h.Change.Found, Outbox: h.Outbox, Sent: w.n.cfg.Now()},
-		Asks:     h.Asks, Superseded: h.Superseded,
-	}
+	f := sub.fault(a)
+	f.ID, f.Label, f.Reporter, f.SOL, f.Asks = h.NotificationID, w.n.cfg.Label, w.n.cfg.Node, w.n.cfg.SOL, h.Asks
+	f.Superseded = h.Superseded
+	f.Timeline = format.Timeline{Occurred: occurred, Observed: observed, Found: h.Change.Found, Outbox: h.Outbox, Sent: w.n.cfg.Now()}
 	body, err := form.Fault(f)
 	return sub.request(h.NotificationID, body), err
 }

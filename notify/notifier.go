@@ -51,6 +51,7 @@ type Notifier struct {
 	left     map[string][]pairRecord // of an earlier run, by subscription id, until their owners are named (SetFile, Put)
 	past     map[string]subscriptionRecord
 	filed    bool                      // SetFile was called
+	lost     bool                      // what the last run had told is not known
 	orphaned time.Time                 // when what nobody names was last left to the peers
 	workers  atomic.Pointer[[]*worker] // replaced under mu; read by anybody
 
@@ -111,7 +112,7 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 	}
 	box.committed, box.contents, box.report, box.observe = n.committed, n.contents, n.outboxReport, n.metrics.commit
 
-	n.restored.Term = l.term
+	n.restored.Term, n.lost = l.term, l.lost
 	for _, r := range l.alarms {
 		n.alarms[r.Alarm.ID] = r
 		if r.Alarm.Standing() || r.Alarm.Dismissed() {
@@ -341,6 +342,10 @@ func (n *Notifier) prepare(sub Subscription, kept subscriptionRecord) *worker {
 	w, now := newWorker(n, sub), n.cfg.Now()
 	if sub.Paused != "" && kept.Refused == sub.Version {
 		w.refused = kept.Refused
+	}
+	w.rebuilt.ID, w.rebuilt.Since = kept.Rebuilt.ID, kept.Rebuilt.Since
+	if n.lost && kept.ID == "" {
+		w.rebuild(n.cfg.Node, n.restored.Term, now)
 	}
 	for _, r := range n.left[sub.ID] {
 		k, ok := n.alarms[r.AlarmID]

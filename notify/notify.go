@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 // Config is what a Notifier is made of.
@@ -21,6 +22,7 @@ type Config struct {
 	Dir            string // of the outbox; made when missing, mode 0700
 	MaxAge         time.Duration
 	AllowCallbacks []netip.Prefix // see CheckCallback; empty: any address that is not reserved
+	SOL            format.SOLSite
 	UserAgent      string
 	Log            *slog.Logger
 	Metrics        prometheus.Registerer
@@ -86,7 +88,7 @@ type Subscription struct {
 	SecretKeys []SecretKey `json:"-"`
 }
 
-// Filter says what a consumer wants. Projects, Domains and States judge the affected resources, Hosts, Zones and Labels the
+// Filter says what a consumer wants. Projects, Domains, VNFs and States judge the affected resources, Hosts, Zones and Labels the
 // alarm's home, the rest the alarm; empty passes all. States empty means failed and degraded; at-risk domains are listed only
 // when asked for.
 type Filter struct {
@@ -105,7 +107,12 @@ type Filter struct {
 	Hosts     []string            `json:",omitempty"` // on the host's name
 	Zones     []string            `json:",omitempty"`
 	Labels    map[string][]string `json:",omitempty"` // by name: the host has each, with one of the values
+	VNFs      []string            `json:",omitempty"` // VNF instances; see format.ManagedObject
+	SOL       SOLFilter           `json:",omitzero"`  // of form sol alone
 }
+
+// SOLFilter is in the words of SOL what a subscription of form sol wants.
+type SOLFilter = format.SOLFilter
 
 // DeliveryState is where a delivery stands.
 type DeliveryState string
@@ -182,6 +189,8 @@ type Service interface {
 	// Subscribe checks, verifies the callback (when verify), stores and activates; the answer carries the snapshot
 	// of standing alarms that match, and nothing falls between it and the stream that follows.
 	Subscribe(ctx context.Context, sub Subscription, verify bool) (Subscription, []*correlate.Alarm, error)
+	// Follow is Subscribe for a consumer that is given no snapshot: what stands is sent to it.
+	Follow(ctx context.Context, sub Subscription, verify bool) (Subscription, error)
 	Update(ctx context.Context, id string, p SubscriptionPatch) (Subscription, error)
 	Unsubscribe(ctx context.Context, id string) error
 	Subscriptions() []Subscription // Secret is never filled

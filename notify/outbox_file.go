@@ -24,7 +24,8 @@ type loaded struct {
 	alarms        []alarmRecord
 	pairs         map[string][]pairRecord // by subscription id
 	subscriptions []subscriptionRecord
-	damaged       int // records that could not be read
+	damaged       int  // records that could not be read
+	lost          bool // there was more than could be read
 }
 
 // openOutbox opens or makes the outbox. It fails only when another process holds it or dir can't be one at all; when it
@@ -90,7 +91,7 @@ func (o *outbox) open(first bool) (l loaded, err error) {
 	if err := guarded(func() error { return o.begin(term) }); err != nil {
 		return l, fmt.Errorf("write outbox %s: %w", o.path, err)
 	}
-	o.term = term
+	o.term, l.lost = term, aside || l.damaged > 0
 	return l, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/paramedic-ha/paramedic/notify/delivery"
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 // partID is the webhook-id of one part of a revision: the same from whichever agent sends it, and another when it says another thing.
@@ -17,11 +18,14 @@ func partID(notification string, ask delivery.Ask) string {
 
 // tellParts tells what a revision of a split form has to say: in one request, or in one for each part.
 func (w *worker) tellParts(sub Subscription, h HandOver, asks []delivery.Ask) answer {
+	muted, asks := sub.muted(asks)
 	switch {
 	case len(asks) == 0:
-		return answer{outcome: delivery.Outcome{Unasked: true}}
+		return answer{outcome: delivery.Outcome{Unasked: true, Done: muted}}
 	case sub.form().Each:
-		return w.tellEach(sub, h, asks)
+		a := w.tellEach(sub, h, asks)
+		a.outcome.Done = append(a.outcome.Done, muted...)
+		return a
 	}
 	h.Asks = asks
 	a := w.send(sub, h)
@@ -29,6 +33,25 @@ func (w *worker) tellParts(sub Subscription, h HandOver, asks []delivery.Ask) an
 		a.outcome.Done = asks
 	}
 	return a
+}
+
+// muted divides what is to be told into what the subscription does not want to hear of, and the rest.
+func (s Subscription) muted(asks []delivery.Ask) (muted, rest []delivery.Ask) {
+	if s.Filter.SOL.IsZero() {
+		return nil, asks
+	}
+	for _, ask := range asks {
+		kind := format.SOLAlarmNotification
+		if ask.Over {
+			kind = format.SOLClearedNotification
+		}
+		if s.Filter.SOL.Tells(kind) {
+			rest = append(rest, ask)
+		} else {
+			muted = append(muted, ask)
+		}
+	}
+	return muted, rest
 }
 
 // tellEach makes a request for each part, several at once. An answer is about its own part: the others go on. When there is

@@ -31,6 +31,7 @@ type subscriptionRecord struct {
 	Sealed  []byte      `json:",omitempty"` // the secret as Secret.Seal wrote it, under the id
 	Digest  string      `json:",omitempty"` // of a file's contents
 	Refused uint64      `json:",omitempty"` // the version that its consumer answered here with 410
+	Rebuilt Rebuilt     `json:",omitzero"`
 }
 
 // termRecord is the term of this host; it has no version, for it is read before anything else.

@@ -75,6 +75,17 @@ func (n *Notifier) drop(w *worker) {
 
 // Subscribe makes an API subscription; see Service. Errors are ErrInvalid or ErrVerification with the reason.
 func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (Subscription, []*correlate.Alarm, error) {
+	return n.subscribe(ctx, s, verify, true)
+}
+
+// Follow makes an API subscription that is owed what stands; see Service.
+func (n *Notifier) Follow(ctx context.Context, s Subscription, verify bool) (Subscription, error) {
+	s, _, err := n.subscribe(ctx, s, verify, false)
+	return s, err
+}
+
+// subscribe makes an API subscription whose consumer is given a snapshot, or is owed what would be in it.
+func (n *Notifier) subscribe(ctx context.Context, s Subscription, verify, given bool) (Subscription, []*correlate.Alarm, error) {
 	s = s.normal()
 	if err := errors.Join(s.Validate(), n.callable(s)); err != nil {
 		return Subscription{}, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -84,7 +95,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		return Subscription{}, nil, err
 	}
 	s.ID, s.Version, s.Origin, s.Paused, s.Created, s.Rate, s.Verified = uuid.NewString(), nextVersion(0, now), OriginAPI, "", now, 0, false
-	if verify && s.form().Challenged {
+	if verify && s.form().Verification != format.VerifyNothing {
 		var err error
 		if s.Rate, err = n.verify(ctx, s); err != nil {
 			return Subscription{}, nil, err
@@ -92,7 +103,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		s.Verified = true
 	}
 	var others []*correlate.Alarm
-	if n.cfg.Peers != nil {
+	if n.cfg.Peers != nil && given {
 		others = n.cfg.Peers.Standing()
 	}
 	n.mu.Lock()
@@ -104,7 +115,7 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 	w.mu.Lock()
 	writes := []write{w.record()}
 	for _, c := range n.standing() {
-		if a := c.newest.Alarm; a.Standing() && s.Wants(a, n.places, false, false) {
+		if a := c.newest.Alarm; given && a.Standing() && s.Wants(a, n.places, false, false) {
 			snapshot = append(snapshot, s.view(a))
 			told[a.ID] = a.Revision
 			writes = append(writes, w.note(a.ID, a.Revision, a))
@@ -118,6 +129,10 @@ func (n *Notifier) Subscribe(ctx context.Context, s Subscription, verify bool) (
 		}
 	}
 	seq := n.box.put(writes...)
+	if !given {
+		w.offer(n.standing(), now)
+		n.box.flush()
+	}
 	if n.running.Load() {
 		n.startWorker(w)
 	}
@@ -347,7 +362,7 @@ func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
 	st := Stages{NotificationID: uuid.NewString(), Subscription: s.Name, Occurred: now, Observed: now, Found: now, Outbox: now, Attempts: 1, By: n.cfg.Node}
 	body, err := s.form().Message(format.Message{
 		ID: st.NotificationID, Type: format.TypeTest, Label: n.cfg.Label, Reporter: n.cfg.Node, Subscription: s.ID,
-		Abstract: s.Role == RoleConsumer, At: now, Text: "a test: nothing is wrong",
+		Abstract: s.Role == RoleConsumer, At: now, Text: "a test: nothing is wrong", SOL: n.cfg.SOL,
 	})
 	if err != nil {
 		return Stages{}, err

@@ -71,8 +71,13 @@ func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
 			doubtful = append(doubtful, c.Alarm.ID)
 		}
 	}
-	n.takeAlarms(alarms)
 	now := n.cfg.Now()
+	if slices.ContainsFunc(alarms, func(c correlate.Change) bool {
+		return c.Alarm != nil && c.Alarm.Standing() && !n.ofUs(c.Alarm) && !has(n.alarms, c.Alarm.ID)
+	}) {
+		n.lose(now)
+	}
+	n.takeAlarms(alarms)
 	for _, id := range doubtful {
 		n.leave(anybody, delivery.Record{AlarmID: id, Created: now})
 		n.orphaned = now

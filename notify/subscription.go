@@ -30,6 +30,7 @@ const (
 	maxFilter    = 4096 // entries of one list
 	maxRate      = 60_000
 	kindFault    = "fault"
+	formatSOL    = "sol"
 )
 
 // FileID is the id of a file's subscription: the same file on every host of a cluster is one subscription.
@@ -61,11 +62,7 @@ func (s Subscription) Validate() error {
 		}
 	}
 	if _, known := format.Of(s.Format); !known && s.Format != "" {
-		problem := "is not known"
-		if s.Format == "sol" {
-			problem = "is not yet built"
-		}
-		bad("format", "%q %s: want one of %s", s.Format, problem, strings.Join(format.Names(), ", "))
+		bad("format", "%q is not known: want one of %s", s.Format, strings.Join(format.Names(), ", "))
 	}
 	switch s.Role {
 	case RoleAdmin, "":
@@ -87,6 +84,9 @@ func (s Subscription) Validate() error {
 		bad("expires", "a subscription of a file ends when the file names it no more")
 	}
 	s.Filter.problems(bad)
+	if s.form().Name != formatSOL && !s.Filter.SOL.IsZero() {
+		bad("filter.sol", "it is for format %s alone", formatSOL)
+	}
 	return errors.Join(problems...)
 }
 
@@ -143,7 +143,8 @@ func (f Filter) problems(bad func(field, format string, args ...any)) {
 		bad("filter.min_severity", "%v can't be a lower bound: want indeterminate, warning, minor, major or critical", f.MinSeverity)
 	}
 	f.placeProblems(bad)
-	for field, list := range map[string][]string{"filter.projects": f.Projects, "filter.domains": f.Domains} {
+	f.SOL.Problems(func(field, format string, args ...any) { bad("filter.sol."+field, format, args...) })
+	for field, list := range map[string][]string{"filter.projects": f.Projects, "filter.domains": f.Domains, "filter.vnfs": f.VNFs} {
 		if len(list) > maxFilter {
 			bad(field, "%d entries, want at most %d", len(list), maxFilter)
 		}
@@ -191,7 +192,7 @@ func onLadder(a *correlate.Alarm) bool {
 // Affected returns those of an alarm's domains that this filter lists. At-risk ones are listed only when States asks.
 // States does not judge a clear: it names whom the fault had hit, and they are well by then.
 func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
-	if len(f.Projects) == 0 && len(f.Domains) == 0 && len(f.States) == 0 {
+	if !f.narrows() {
 		return a.Affected
 	}
 	var out []correlate.Affected
@@ -199,7 +200,8 @@ func (f Filter) Affected(a *correlate.Alarm) []correlate.Affected {
 		for _, d := range list {
 			if asked(d.State) &&
 				(len(f.Projects) == 0 || slices.Contains(f.Projects, d.Project)) &&
-				(len(f.Domains) == 0 || slices.ContainsFunc(f.Domains, func(want string) bool { return names(want, d) })) {
+				(len(f.Domains) == 0 || slices.ContainsFunc(f.Domains, func(want string) bool { return names(want, d) })) &&
+				(len(f.VNFs) == 0 || slices.Contains(f.VNFs, format.ManagedObject(d))) {
 				out = append(out, d)
 			}
 		}
@@ -228,7 +230,7 @@ func (s Subscription) parts(a *correlate.Alarm) (parts []delivery.Part, split bo
 	if form.Parts == nil {
 		return nil, false
 	}
-	return form.Parts(format.Fault{Alarm: a, Affected: s.Filter.Affected(a), Abstract: s.Role == RoleConsumer, Projects: s.Filter.Projects}), true
+	return form.Parts(s.fault(a)), true
 }
 
 // speaks reports whether an alarm says anything to a subscription, in whose form one that hits nobody may say nothing.
@@ -261,11 +263,21 @@ func (s Subscription) passes(a *correlate.Alarm, where Places) bool {
 	case len(f.Kinds) > 0 && !slices.Contains(f.Kinds, kindFault),
 		!f.about(a, s.Role == RoleConsumer), !f.stands(a, where),
 		a.Severity != correlate.SeverityIndeterminate && a.Severity < f.MinSeverity,
-		onLadder(a) && confidenceRank(a.Confidence) < confidenceRank(f.MinConfidence):
+		onLadder(a) && confidenceRank(a.Confidence) < confidenceRank(f.MinConfidence),
+		!f.SOL.IsZero() && !f.SOL.Match(s.fault(a)):
 		return false
 	}
-	judged := len(f.Projects) > 0 || len(f.Domains) > 0 || len(f.States) > 0
-	return !judged || len(f.Affected(a)) > 0
+	return !f.narrows() || len(f.Affected(a)) > 0
+}
+
+// narrows reports whether the affected resources are judged.
+func (f Filter) narrows() bool {
+	return len(f.Projects) > 0 || len(f.Domains) > 0 || len(f.VNFs) > 0 || len(f.States) > 0
+}
+
+// fault is an alarm as a subscription is told of it, without what only a sender knows.
+func (s Subscription) fault(a *correlate.Alarm) format.Fault {
+	return format.Fault{Alarm: a, Subscription: s.ID, Affected: s.Filter.Affected(a), Abstract: s.Role == RoleConsumer, Projects: s.Filter.Projects}
 }
 
 // Wants decides whether a revision is owed to a subscription, where tells where hosts stand. pair: something of this alarm was told or is owed

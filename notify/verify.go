@@ -20,9 +20,9 @@ import (
 // requestRate is what WebHook-Request-Rate asks for, in requests a minute.
 const requestRate = "6000"
 
-// verify has every endpoint prove that it wants this subscription: by echoing a signed challenge, or by the handshake
-// of the CloudEvents HTTP webhook specification (section 4). It returns the lowest rate allowed, in requests a minute;
-// 0 is any.
+// verify has every endpoint prove that it wants this subscription, as its form has it: by answering a GET with 204; or by
+// echoing a signed challenge, or by the handshake of the CloudEvents HTTP webhook specification (section 4). It returns the
+// lowest rate allowed, in requests a minute; 0 is any.
 func (n *Notifier) verify(ctx context.Context, s Subscription) (rate int, err error) {
 	if s.Secret.Locked() {
 		return 0, ErrLocked
@@ -30,6 +30,12 @@ func (n *Notifier) verify(ctx context.Context, s Subscription) (rate int, err er
 	out := newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now)
 	defer out.close()
 	for i, endpoint := range s.Endpoints {
+		if s.form().Verification == format.VerifyGet {
+			if err := n.get(ctx, out, endpoint); err != nil {
+				return 0, fmt.Errorf("%w: endpoints[%d]: GET: %w", ErrVerification, i, err)
+			}
+			continue
+		}
 		echo := n.challenge(ctx, out, s, endpoint)
 		if echo == nil {
 			continue
@@ -69,6 +75,26 @@ func (n *Notifier) challenge(ctx context.Context, out *sender, s Subscription, e
 	}
 	if subtle.ConstantTimeCompare([]byte(got.Challenge), []byte(want)) != 1 {
 		return fmt.Errorf("answered with another challenge")
+	}
+	return nil
+}
+
+// get tests a callback as ETSI GS NFV-SOL 003 has it (7.4.7.3.2).
+func (n *Notifier) get(ctx context.Context, out *sender, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", n.cfg.UserAgent)
+	resp, err := out.transport.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("%s", plain(err))
+	}
+	drain(resp.Body, 0)
+	if resp.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("answered %d, want 204", resp.StatusCode)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type worker struct {
 	sharedAt time.Time // this time
 	sealed   []byte    // the secret as it rests
 	sealedOf Secret
+	rebuilt  Rebuilt
 	stop     chan struct{}
 }
 
@@ -51,6 +52,7 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 	var w *worker
 	cfg.View = func(a *correlate.Alarm) uint64 { return w.sub.shown(a) }
 	cfg.Repeat = func() time.Duration { return w.sub.form().Repeat }
+	cfg.Apart = func() bool { return w.sub.form().Apart }
 	cfg.Parts = func(a *correlate.Alarm) ([]delivery.Part, bool) { return w.sub.parts(a) }
 	w = &worker{
 		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
@@ -187,6 +189,9 @@ func (w *worker) pump(now time.Time) {
 	}
 	if end := w.sub.Expires; end.After(now) && (at.IsZero() || end.Before(at)) {
 		at = end
+	}
+	if said := w.sayRebuilt(now); at.IsZero() || !said.IsZero() && said.Before(at) {
+		at = said
 	}
 	if !at.Equal(w.wakeAt) {
 		w.wakeAt = at
@@ -363,7 +368,7 @@ func (w *worker) restate() {
 
 // record is the subscription as the outbox keeps it. Under mu.
 func (w *worker) record() write {
-	r := subscriptionRecord{Subscription: w.sub, Refused: w.refused}
+	r := subscriptionRecord{Subscription: w.sub, Refused: w.refused, Rebuilt: w.rebuilt}
 	switch by := w.n.cfg.Sealer; {
 	case w.sub.Origin == OriginFile:
 		r.Subscription = Subscription{ID: w.sub.ID, Version: w.sub.Version, Name: w.sub.Name, Origin: OriginFile, Paused: w.sub.Paused, Created: w.sub.Created}

@@ -85,7 +85,7 @@ func fromAlarm(a *correlate.Alarm) Alarm {
 
 func fromAffected(a correlate.Affected) Affected {
 	return Affected{
-		Resource: string(a.Resource), Name: a.Name, Project: a.Project, State: a.State.String(),
+		Resource: string(a.Resource), Name: a.Name, Project: a.Project, VNF: a.VNF.ID, VNFC: a.VNF.VNFC, State: a.State.String(),
 		Ports: each(a.Ports, fromPort),
 	}
 }
@@ -115,6 +115,8 @@ func fromView(v correlate.View) Resource {
 		Lost:       v.Lost,
 		Inactive:   v.Inactive,
 		Project:    v.Project,
+		VNF:        v.VNF.ID,
+		VNFC:       v.VNF.VNFC,
 		Conditions: texts(v.Conditions),
 		Needs:      each(v.Needs, fromNeed),
 		Dependents: texts(v.Dependents),
@@ -152,6 +154,8 @@ func fromFilter(f notify.Filter) Filter {
 		Zones:         texts(f.Zones),
 		Labels:        labels(f.Labels),
 		Resources:     texts(f.Resources),
+		VNFs:          texts(f.VNFs),
+		SOL:           SOL(f.SOL),
 	}
 }
 

@@ -18,6 +18,11 @@ func TestAFilterIsAnsweredAsItWasAsked(t *testing.T) {
 		Conditions: []correlate.Condition{correlate.CondCarrier}, MinSeverity: correlate.SeverityMajor, Kinds: []string{"fault"},
 		States: []correlate.State{correlate.StateFailed}, MinConfidence: correlate.ConfidenceProbable,
 		Resources: []string{"nic/*"}, Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1"}},
+		VNFs: []string{"vnf-1"},
+		SOL: notify.SOLFilter{
+			NotificationTypes: []string{"AlarmNotification"}, FaultyResourceTypes: []string{"NETWORK"}, PerceivedSeverities: []string{"CRITICAL"},
+			EventTypes: []string{"QOS_ALARM"}, ProbableCauses: []string{"network"},
+		},
 	}
 	v := reflect.ValueOf(full)
 	for i := range v.NumField() {

@@ -39,7 +39,7 @@ func (t *telling) self(h ledger.HostView) {
 
 func (t *telling) domain(d ledger.DomainView) {
 	v := t.view(correlate.NewID(correlate.KindDomain, d.UUID), d.Name)
-	v.Project, v.Inactive, v.Derived = d.Project, d.Inactive, d.State
+	v.Project, v.VNF, v.Inactive, v.Derived = d.Project, correlate.VNF{ID: d.VNF, VNFC: d.VNFC}, d.Inactive, d.State
 	var vnics []correlate.ID
 	for _, port := range d.Ports {
 		id := correlate.NewID(correlate.KindVNIC, d.UUID+"/"+port.MAC)

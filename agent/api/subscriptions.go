@@ -244,6 +244,8 @@ func (f Filter) parse() (notify.Filter, error) {
 		Zones:         f.Zones,
 		Labels:        f.Labels,
 		Resources:     f.Resources,
+		VNFs:          f.VNFs,
+		SOL:           notify.SOLFilter(f.SOL),
 	}
 	if f.MinSeverity != "" {
 		var err error

@@ -98,6 +98,8 @@ type Affected struct {
 	Resource string `json:"resource"`
 	Name     string `json:"name"`
 	Project  string `json:"project"`
+	VNF      string `json:"vnf"`  // VNF instance that it is part of; empty: not known
+	VNFC     string `json:"vnfc"` // its component
 	State    string `json:"state"`
 	Ports    []Port `json:"ports"`
 }
@@ -183,6 +185,8 @@ type Resource struct {
 	Lost       bool              `json:"lost"`
 	Inactive   bool              `json:"inactive"`
 	Project    string            `json:"project"`
+	VNF        string            `json:"vnf"`
+	VNFC       string            `json:"vnfc"`
 	Conditions []string          `json:"conditions"`
 	Needs      []Need            `json:"needs"`
 	Dependents []string          `json:"dependents"`
@@ -261,6 +265,17 @@ type Filter struct {
 	Zones     []string            `json:"zones,omitzero"`
 	Labels    map[string][]string `json:"labels,omitzero"`
 	Resources []string            `json:"resources,omitzero"`
+	VNFs      []string            `json:"vnfs,omitzero"`
+	SOL       SOL                 `json:"sol,omitzero"` // of format sol alone
+}
+
+// SOL narrows a subscription of format sol in the words of ETSI's FmNotificationsFilter; a list that is left out passes all.
+type SOL struct {
+	NotificationTypes   []string `json:"notification_types,omitempty"`
+	FaultyResourceTypes []string `json:"faulty_resource_types,omitempty"`
+	PerceivedSeverities []string `json:"perceived_severities,omitempty"`
+	EventTypes          []string `json:"event_types,omitempty"`
+	ProbableCauses      []string `json:"probable_causes,omitempty"`
 }
 
 // SubscriptionList is GET /v1/subscriptions.

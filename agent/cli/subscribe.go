@@ -88,6 +88,12 @@ func filterKeys(f *api.Filter) []filterKey {
 		{name: "conditions", list: &f.Conditions},
 		{name: "kinds", list: &f.Kinds},
 		{name: "states", list: &f.States},
+		{name: "vnfs", list: &f.VNFs},
+		{name: "sol.notification_types", list: &f.SOL.NotificationTypes},
+		{name: "sol.faulty_resource_types", list: &f.SOL.FaultyResourceTypes},
+		{name: "sol.perceived_severities", list: &f.SOL.PerceivedSeverities},
+		{name: "sol.event_types", list: &f.SOL.EventTypes},
+		{name: "sol.probable_causes", list: &f.SOL.ProbableCauses},
 		{name: "min_severity", word: &f.MinSeverity},
 		{name: "min_confidence", word: &f.MinConfidence},
 	}

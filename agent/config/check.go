@@ -41,13 +41,16 @@ var words = map[string][]string{
 	"mapped-state":      {"failed", "degraded", "at-risk", "ok"},
 	"event-type":        {"communications", "quality-of-service", "processing-error", "equipment", "environmental"},
 	"resource-type":     kinds(),
+	"sol-notification":  format.SOLNotificationTypes,
+	"sol-resource":      format.SOLFaultyResourceTypes,
+	"sol-severity":      format.SOLPerceivedSeverities,
+	"sol-event":         format.SOLEventTypes,
 	"kernel-rule":       kmsg.Rules(),
 	"kernel-sensors":    {string(host.SensorsAuto), string(host.SensorsAlways), string(host.SensorsNever)},
 }
 
 // laterWords are values of words that are known and not built yet.
 var laterWords = map[string][]string{
-	"format":            {"sol"},
 	"notification-kind": {"maintenance", "prediction"},
 }
 
@@ -328,8 +331,20 @@ func (p *parser) across(cfg *Config) {
 		p.add("hw.virt.uri", fmt.Sprintf("%q is one user's libvirt, whose socket is not known", virt.URI),
 			"write its socket as hw.virt.socket, or qemu:///system here")
 	}
-	if m := virt.Owners.Metadata; m.Namespace != "" && m.Element == "" {
-		p.add("hw.virt.owners.metadata", "a namespace alone names no element", "write element: and the local name of the one that holds the project")
+	for _, m := range []struct {
+		at, holds string
+		path      MetadataPath
+	}{
+		{"hw.virt.owners.metadata", "project", virt.Owners.Metadata},
+		{"hw.virt.vnfs.metadata", "VNF instance", virt.VNFs.Metadata},
+		{"hw.virt.vnfs.vnfc", "VNF component", virt.VNFs.VNFC},
+	} {
+		if m.path.Namespace != "" && m.path.Element == "" {
+			p.add(m.at, "a namespace alone names no element", "write element: and the local name of the one that holds the "+m.holds)
+		}
+	}
+	if e, err := regexp.Compile(virt.VNFs.Expression); err == nil && e.NumSubexp() == 0 && virt.VNFs.Expression != "" {
+		p.add("hw.virt.vnfs.expression", "it has no group", "put what is the VNF instance in parentheses")
 	}
 	p.acrossEvents(cfg)
 	for i, policy := range cfg.Correlate.Policies {

@@ -165,6 +165,7 @@ type Virt struct {
 	// Resync is how often all domains are listed again, so that a lost event heals.
 	Resync time.Duration `yaml:"resync" min:"1s" max:"1h" default:"10s"`
 	Owners Owners        `yaml:"owners"`
+	VNFs   VNFs          `yaml:"vnfs"`
 }
 
 // Owners maps a domain to its project when there is no Nova metadata. The first that matches wins, in this order.
@@ -172,11 +173,27 @@ type Owners struct {
 	// UUIDs maps the UUID of a domain to its project.
 	UUIDs map[string]string `yaml:"uuids" keys:"uuid" check:"project" required:"true"`
 	// Names maps globs on the name of a domain to its project; the longest glob that matches wins.
-	Names    map[string]string `yaml:"names" keys:"glob" check:"project" required:"true"`
-	Metadata MetadataPath      `yaml:"metadata"`
+	Names map[string]string `yaml:"names" keys:"glob" check:"project" required:"true"`
+	// Metadata is the element whose text is the project.
+	Metadata MetadataPath `yaml:"metadata"`
 }
 
-// MetadataPath names one element of a domain's <metadata> whose text is the project.
+// VNFs maps a domain to the VNF instance of ETSI NFV that it is part of. The first that matches wins, in this order.
+type VNFs struct {
+	// UUIDs maps the UUID of a domain to its VNF instance.
+	UUIDs map[string]string `yaml:"uuids" keys:"uuid" check:"text" required:"true"`
+	// Names maps globs on the name of a domain, libvirt's or the one that Nova's metadata has, to its VNF instance; the longest
+	// glob that matches wins. Tenants choose names in Nova.
+	Names map[string]string `yaml:"names" keys:"glob" check:"text" required:"true"`
+	// Expression is a regular expression on such a name, whose first group is the VNF instance: for instance ^vnf-([0-9a-f-]{36})_.
+	Expression string `yaml:"expression" check:"expression"`
+	// Metadata is the element whose text is the VNF instance.
+	Metadata MetadataPath `yaml:"metadata"`
+	// VNFC is the element whose text is the VNF component that the domain is.
+	VNFC MetadataPath `yaml:"vnfc"`
+}
+
+// MetadataPath names one element of a domain's <metadata>, whose text counts.
 type MetadataPath struct {
 	// Namespace of the element: an XML namespace URI.
 	Namespace string `yaml:"namespace" check:"text"`
@@ -375,6 +392,7 @@ type Notify struct {
 	// (loopback), link-local, unspecified and multicast ones, and fd00:ec2::254 are refused unless one of these networks lies
 	// within their range: 127.0.0.0/8 allows 127.0.0.1, 0.0.0.0/0 does not. Read at start only.
 	AllowCallbacks []netip.Prefix `yaml:"allow_callbacks"`
+	SOL            SOL            `yaml:"sol"`
 	// Subscriptions of this file; others come and go over the API.
 	Subscriptions []Subscription `yaml:"subscriptions"`
 }
@@ -383,6 +401,15 @@ type Notify struct {
 type Retry struct {
 	// MaxAge after which a notification that nobody took is parked. Read at start only.
 	MaxAge time.Duration `yaml:"max_age" min:"1s" max:"8760h" default:"24h"`
+}
+
+// SOL is what consumers of format sol are told of this cloud. The same on all hosts; read at start only.
+type SOL struct {
+	// APIRoot is the URL behind which consumers find /vnffm/v1 of any agent, for instance of a load balancer before them: what
+	// the links in notifications begin with. When empty: links begin with /vnffm/v1.
+	APIRoot string `yaml:"api_root" check:"url"`
+	// VIMConnectionID is the id under which VNF managers know this cloud.
+	VIMConnectionID string `yaml:"vim_connection_id" check:"text" required:"true" default:"paramedic"`
 }
 
 // Subscription is a consumer's standing wish.
@@ -409,8 +436,8 @@ type Subscription struct {
 	Secret notify.Secret `yaml:"-"`
 }
 
-// Filter says what a consumer wants to hear; an empty list passes all, and what several keys say must all hold. Projects, domains
-// and states judge the affected resources: with one of them nothing is told of what hits no domain. Hosts, zones and labels judge
+// Filter says what a consumer wants to hear; an empty list passes all, and what several keys say must all hold. Projects, domains,
+// vnfs and states judge the affected resources: with one of them nothing is told of what hits no domain. Hosts, zones and labels judge
 // the host that the alarm is about, the other keys the alarm. Hosts, zones, labels and resources are not for role consumer, which is
 // told none of them. What is cleared goes to whoever was told of it.
 type Filter struct {
@@ -440,6 +467,24 @@ type Filter struct {
 	States []string `yaml:"states" check:"state" required:"true"`
 	// MinConfidence is how sure the hosts must be that another one is lost. All other alarms pass.
 	MinConfidence string `yaml:"min_confidence" check:"confidence" required:"true" default:"confirmed"`
+	// VNFs that matter, by instance (hw.virt.vnfs), or by the UUID of a domain that is part of none.
+	VNFs []string `yaml:"vnfs" check:"text" required:"true"`
+	// SOL narrows a subscription of format sol in the words of ETSI's FmNotificationsFilter; an empty list passes all.
+	SOL SOLFilter `yaml:"sol"`
+}
+
+// SOLFilter has the lists of ETSI's FmNotificationsFilter; filter.vnfs and filter.conditions are its VNF instances and fault types.
+type SOLFilter struct {
+	// NotificationTypes to be sent.
+	NotificationTypes []string `yaml:"notification_types" check:"sol-notification" required:"true"`
+	// FaultyResourceTypes of the alarm.
+	FaultyResourceTypes []string `yaml:"faulty_resource_types" check:"sol-resource" required:"true"`
+	// PerceivedSeverities of the alarm.
+	PerceivedSeverities []string `yaml:"perceived_severities" check:"sol-severity" required:"true"`
+	// EventTypes of the alarm.
+	EventTypes []string `yaml:"event_types" check:"sol-event" required:"true"`
+	// ProbableCauses of the alarm, as its consumer is shown them.
+	ProbableCauses []string `yaml:"probable_causes" check:"text" required:"true"`
 }
 
 // Log is the agent's own log, on standard error.

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"net/netip"
+	"strings"
 
 	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -11,6 +12,7 @@ import (
 	"github.com/paramedic-ha/paramedic/hw/pressure"
 	"github.com/paramedic-ha/paramedic/hw/service"
 	"github.com/paramedic-ha/paramedic/notify"
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 // Subscriptions are the file's subscriptions as notify takes them.
@@ -36,6 +38,11 @@ func (s Subscription) subscription(label string) notify.Subscription {
 	}
 }
 
+// Site is what SOL's messages say of this cloud.
+func (s SOL) Site() format.SOLSite {
+	return format.SOLSite{APIRoot: strings.TrimRight(s.APIRoot, "/"), VIM: s.VIMConnectionID}
+}
+
 // filter is f as notify takes it; its values have been checked by Parse.
 func (f Filter) filter() notify.Filter {
 	minimum, _ := correlate.ParseSeverity(f.MinSeverity) // empty: SeverityUnset, which passes all
@@ -52,6 +59,8 @@ func (f Filter) filter() notify.Filter {
 		Kinds:         f.Kinds,
 		States:        states(f.States),
 		MinConfidence: correlate.Confidence(f.MinConfidence),
+		VNFs:          f.VNFs,
+		SOL:           notify.SOLFilter(f.SOL),
 	}
 }
 

@@ -128,6 +128,12 @@ hw:
       uuids: {11111111-2222-3333-4444-555555555555: p1}
       names: {"vnf-*": p2}
       metadata: {namespace: "http://x", element: project}
+    vnfs:
+      uuids: {11111111-2222-3333-4444-555555555555: vnf-1}
+      names: {"vfw-*": vnf-2}
+      expression: "^(vnf-[0-9]+)_"
+      metadata: {namespace: "http://x", element: vnf}
+      vnfc: {namespace: "http://x", element: vnfc}
   kmsg: {disabled: true, without: [oops], ignore: ["sd[a-c]"], patterns: [{name: tape, match: "^st0: ", severity: major}]}
   ipmi: {disabled: true, device: 1, interval: 1s, scan: 1m, timeout: 5s, ignore: ["CPU2*"], power_supplies: 2, fans: 4}
   mem: {disabled: true, poll: 1s, corrected: 5, window: 1m}
@@ -150,10 +156,11 @@ notify:
   dir: /tmp/n
   retry: {max_age: 1h}
   allow_callbacks: [10.0.0.0/8, "fd00::/8"]
+  sol: {api_root: "https://faults.example/", vim_connection_id: vim-1}
   subscriptions:
   - name: a
     endpoints: ["http://10.1.2.3:80/x", "https://vnfm.example/y"]
-    format: native
+    format: sol
     filter:
       projects: [p1]
       domains: [vm-1]
@@ -167,6 +174,13 @@ notify:
       kinds: [fault]
       states: [at-risk, failed]
       min_confidence: probable
+      vnfs: [vnf-1]
+      sol:
+        notification_types: [AlarmNotification]
+        faulty_resource_types: [NETWORK]
+        perceived_severities: [CRITICAL]
+        event_types: [EQUIPMENT_ALARM]
+        probable_causes: [network]
   - {name: b, endpoints: ["http://10.0.0.1/"], role: consumer, filter: {projects: [p1], resource_types: [domain], conditions: [network, crash]}}
 log: {level: debug, format: json}
 `))
@@ -190,6 +204,13 @@ log: {level: debug, format: json}
 					UUIDs:    map[string]string{"11111111-2222-3333-4444-555555555555": "p1"},
 					Names:    map[string]string{"vnf-*": "p2"},
 					Metadata: MetadataPath{Namespace: "http://x", Element: "project"},
+				},
+				VNFs: VNFs{
+					UUIDs:      map[string]string{"11111111-2222-3333-4444-555555555555": "vnf-1"},
+					Names:      map[string]string{"vfw-*": "vnf-2"},
+					Expression: "^(vnf-[0-9]+)_",
+					Metadata:   MetadataPath{Namespace: "http://x", Element: "vnf"},
+					VNFC:       MetadataPath{Namespace: "http://x", Element: "vnfc"},
 				},
 			},
 			Kmsg: Kmsg{
@@ -222,14 +243,19 @@ log: {level: debug, format: json}
 		Notify: Notify{
 			Dir: "/tmp/n", Retry: Retry{MaxAge: time.Hour},
 			AllowCallbacks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+			SOL:            SOL{APIRoot: "https://faults.example/", VIMConnectionID: "vim-1"},
 			Subscriptions: []Subscription{
 				{
-					Name: "a", Endpoints: []string{"http://10.1.2.3:80/x", "https://vnfm.example/y"}, Format: "native", Role: "admin",
+					Name: "a", Endpoints: []string{"http://10.1.2.3:80/x", "https://vnfm.example/y"}, Format: "sol", Role: "admin",
 					Filter: Filter{
 						Projects: []string{"p1"}, Domains: []string{"vm-1"}, ResourceTypes: []string{"nic", "domain"},
 						Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1", "nova-2*"}}, Resources: []string{"nic/*"},
 						Conditions: []string{"carrier", "storage"}, MinSeverity: "warning", Kinds: []string{"fault"},
-						States: []string{"at-risk", "failed"}, MinConfidence: "probable",
+						States: []string{"at-risk", "failed"}, MinConfidence: "probable", VNFs: []string{"vnf-1"},
+						SOL: SOLFilter{
+							NotificationTypes: []string{"AlarmNotification"}, FaultyResourceTypes: []string{"NETWORK"},
+							PerceivedSeverities: []string{"CRITICAL"}, EventTypes: []string{"EQUIPMENT_ALARM"}, ProbableCauses: []string{"network"},
+						},
 					},
 				},
 				{
@@ -256,6 +282,14 @@ log: {level: debug, format: json}
 		Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1", "nova-2*"}}, Resources: []string{"nic/*"},
 		Conditions: []correlate.Condition{correlate.CondCarrier, correlate.CauseStorage}, MinSeverity: correlate.SeverityWarning, Kinds: []string{"fault"},
 		States: []correlate.State{correlate.StateAtRisk, correlate.StateFailed}, MinConfidence: correlate.ConfidenceProbable,
+		VNFs: []string{"vnf-1"},
+		SOL: notify.SOLFilter{
+			NotificationTypes: []string{"AlarmNotification"}, FaultyResourceTypes: []string{"NETWORK"},
+			PerceivedSeverities: []string{"CRITICAL"}, EventTypes: []string{"EQUIPMENT_ALARM"}, ProbableCauses: []string{"network"},
+		},
+	}
+	if site := cfg.Notify.SOL.Site(); site.APIRoot != "https://faults.example" || site.VIM != "vim-1" {
+		t.Errorf("%+v", site)
 	}
 	if diff := cmp.Diff(wantFilter, subs[0].Filter); diff != "" {
 		t.Errorf("filter (-want +got):\n%s", diff)

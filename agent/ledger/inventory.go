@@ -67,7 +67,10 @@ func (inv *inventory) state(r *correlate.Resource, touched map[string]struct{}) 
 		if uuid == "" || len(uuid) > 255 {
 			return
 		}
-		inv.domains[uuid] = Domain{Name: cut(r.Name, maxComment), Project: cut(r.Project, maxError), Inactive: r.Inactive}
+		inv.domains[uuid] = Domain{
+			Name: cut(r.Name, maxComment), Project: cut(r.Project, maxError), VNF: cut(r.VNF.ID, maxError), VNFC: cut(r.VNF.VNFC, maxError),
+			Inactive: r.Inactive,
+		}
 		touched[uuid] = struct{}{}
 	case correlate.KindVNIC:
 		inv.gone(r.ID, touched)

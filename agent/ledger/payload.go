@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
@@ -33,6 +34,8 @@ const (
 type Domain struct {
 	Name     string           `json:"name,omitempty"`
 	Project  string           `json:"project,omitempty"`
+	VNF      string           `json:"vnf,omitempty"`  // VNF instance
+	VNFC     string           `json:"vnfc,omitempty"` // its component
 	Inactive bool             `json:"inactive,omitempty"`
 	Since    time.Time        `json:"since"` // it came here, or began or ceased to run here: of two hosts that claim it, the later one has it
 	Ports    []correlate.Port `json:"ports,omitempty"`
@@ -125,6 +128,9 @@ type Filter struct {
 	Zones     []string            `json:"zones,omitempty"`
 	Labels    map[string][]string `json:"labels,omitempty"`
 	Resources []string            `json:"resources,omitempty"`
+	VNFs      []string            `json:"vnfs,omitempty"`
+
+	SOL notify.SOLFilter `json:"sol,omitzero"`
 }
 
 // Refusal is KindRefusal, id the subscription's: its consumer answered this host with 410. It counts for one version, until

@@ -209,7 +209,8 @@ func (l *Ledger) victims(home string, state correlate.State) []correlate.Affecte
 	for i := range views {
 		if d := &views[i]; !d.Inactive {
 			hit = append(hit, correlate.Affected{
-				Resource: correlate.NewID(correlate.KindDomain, d.UUID), Name: d.Name, Project: d.Project, State: state, Ports: d.Ports,
+				Resource: correlate.NewID(correlate.KindDomain, d.UUID), Name: d.Name, Project: d.Project,
+				VNF: correlate.VNF{ID: d.VNF, VNFC: d.VNFC}, State: state, Ports: d.Ports,
 			})
 		}
 	}

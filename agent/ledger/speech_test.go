@@ -148,6 +148,9 @@ func (s *story) detail(a *correlate.Alarm) string {
 	}
 	for _, hit := range a.Affected {
 		text += fmt.Sprintf(", %s %s", hit.Name, hit.State)
+		if hit.VNF != (correlate.VNF{}) {
+			text += fmt.Sprintf(" (VNF %s %s)", hit.VNF.ID, hit.VNF.VNFC)
+		}
 	}
 	return text
 }

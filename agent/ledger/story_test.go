@@ -648,6 +648,8 @@ func (s *story) delta(input string) correlate.Delta {
 					r.Name = value
 				case "project":
 					r.Project = value
+				case "vnf":
+					r.VNF.ID, r.VNF.VNFC, _ = strings.Cut(value, "/")
 				case "inactive":
 					r.Inactive = true
 				}

@@ -69,6 +69,7 @@ func words(s notify.Subscription) Subscription {
 			Conditions: recast[string](s.Filter.Conditions), MinSeverity: s.Filter.MinSeverity.String(), Kinds: s.Filter.Kinds,
 			MinConfidence: string(s.Filter.MinConfidence),
 			Hosts:         s.Filter.Hosts, Zones: s.Filter.Zones, Labels: s.Filter.Labels, Resources: s.Filter.Resources,
+			VNFs: s.Filter.VNFs, SOL: s.Filter.SOL,
 		},
 	}
 	if p.Format == "" {
@@ -111,6 +112,7 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 			Conditions: recast[correlate.Condition](p.Filter.Conditions), Kinds: p.Filter.Kinds,
 			MinConfidence: correlate.Confidence(p.Filter.MinConfidence),
 			Hosts:         p.Filter.Hosts, Zones: p.Filter.Zones, Labels: p.Filter.Labels, Resources: p.Filter.Resources,
+			VNFs: p.Filter.VNFs, SOL: p.Filter.SOL,
 		},
 	}
 	refuse := func(err error) {

@@ -14,13 +14,18 @@ import (
 // full is a subscription of the API in which every field says something, but for those that full's test names.
 func full() notify.Subscription {
 	return notify.Subscription{
-		ID: "4fe1c0de-0000-4000-8000-000000000001", Version: 9, Name: "vnfm", Endpoints: []string{"http://10.0.0.9/in"}, Format: "native",
+		ID: "4fe1c0de-0000-4000-8000-000000000001", Version: 9, Name: "vnfm", Endpoints: []string{"http://10.0.0.9/in"}, Format: "sol",
 		Secret: notify.NewSecret([]byte("24 bytes are the least it takes")), Role: notify.RoleAdmin, Origin: notify.OriginAPI, Owner: "vnfm-a",
 		Filter: notify.Filter{
 			Projects: []string{"red"}, Domains: []string{"web"}, ResourceTypes: []correlate.Kind{correlate.KindNIC},
 			Conditions: []correlate.Condition{correlate.CondCarrier}, MinSeverity: correlate.SeverityMinor, Kinds: []string{"fault"},
 			States: []correlate.State{correlate.StateFailed}, MinConfidence: correlate.ConfidenceProbable,
 			Resources: []string{"nic/*"}, Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1"}},
+			VNFs: []string{"vnf-a"},
+			SOL: notify.SOLFilter{
+				NotificationTypes: []string{"AlarmNotification"}, FaultyResourceTypes: []string{"NETWORK"}, PerceivedSeverities: []string{"CRITICAL"},
+				EventTypes: []string{"QOS_ALARM"}, ProbableCauses: []string{"network"},
+			},
 		},
 		Verified: true, Rate: 60, MaxRate: 600, Created: noon, Expires: noon.Add(time.Hour),
 	}
@@ -39,7 +44,7 @@ func TestEveryFieldOfASubscriptionReachesThePeers(t *testing.T) {
 			case here[f.Name]:
 			case v.Field(i).IsZero():
 				t.Errorf("full says nothing of %s%s", at, f.Name)
-			case f.Type == reflect.TypeFor[notify.Filter]():
+			case f.Type == reflect.TypeFor[notify.Filter](), f.Type == reflect.TypeFor[notify.SOLFilter]():
 				unsaid(v.Field(i), at+f.Name+".")
 			}
 		}

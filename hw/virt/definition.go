@@ -8,6 +8,8 @@ import (
 	"net"
 	"path"
 	"strings"
+
+	"github.com/paramedic-ha/paramedic/correlate"
 )
 
 // Bounds of what is taken from one domain. libvirt's own limit for a definition is 4 MiB (REMOTE_STRING_MAX).
@@ -31,6 +33,8 @@ type definition struct {
 	vnics    []vnic
 	vdisks   []vdisk
 	owner    owner
+	vnf      correlate.VNF
+	vnfFrom  string   // which rule said so: uuid, name, expression, metadata
 	metadata *element // nil when there is none
 	// agent is the state of the guest agent's channel: "connected", "disconnected", or empty when there is none.
 	agent string

@@ -123,7 +123,7 @@ func TestOwnersAreFoundInTheirOrder(t *testing.T) {
 		UUIDs:    map[string]string{"8A3C1F52-0000-4000-8000-00000000000A": "by-uuid"},
 		Names:    map[string]string{"vnf-*": "by-short-glob", "vnf-a-*": "by-long-glob"},
 		Metadata: MetadataPath{Namespace: "urn:x", Element: "owner"},
-	})
+	}, VNFs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +148,48 @@ func TestOwnersAreFoundInTheirOrder(t *testing.T) {
 	}
 }
 
+func TestADomainsVNFIsFoundInTheOrderOfTheRules(t *testing.T) {
+	rules, err := newOwnership(Owners{}, VNFs{
+		UUIDs:      map[string]string{"8A3C1F52-0000-4000-8000-00000000000A": "by-uuid"},
+		Names:      map[string]string{"vfw-*": "by-short-glob", "vfw-a-*": "by-long-glob"},
+		Expression: "^vnf-([0-9a-f]+)_",
+		Metadata:   MetadataPath{Namespace: "urn:x", Element: "vnf"},
+		VNFC:       MetadataPath{Namespace: "urn:x", Element: "vnfc"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := `<domain><metadata><x:app xmlns:x="urn:x"><x:vnf> by-element </x:vnf><x:vnfc>vdu-1</x:vnfc></x:app></metadata></domain>`
+	nova := func(name string) string {
+		return `<domain><metadata><nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:name>` + name + `</nova:name></nova:instance></metadata></domain>`
+	}
+	for _, c := range []struct {
+		id, name, xml string
+		want          correlate.VNF
+		from          string
+	}{
+		{uuidA, "vfw-a-1", mine, correlate.VNF{ID: "by-uuid", VNFC: "vdu-1"}, "uuid"},
+		{uuidB, "vfw-a-1", mine, correlate.VNF{ID: "by-long-glob", VNFC: "vdu-1"}, "name"},
+		{uuidB, "vfw-b-1", "<domain/>", correlate.VNF{ID: "by-short-glob"}, "name"},
+		{uuidB, "instance-0001", nova("vfw-b-1"), correlate.VNF{ID: "by-short-glob"}, "name"},
+		{uuidB, "instance-0001", nova("vnf-77ab_vdu-1"), correlate.VNF{ID: "77ab"}, "expression"},
+		{uuidB, "vnf-12_x", mine, correlate.VNF{ID: "12", VNFC: "vdu-1"}, "expression"},
+		{uuidB, "other", mine, correlate.VNF{ID: "by-element", VNFC: "vdu-1"}, "metadata"},
+		{uuidB, "other", strings.Replace(mine, "by-element", "", 1), correlate.VNF{}, ""},
+		{uuidB, "other", nova("other"), correlate.VNF{}, ""},
+	} {
+		d, err := parseDefinition(c.xml)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules.apply(c.id, c.name, d)
+		dom := &domain{id: c.id, name: c.name, def: d, processed: true, standing: map[correlate.Condition]correlate.Event{}}
+		if r := dom.resources("host/h")[0]; r.VNF != c.want || r.Facts["vnf_from"] != c.from {
+			t.Errorf("%s %s: %+v by %q, want %+v by %q", c.id, c.name, r.VNF, r.Facts["vnf_from"], c.want, c.from)
+		}
+	}
+}
+
 func TestConfigurationErrorsNameKeyAndRemedy(t *testing.T) {
 	for _, c := range []struct {
 		cfg  Config
@@ -160,6 +202,12 @@ func TestConfigurationErrorsNameKeyAndRemedy(t *testing.T) {
 		{Config{Owners: Owners{UUIDs: map[string]string{"x": "p"}}}, "hw.virt.owners.uuids"},
 		{Config{Owners: Owners{Names: map[string]string{"[": "p"}}}, "hw.virt.owners.names"},
 		{Config{Owners: Owners{Metadata: MetadataPath{Namespace: "urn:x"}}}, "hw.virt.owners.metadata"},
+		{Config{VNFs: VNFs{UUIDs: map[string]string{"x": "p"}}}, "hw.virt.vnfs.uuids"},
+		{Config{VNFs: VNFs{Names: map[string]string{"[": "p"}}}, "hw.virt.vnfs.names"},
+		{Config{VNFs: VNFs{Expression: "("}}, "hw.virt.vnfs.expression"},
+		{Config{VNFs: VNFs{Expression: "vnf-.*"}}, "in parentheses"},
+		{Config{VNFs: VNFs{Metadata: MetadataPath{Namespace: "urn:x"}}}, "hw.virt.vnfs.metadata"},
+		{Config{VNFs: VNFs{VNFC: MetadataPath{Namespace: "urn:x"}}}, "hw.virt.vnfs.vnfc"},
 	} {
 		if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: error %v, want one with %q", c.cfg, err, c.want)
@@ -188,7 +236,7 @@ func FuzzDefinition(f *testing.F) {
 		if err != nil {
 			return
 		}
-		owners, _ := newOwnership(Owners{Metadata: MetadataPath{Namespace: "urn:x", Element: "owner"}})
+		owners, _ := newOwnership(Owners{Metadata: MetadataPath{Namespace: "urn:x", Element: "owner"}}, VNFs{Expression: "(.*)", VNFC: MetadataPath{Element: "a"}})
 		owners.apply(uuidA, d.name, d)
 		dom := &domain{id: uuidA, name: d.name, def: d, processed: true, standing: map[correlate.Condition]correlate.Event{}}
 		seen := map[correlate.ID]bool{}

@@ -70,9 +70,9 @@ func (d *domain) resources(host correlate.ID) []correlate.Resource {
 	if def == nil {
 		return []correlate.Resource{self}
 	}
-	self.Project = def.owner.project
+	self.Project, self.VNF = def.owner.project, def.vnf
 	maps.Copy(self.Facts, facts("instance", def.owner.instance, "user", def.owner.user, "flavor", def.owner.flavor,
-		"owner_from", def.owner.from, "vcpus", def.vcpus, "memory_kib", def.memory, "machine", def.machine,
+		"owner_from", def.owner.from, "vnf_from", def.vnfFrom, "vcpus", def.vcpus, "memory_kib", def.memory, "machine", def.machine,
 		"emulator", def.emulator, "pinning", def.pinning, "watchdog", def.watchdog))
 	if def.panicDev {
 		self.Facts["panic_device"] = "yes"
@@ -159,7 +159,7 @@ func devices(res []correlate.Resource) string {
 }
 
 func sameResource(a, b *correlate.Resource) bool {
-	if a.ID != b.ID || a.Name != b.Name || a.Inactive != b.Inactive || a.Project != b.Project || a.Domain != b.Domain ||
+	if a.ID != b.ID || a.Name != b.Name || a.Inactive != b.Inactive || a.Project != b.Project || a.VNF != b.VNF || a.Domain != b.Domain ||
 		(a.Port == nil) != (b.Port == nil) || a.Port != nil && *a.Port != *b.Port || !maps.Equal(a.Facts, b.Facts) {
 		return false
 	}

@@ -97,7 +97,7 @@ func FuzzEvent(f *testing.F) {
 			return
 		}
 		// Whatever it says, the tracker takes it.
-		owners, _ := newOwnership(Owners{})
+		owners, _ := newOwnership(Owners{}, VNFs{})
 		track := newTracker("host/h", owners)
 		ev.at = time.Unix(1, 0)
 		track.event(&ev)

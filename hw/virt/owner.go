@@ -3,8 +3,10 @@ package virt
 import (
 	"cmp"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,7 +20,17 @@ type Owners struct {
 	Metadata MetadataPath
 }
 
-// MetadataPath names an element in a domain's <metadata> whose text is the project; empty is none.
+// VNFs maps a domain to the VNF instance that it is part of. The first that matches wins, in this order. Names are the
+// domain's, or that which Nova's metadata says its owner gave it.
+type VNFs struct {
+	UUIDs      map[string]string // domain UUID → VNF instance
+	Names      map[string]string // glob (path.Match) on a name → VNF instance; the longest glob first
+	Expression string            // on a name, whose first group is the VNF instance
+	Metadata   MetadataPath
+	VNFC       MetadataPath // the VNF component that the domain is
+}
+
+// MetadataPath names an element in a domain's <metadata> whose text is what is sought; empty is none.
 type MetadataPath struct{ Namespace, Element string }
 
 // owner is who a domain belongs to.
@@ -181,62 +193,136 @@ func (d *definition) matchPorts(ports []string) {
 	}
 }
 
-type glob struct{ pattern, project string }
+type glob struct{ pattern, value string }
 
-// ownership is Owners, checked and in order.
-type ownership struct {
+// mapping finds what a domain's UUID or name stands for.
+type mapping struct {
 	uuids map[string]string
-	globs []glob
-	path  MetadataPath
+	globs []glob // in order
 }
 
-func newOwnership(o Owners) (*ownership, error) {
-	res := &ownership{uuids: map[string]string{}, path: o.Metadata}
-	for id, project := range o.UUIDs {
+// newMapping checks a mapping; key is where the configuration has it.
+func newMapping(key string, uuids, names map[string]string) (mapping, error) {
+	m := mapping{uuids: map[string]string{}}
+	for id, value := range uuids {
 		parsed, err := uuid.Parse(id)
 		if err != nil {
-			return nil, fmt.Errorf("hw.virt.owners.uuids: %q is no domain uuid: %w", id, err)
+			return m, fmt.Errorf("%s.uuids: %q is no domain uuid: %w", key, id, err)
 		}
-		res.uuids[parsed.String()] = project
+		m.uuids[parsed.String()] = value
 	}
-	for pattern, project := range o.Names {
+	for pattern, value := range names {
 		if _, err := path.Match(pattern, ""); err != nil {
-			return nil, fmt.Errorf("hw.virt.owners.names: %q is no name glob: %w", pattern, err)
+			return m, fmt.Errorf("%s.names: %q is no name glob: %w", key, pattern, err)
 		}
-		res.globs = append(res.globs, glob{pattern, project})
+		m.globs = append(m.globs, glob{pattern, value})
 	}
-	slices.SortFunc(res.globs, func(a, b glob) int {
+	slices.SortFunc(m.globs, func(a, b glob) int {
 		return cmp.Or(cmp.Compare(len(b.pattern), len(a.pattern)), cmp.Compare(a.pattern, b.pattern))
 	})
-	if o.Metadata.Namespace != "" && o.Metadata.Element == "" {
-		return nil, fmt.Errorf("hw.virt.owners.metadata: namespace %q without an element: name the element that holds the project", o.Metadata.Namespace)
-	}
-	return res, nil
+	return m, nil
 }
 
-// apply fills in the project of a domain that Nova's metadata says nothing of.
+// find returns the value and which rule said so; both are empty when none does.
+func (m *mapping) find(id string, names ...string) (value, from string) {
+	if value, ok := m.uuids[id]; ok {
+		return value, "uuid"
+	}
+	for _, g := range m.globs {
+		for _, name := range names {
+			if ok, err := path.Match(g.pattern, name); err == nil && ok && name != "" {
+				return g.value, "name"
+			}
+		}
+	}
+	return "", ""
+}
+
+func (p MetadataPath) check(key, what string) error {
+	if p.Namespace != "" && p.Element == "" {
+		return fmt.Errorf("%s: namespace %q without an element: name the element that holds the %s", key, p.Namespace, what)
+	}
+	return nil
+}
+
+// read is the text of the element that p names, without the space around it; what it is to be must be one word.
+func (p MetadataPath) read(d *definition, what string) string {
+	if p.Element == "" {
+		return ""
+	}
+	e := d.metadata.find(p.Namespace, p.Element)
+	if e == nil {
+		return ""
+	}
+	value := e.content()
+	if value == "" || strings.ContainsAny(value, " \t\n") {
+		d.problem("metadata element %s holds no %s", clip(p.Element), what)
+		return ""
+	}
+	return value
+}
+
+// ownership is Owners and VNFs, checked.
+type ownership struct {
+	owners     mapping
+	path       MetadataPath
+	vnfs       mapping
+	expression *regexp.Regexp // nil: none
+	vnfPath    MetadataPath
+	vnfcPath   MetadataPath
+}
+
+func newOwnership(o Owners, v VNFs) (*ownership, error) {
+	res := &ownership{path: o.Metadata, vnfPath: v.Metadata, vnfcPath: v.VNFC}
+	var err error
+	if res.owners, err = newMapping("hw.virt.owners", o.UUIDs, o.Names); err != nil {
+		return nil, err
+	}
+	if res.vnfs, err = newMapping("hw.virt.vnfs", v.UUIDs, v.Names); err != nil {
+		return nil, err
+	}
+	if v.Expression != "" {
+		if res.expression, err = regexp.Compile(v.Expression); err != nil {
+			return nil, fmt.Errorf("hw.virt.vnfs.expression: %w", err)
+		}
+		if res.expression.NumSubexp() == 0 {
+			return nil, fmt.Errorf("hw.virt.vnfs.expression: %q has no group: put what is the VNF instance in parentheses", v.Expression)
+		}
+	}
+	return res, errors.Join(
+		o.Metadata.check("hw.virt.owners.metadata", "project"), v.Metadata.check("hw.virt.vnfs.metadata", "VNF instance"),
+		v.VNFC.check("hw.virt.vnfs.vnfc", "VNF component"),
+	)
+}
+
+// apply fills in the project of a domain that Nova's metadata says nothing of, and its VNF.
 func (o *ownership) apply(id, name string, d *definition) {
-	if d.owner.project != "" {
-		return
-	}
-	if project, ok := o.uuids[id]; ok {
-		d.owner.project, d.owner.from = project, "uuid"
-		return
-	}
-	for _, g := range o.globs {
-		if ok, err := path.Match(g.pattern, name); err == nil && ok {
-			d.owner.project, d.owner.from = g.project, "name"
-			return
+	if d.owner.project == "" {
+		if d.owner.project, d.owner.from = o.owners.find(id, name); d.owner.project == "" {
+			if d.owner.project = o.path.read(d, "project"); d.owner.project != "" {
+				d.owner.from = "metadata"
+			}
 		}
 	}
-	if o.path.Element == "" {
-		return
-	}
-	if e := d.metadata.find(o.path.Namespace, o.path.Element); e != nil {
-		if project := e.content(); project != "" && !strings.ContainsAny(project, " \t\n") {
-			d.owner.project, d.owner.from = project, "metadata"
-		} else {
-			d.problem("metadata element %s holds no project", clip(o.path.Element))
+	o.applyVNF(id, name, d)
+}
+
+func (o *ownership) applyVNF(id, name string, d *definition) {
+	names := []string{name, d.owner.instance}
+	if d.vnf.ID, d.vnfFrom = o.vnfs.find(id, names...); d.vnf.ID == "" && o.expression != nil {
+		for _, n := range names {
+			if found := o.expression.FindStringSubmatch(n); len(found) > 1 && found[1] != "" && n != "" {
+				d.vnf.ID, d.vnfFrom = found[1], "expression"
+				break
+			}
 		}
+	}
+	if d.vnf.ID == "" {
+		if d.vnf.ID = o.vnfPath.read(d, "VNF instance"); d.vnf.ID != "" {
+			d.vnfFrom = "metadata"
+		}
+	}
+	if d.vnf.ID != "" {
+		d.vnf.VNFC = o.vnfcPath.read(d, "VNF component")
 	}
 }

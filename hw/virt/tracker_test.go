@@ -22,7 +22,7 @@ type story struct {
 }
 
 func newStory(t *testing.T) *story {
-	owners, err := newOwnership(Owners{})
+	owners, err := newOwnership(Owners{}, VNFs{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type Config struct {
 	// Resync is how often the state of all domains is read again; default 10 s.
 	Resync time.Duration
 	Owners Owners
+	VNFs   VNFs
 	// Host is the resource that every domain needs; empty: none.
 	Host correlate.ID
 	// Devices is told when the list of a domain's vnics or vdisks has changed, after it was emitted. It is called by
@@ -88,7 +89,7 @@ func New(cfg Config) (hw.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	owners, err := newOwnership(cfg.Owners)
+	owners, err := newOwnership(cfg.Owners, cfg.VNFs)
 	if err != nil {
 		return nil, err
 	}

@@ -317,16 +317,16 @@ func (m *Machine) hush(o Outcome, now time.Time) time.Time {
 }
 
 // backoff is how long to wait after n failures.
-func (m *Machine) backoff(n int) time.Duration { return time.Duration(m.rand() * float64(m.bound(n))) }
+func (m *Machine) backoff(n int) time.Duration { return m.cfg.Backoff(n, m.rand()) }
 
-// bound is the backoff's upper bound after n failures: doubling from FirstRetry to MaxRetry. The wait itself is drawn
-// evenly from zero to it ("full jitter"), so that many agents that lost one consumer don't return in step.
-func (m *Machine) bound(n int) time.Duration {
-	b := m.cfg.FirstRetry
-	for ; n > 1 && b < m.cfg.MaxRetry; n-- {
+// Backoff is how long to wait after n failures: random, in [0,1), of a bound that doubles from FirstRetry to MaxRetry ("full
+// jitter"), so that many agents that lost one consumer don't return in step.
+func (c Config) Backoff(n int, random float64) time.Duration {
+	b := c.FirstRetry
+	for ; n > 1 && b < c.MaxRetry; n-- {
 		b *= 2
 	}
-	return min(b, m.cfg.MaxRetry)
+	return time.Duration(random * float64(min(b, c.MaxRetry)))
 }
 
 // succeeded ends the failing time, and the waiting.

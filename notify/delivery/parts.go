@@ -56,6 +56,9 @@ func (m *Machine) asks(e *entry, a *correlate.Alarm) (asks []Ask, split bool) {
 // others are the parts of which the consumer was told, or may have been, that other alarms hit them.
 func (m *Machine) others(e *entry) map[string]bool {
 	hit := map[string]bool{}
+	if m.cfg.Apart != nil && m.cfg.Apart() {
+		return hit
+	}
 	for _, o := range m.pairs {
 		if o == e || o.over {
 			continue

@@ -23,6 +23,8 @@ type Config struct {
 	// Parts are what a revision speaks of, by ID, in a form that tells each by itself; of a cleared one: what it may have
 	// spoken of last. Not split: the form says all in one. Nil: no form is split.
 	Parts func(*correlate.Alarm) (parts []Part, split bool)
+	// Apart says that the end of an alarm for a part tells nothing of other alarms that hit it (Ask.Still). Nil: it does.
+	Apart func() bool
 	// Repeat is how long after it was told a standing alarm is told again; zero, or nil: never.
 	Repeat func() time.Duration
 }

@@ -14,7 +14,7 @@ import (
 // machine that it hits. An alert is known by its labels and ends when it is not sent again.
 var alertmanager = Form{
 	Name: "alertmanager", Type: "application/json", Path: "/api/v2/alerts", Repeat: alertRepeat,
-	Parts: alertParts, Fault: alertFault, Message: alertMessage,
+	Parts: alertParts, Apart: true, Fault: alertFault, Message: alertMessage,
 }
 
 const (

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
@@ -89,7 +87,7 @@ func aodhFault(f Fault) ([]byte, error) {
 		key, text, cause = Abstract(a, []correlate.Affected{one}, f.Projects)
 	}
 	body := aodhAlarm{
-		AlarmName: string(key.Condition), AlarmID: aodhID(a.ID, ask.ID), Severity: aodhSeverity(a.Severity),
+		AlarmName: string(key.Condition), AlarmID: partAlarm(a.ID, ask.ID), Severity: aodhSeverity(a.Severity),
 		Previous: aodhUnknown, Current: aodhAlarmed, Reason: cut(text, maxText),
 	}
 	state, health := "error", one.State.String()
@@ -145,7 +143,7 @@ func aodhOver(f Fault, ask delivery.Ask, text string) string {
 
 func aodhMessage(m Message) ([]byte, error) {
 	return encode(m.ID, aodhAlarm{
-		AlarmName: aodhTest, AlarmID: aodhID(m.Subscription, m.Type), Severity: "low", Previous: aodhOK, Current: aodhOK, Reason: m.Text,
+		AlarmName: aodhTest, AlarmID: partAlarm(m.Subscription, m.Type), Severity: "low", Previous: aodhOK, Current: aodhOK, Reason: m.Text,
 		ReasonData: aodhReason{"event", aodhEvent{EventType: aodhTest, MessageID: m.ID, Generated: aodhTime(m.At), Traits: []aodhTrait{}}},
 	})
 }
@@ -153,11 +151,6 @@ func aodhMessage(m Message) ([]byte, error) {
 // aodhHeader is what Aodh's notifier sets: req- and a UUID.
 func aodhHeader(id string) map[string]string {
 	return map[string]string{"X-Openstack-Request-Id": "req-" + id}
-}
-
-// aodhID is the id of the Aodh alarm: one fault on one machine, so that its states follow each other. It is a UUID, as theirs are.
-func aodhID(alarm, part string) string {
-	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(alarm+"\x00"+part)).String()
 }
 
 // aodhSeverity is one of the three that Aodh knows.

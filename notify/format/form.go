@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
@@ -16,31 +18,46 @@ import (
 // Form is one wire format. Its functions are pure: the same fault gives the same bytes whoever writes them, but for what
 // Native says.
 type Form struct {
-	Name string // as a subscription names it
-	Type string // the content type of its bodies
-	// Challenged forms have their callbacks verified by a message that must be echoed; of others nothing can be asked.
-	Challenged bool
+	Name         string // as a subscription names it
+	Type         string // the content type of its bodies
+	Verification Verification
 	// Parts are what a fault speaks of, by ID, each with a digest of what is shown of it; of a cleared one what it may have
 	// spoken of last. Nil: the form says all in one message.
 	Parts func(Fault) []delivery.Part
 	// Each says that each part has a message of its own; else one has all of Fault.Asks.
 	Each bool
+	// Apart says that the end of a fault for a part shows nothing of other faults that hit it (delivery.Ask.Still).
+	Apart bool
 	// Repeat is how long after it was told a standing alarm must be told again; zero: never.
 	Repeat time.Duration
 	// Path is where its receivers listen: an endpoint without a path is a mistake. Empty: anywhere.
 	Path string
 	// Fault writes a notification; of a form with Parts, of Fault.Asks.
 	Fault func(Fault) ([]byte, error)
-	// Message writes what is not about an alarm: a test, and a verification when Challenged.
+	// Message writes what is not about an alarm: a test, a verification when it is one that is echoed, and when Rebuilds that the
+	// list of alarms was rebuilt.
 	Message func(Message) ([]byte, error)
+	// Rebuilds: its consumers keep a list of alarms and have to hear when they should read it anew.
+	Rebuilds bool
 	// Header are those that the form wants beside the ones that every request has; nil: none.
 	Header func(id string) map[string]string
 }
 
+// Verification is how a callback proves that it wants a subscription.
+type Verification int
+
+// VerifyNothing: nothing can be asked of it. VerifyEcho: it echoes a message, or takes part in the handshake of CloudEvents.
+// VerifyGet: it answers a GET with 204.
+const (
+	VerifyNothing Verification = iota
+	VerifyEcho
+	VerifyGet
+)
+
 // Default is the name of the form of whoever names none.
 const Default = "native"
 
-var forms = []Form{native, aodh, alertmanager}
+var forms = []Form{native, aodh, alertmanager, sol}
 
 // Of returns the form of a name.
 func Of(name string) (Form, bool) {
@@ -84,6 +101,12 @@ func (f Fault) machine(id correlate.ID, project string) correlate.Affected {
 		}
 	}
 	return correlate.Affected{Resource: id, Project: project}
+}
+
+// partAlarm is the id, a UUID, of the alarm that one part of a fault is in a form whose alarms are about one thing each: whoever tells
+// of it, and of its end.
+func partAlarm(alarm, part string) string {
+	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(alarm+"\x00"+part)).String()
 }
 
 // byID puts parts into the order that delivery wants.

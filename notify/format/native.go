@@ -14,13 +14,14 @@ import (
 
 // native is CloudEvents 1.0, structured JSON.
 var native = Form{
-	Name: Default, Type: "application/cloudevents+json", Challenged: true, Fault: Native, Message: NativeMessage,
+	Name: Default, Type: "application/cloudevents+json", Verification: VerifyEcho, Fault: Native, Message: NativeMessage,
 }
 
 // The native types that are not about an alarm.
 const (
 	TypeTest         = "paramedic.test"
 	TypeVerification = "paramedic.verification"
+	TypeRebuilt      = "paramedic.rebuilt"
 )
 
 // Bounds of what is not the consumer's own list, so that a body stays under 20 kB (Standard Webhooks 1.0) unless the
@@ -52,6 +53,7 @@ type Fault struct {
 	Asks     []delivery.Ask // of a form with Parts: those that the message is about
 	// Superseded is how many older revisions this one has replaced unsent, as far as the sender knows.
 	Superseded int
+	SOL        SOLSite
 }
 
 type envelope struct {
@@ -105,6 +107,8 @@ type affectedData struct {
 	Resource string     `json:"resource"`
 	Name     string     `json:"name,omitempty"`
 	Project  string     `json:"project,omitempty"`
+	VNF      string     `json:"vnf,omitempty"`
+	VNFC     string     `json:"vnfc,omitempty"`
 	State    string     `json:"state"`
 	Ports    []portData `json:"ports,omitempty"`
 }
@@ -189,6 +193,7 @@ type Message struct {
 	At                                      time.Time
 	Challenge                               string // of a verification
 	Text                                    string
+	SOL                                     SOLSite
 }
 
 type messageData struct {
@@ -268,7 +273,7 @@ func (t Timeline) encode() map[string]string {
 func affected(list []correlate.Affected) []affectedData {
 	out := make([]affectedData, 0, len(list))
 	for _, a := range list {
-		d := affectedData{Resource: string(a.Resource), Name: a.Name, Project: a.Project, State: a.State.String()}
+		d := affectedData{Resource: string(a.Resource), Name: a.Name, Project: a.Project, VNF: a.VNF.ID, VNFC: a.VNF.VNFC, State: a.State.String()}
 		for _, p := range a.Ports {
 			d.Ports = append(d.Ports, portData(p))
 		}

@@ -56,6 +56,7 @@ func TestBodiesAreAsEver(t *testing.T) {
 	lost.Revision, lost.Text, lost.Correlated = correlate.Revision{Term: 3, Counter: 2}, "a majority of the hosts can't reach it", nil
 	lost.Evidence, lost.AbstractCause = map[string]string{"speaker": "cmp-9"}, "compute"
 	by := func(reporter string, f Fault) Fault { f.Reporter = reporter; return f }
+	s := schema(t, "cloudevents-1.0.json")
 	for name, body := range map[string]func() ([]byte, error){
 		"zone-lost":        func() ([]byte, error) { return Native(by("cmp-9", fault(zone))) },
 		"host-lost":        func() ([]byte, error) { return Native(by("cmp-9", fault(lost))) },
@@ -85,6 +86,7 @@ func TestBodiesAreAsEver(t *testing.T) {
 			if err := e.Validate(); err != nil {
 				t.Fatalf("not a valid CloudEvent: %v", err)
 			}
+			valid(t, s, got)
 			if strings.HasPrefix(name, "consumer") &&
 				(strings.Contains(string(got), "cmp-1") || strings.Contains(string(got), "bond") || strings.Contains(string(got), "carrier")) {
 				t.Errorf("a tenant sees something physical: %s", got)
