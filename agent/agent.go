@@ -21,6 +21,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/api"
 	"github.com/paramedic-ha/paramedic/agent/cluster"
 	"github.com/paramedic-ha/paramedic/agent/config"
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -58,6 +59,7 @@ type Agent struct {
 	notifier     *notify.Notifier
 	cluster      *cluster.Cluster // nil: this host is alone
 	server       *api.Server
+	past         *history.Store
 	loop         *loop
 	memory       *memory
 	monitors     *southbound.Desk
@@ -102,7 +104,10 @@ func New(opts Options) (*Agent, error) {
 	if a.pending, err = buildSources(a.specs, nil, c, a.log); err != nil {
 		return nil, err
 	}
-	a.loop = newLoop(a.registry, time.Now)
+	a.past = history.New(history.Config{
+		Dir: c.Notify.Dir, MaxAlarms: c.History.MaxAlarms, MaxAge: c.History.MaxAge, Log: a.log, Now: time.Now,
+	})
+	a.loop = newLoop(a.registry, a.past, time.Now)
 	for _, spec := range a.specs {
 		a.loop.queue(spec.name)
 	}
@@ -134,6 +139,7 @@ func New(opts Options) (*Agent, error) {
 	if a.notifier, err = notify.New(notifying); err != nil {
 		return nil, fmt.Errorf("open the outbox in %s: %w", c.Notify.Dir, err)
 	}
+	a.past.Open() // behind the outbox, which tells a second agent that it is one
 	restored := a.notifier.Restored()
 	engine := correlate.Config{
 		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Rules: southbound.Rules(c.Mappings()),
@@ -204,8 +210,9 @@ func (a *Agent) fileSubscriptions() []notify.Subscription {
 	return slices.DeleteFunc(a.notifier.Held(), func(s notify.Subscription) bool { return s.Origin != notify.OriginFile })
 }
 
-// closeUnstarted closes the outbox of an agent that will never run.
+// closeUnstarted closes the files of an agent that will never run.
 func (a *Agent) closeUnstarted() error {
+	a.past.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := a.notifier.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -230,6 +237,7 @@ func (a *Agent) Start() error {
 		a.background("the cluster", a.cluster.Run)
 	}
 	a.background("the notifier", a.notifier.Run)
+	a.background("the history", a.past.Run)
 	a.background("the loop", a.loop.run)
 	a.background("the API", a.server.Run)
 
@@ -458,6 +466,7 @@ func (a *Agent) Reload(c *config.Config) error {
 	a.swap(sources)
 	a.stateSelf(c, false)
 	a.monitors.SetMappings(c.Mappings())
+	a.past.SetBounds(c.History.MaxAlarms, c.History.MaxAge)
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	refine := func(now time.Time) {

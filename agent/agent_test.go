@@ -497,7 +497,7 @@ func (b *syncBuffer) String() string {
 }
 
 func TestWhatWasSaidBeforeTheStopIsTold(t *testing.T) {
-	l := newLoop(prometheus.NewRegistry(), time.Now)
+	l := newLoop(prometheus.NewRegistry(), remembering(), time.Now)
 	l.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: 2}, nil)
 	var told []correlate.Change
 	l.publish = func(e correlate.Effects) { told = append(told, e.Publish...) }

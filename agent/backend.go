@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -86,7 +87,7 @@ func (a *Agent) Cluster() api.Cluster {
 }
 
 // History implements api.Backend.
-func (a *Agent) History() []*correlate.Alarm { return a.loop.feed.cleared() }
+func (a *Agent) History() *history.Store { return a.past }
 
 // Events implements api.Backend.
 func (a *Agent) Events(limit int) []correlate.Event { return a.loop.feed.recent(limit) }
@@ -95,6 +96,9 @@ func (a *Agent) Events(limit int) []correlate.Event { return a.loop.feed.recent(
 func (a *Agent) Changes(after uint64) ([]api.SeqChange, <-chan struct{}, bool) {
 	return a.loop.feed.after(after)
 }
+
+// Newest implements api.Backend.
+func (a *Agent) Newest() uint64 { return a.loop.feed.newest() }
 
 // Notify implements api.Backend.
 func (a *Agent) Notify() notify.Service { return a.notifier }

@@ -1,17 +1,18 @@
 package agent
 
 import (
+	"cmp"
 	"sync"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
-// What the agent remembers for those who ask later. A follower that falls behind the feed is told that it lost some.
+// What the agent holds for those who ask later. A follower that falls behind the feed is told so, and gets the present truth.
 const (
-	feedCapacity    = 4096
-	historyCapacity = 1000
-	eventsCapacity  = 1000
+	feedCapacity   = 4096
+	eventsCapacity = 1000
 )
 
 // ring keeps the newest n values. The zero ring keeps none.
@@ -42,15 +43,17 @@ func (r *ring[T]) last(n int) []T {
 	return out
 }
 
-// feed is what happened lately: changes for streams, cleared alarms for queries, events for people. Safe for
+// feed is what happened lately: changes for streams, and events for people. It tells the history of the changes. Safe for
 // concurrent use; the loop adds what is of this host, the cluster what is of the others.
 type feed struct {
-	mu      sync.Mutex
-	changes *ring[api.SeqChange]
-	history *ring[*correlate.Alarm]
-	events  *ring[correlate.Event]
-	told    map[correlate.ID]*told // what was last told of each resource, so that restating is not news
-	next    chan struct{}          // closed when a change was added
+	past *history.Store
+
+	mu       sync.Mutex
+	changes  *ring[api.SeqChange]
+	standing map[string]*correlate.Alarm // by id: the newest form that was told of
+	events   *ring[correlate.Event]
+	told     map[correlate.ID]*told // what was last told of each resource, so that restating is not news
+	next     chan struct{}          // closed when a change was added
 }
 
 // told is what was last told of one resource.
@@ -59,28 +62,72 @@ type told struct {
 	status map[correlate.Condition]correlate.Status
 }
 
-func newFeed() *feed {
+func newFeed(past *history.Store) *feed {
 	return &feed{
-		changes: newRing[api.SeqChange](feedCapacity),
-		history: newRing[*correlate.Alarm](historyCapacity),
-		events:  newRing[correlate.Event](eventsCapacity),
-		told:    make(map[correlate.ID]*told),
-		next:    make(chan struct{}),
+		past:     past,
+		changes:  newRing[api.SeqChange](feedCapacity),
+		standing: make(map[string]*correlate.Alarm),
+		events:   newRing[correlate.Event](eventsCapacity),
+		told:     make(map[correlate.ID]*told),
+		next:     make(chan struct{}),
 	}
 }
 
-func (f *feed) addChanges(changes []correlate.Change) {
-	if len(changes) == 0 {
-		return
+// know takes alarms that stood when this run began: they are no news.
+func (f *feed) know(alarms []*correlate.Alarm) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range alarms {
+		f.standing[a.ID] = a
+		if !f.past.Stands(a.ID) {
+			f.past.Note(a, string(a.Last))
+		}
 	}
+}
+
+// addChanges notes new revisions, and what was said of one that is known. What is older than what was told, or the same, is no
+// news.
+func (f *feed) addChanges(changes []correlate.Change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range changes {
-		f.changes.add(api.SeqChange{Seq: f.changes.total + 1, Change: c})
-		if !c.Alarm.Standing() {
-			f.history.add(c.Alarm)
+		was, what := f.standing[c.Alarm.ID], string(c.Alarm.Last)
+		if was != nil {
+			switch newer := c.Alarm.Revision.Compare(was.Revision); {
+			case newer < 0:
+				continue
+			case newer == 0:
+				if what = c.Alarm.Noted(was); what == "" {
+					continue
+				}
+			}
+		}
+		f.add(api.SeqChange{Change: c, Was: was, What: what})
+		f.past.Note(c.Alarm, what)
+		if c.Alarm.Standing() {
+			f.standing[c.Alarm.ID] = c.Alarm
+		} else {
+			delete(f.standing, c.Alarm.ID)
 		}
 	}
+}
+
+// addVanished notes alarms of which nobody has said that they ended, and that nobody says any more. A follower may know of one
+// that was never told of here: it was in the present truth that he was given.
+func (f *feed) addVanished(ids []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range ids {
+		was := f.standing[id]
+		delete(f.standing, id)
+		f.add(api.SeqChange{Change: correlate.Change{Alarm: cmp.Or(was, &correlate.Alarm{ID: id})}, Was: was, What: api.Vanished})
+	}
+}
+
+// add needs mu.
+func (f *feed) add(c api.SeqChange) {
+	c.Seq = f.changes.total + 1
+	f.changes.add(c)
 	close(f.next)
 	f.next = make(chan struct{})
 }
@@ -146,10 +193,10 @@ func (f *feed) after(seq uint64) (changes []api.SeqChange, next <-chan struct{},
 	return f.changes.last(int(min(missing, feedCapacity))), f.next, lost
 }
 
-func (f *feed) cleared() []*correlate.Alarm {
+func (f *feed) newest() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.history.last(historyCapacity)
+	return f.changes.total
 }
 
 func (f *feed) recent(n int) []correlate.Event {

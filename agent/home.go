@@ -99,7 +99,10 @@ func (w *words) Close(known []correlate.Change, unknown []*correlate.Alarm) {
 func (w *words) Claim(above uint64) { w.add(func(s *said) { s.claim = max(s.claim, above) }) }
 
 // Seen implements cluster.Home.
-func (w *words) Seen(changes []correlate.Change) { w.feed.addChanges(changes) }
+func (w *words) Seen(changes []correlate.Change, vanished []string) {
+	w.feed.addVanished(vanished)
+	w.feed.addChanges(changes)
+}
 
 // Report implements cluster.Home.
 func (w *words) Report(e correlate.Event) { w.report(e) }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 )
@@ -40,9 +41,9 @@ type loop struct {
 }
 
 // newLoop makes a loop whose queues can be filled; publish, and either engine or peers, must be set before it runs.
-func newLoop(reg prometheus.Registerer, now func() time.Time) *loop {
+func newLoop(reg prometheus.Registerer, past *history.Store, now func() time.Time) *loop {
 	l := &loop{
-		feed:    newFeed(),
+		feed:    newFeed(past),
 		now:     now,
 		stated:  make(map[string]bool),
 		woken:   make(chan struct{}, 1),
@@ -145,6 +146,7 @@ func (l *loop) begin(ctx context.Context) error {
 			return fmt.Errorf("learn from the peers what this host was: %w", err)
 		}
 	}
+	l.feed.know(l.engine.Alarms())
 	l.mu.Lock()
 	l.turns = true
 	l.mu.Unlock()
@@ -221,6 +223,11 @@ func (l *loop) act(eff correlate.Effects, found time.Time) {
 	if len(eff.Save) > 0 || len(eff.Publish) > 0 {
 		l.publish(eff)
 		l.feed.addChanges(eff.Publish)
+		for _, a := range eff.Save { // what was published is no news any more; what was said of it is
+			if a.Standing() {
+				l.feed.addChanges([]correlate.Change{{Alarm: a}})
+			}
+		}
 	}
 	if eff.Wake.IsZero() {
 		l.wake.Stop()

@@ -17,6 +17,7 @@ type collector struct {
 	alarms, resources                        *prometheus.Desc
 	sight, restarts, sourceEvents            *prometheus.Desc
 	queueDepth, queueCoalesced, queueDropped *prometheus.Desc
+	historyAlarms, historyKept, historyLost  *prometheus.Desc
 }
 
 func newCollector(a *Agent) *collector {
@@ -33,13 +34,17 @@ func newCollector(a *Agent) *collector {
 		queueDepth:     desc("queue_items", "Resources, removals and events that wait for the engine.", "source"),
 		queueCoalesced: desc("queue_coalesced_total", "Items that replaced one that still waited.", "source"),
 		queueDropped:   desc("queue_dropped_total", "Items dropped because the queue was full.", "source"),
+		historyAlarms:  desc("history_alarms", "Alarms that have cleared and are remembered."),
+		historyKept:    desc("history_durable", "1 when what became of alarms survives a restart."),
+		historyLost:    desc("history_lost_total", "Alarms of which the disk did not take what became of them, and that were forgotten."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.alarms, c.resources, c.sight, c.restarts, c.sourceEvents, c.queueDepth, c.queueCoalesced, c.queueDropped,
+		c.alarms, c.resources, c.sight, c.restarts, c.sourceEvents, c.queueDepth, c.queueCoalesced, c.queueDropped, c.historyAlarms,
+		c.historyKept, c.historyLost,
 	} {
 		ch <- d
 	}
@@ -83,6 +88,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
+	past := c.agent.past.Status()
+	gauge(c.historyAlarms, float64(past.Ended))
+	durable := 1.0
+	if past.Problem != "" {
+		durable = 0
+	}
+	gauge(c.historyKept, durable)
+	counter(c.historyLost, float64(past.Lost))
 	for _, q := range c.agent.loop.snapshotQueues() {
 		depth, coalesced, dropped := q.depth()
 		gauge(c.queueDepth, float64(depth), q.source)

@@ -261,3 +261,20 @@ func (a *Alarm) Standing() bool { return a.Last != Cleared }
 
 // Dismissed reports whether an alarm that was cleared by hand must be remembered: its source has not said yet that all is well.
 func (a *Alarm) Dismissed() bool { return !a.Standing() && a.ByHand != nil && a.ByHand.Dismissed }
+
+// What people say of an alarm that makes no revision.
+const (
+	Acknowledged = "acknowledged"
+	Commented    = "commented"
+)
+
+// Noted is what was said last of an alarm since an earlier form of the same revision; empty: nothing.
+func (a *Alarm) Noted(before *Alarm) string {
+	switch n := len(a.Comments); {
+	case a.Ack != nil && (before.Ack == nil || *a.Ack != *before.Ack):
+		return Acknowledged
+	case n > 0 && !before.Said(a.Comments[n-1]):
+		return Commented
+	}
+	return ""
+}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/paramedic-ha/paramedic/notify/boltfile"
 )
 
 const (
@@ -57,9 +59,6 @@ type write struct {
 	place
 	record any
 }
-
-// errDamaged marks what makes an outbox file be set aside.
-var errDamaged = errors.New("the outbox is damaged")
 
 // outbox keeps what must outlive the process, in one bbolt file. Writers hand over records and go on; one goroutine
 // (run) commits whatever has gathered, so that a commit's cost is shared by all who waited for it. When the file can't
@@ -271,7 +270,7 @@ func (o *outbox) commit() {
 
 	start := o.now()
 	alert := time.AfterFunc(o.patience, o.stuck)
-	err := guarded(func() error { return o.db.Update(func(tx *bbolt.Tx) error { return o.applyBatch(tx, batch, seq) }) })
+	err := boltfile.Guard(func() error { return o.db.Update(func(tx *bbolt.Tx) error { return o.applyBatch(tx, batch, seq) }) })
 	alert.Stop()
 	at := o.now()
 	o.mu.Lock()

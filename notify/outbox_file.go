@@ -8,14 +8,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/paramedic-ha/paramedic/notify/boltfile"
 )
 
 // loaded is what an earlier run left.
@@ -59,14 +59,14 @@ func (o *outbox) open(first bool) (l loaded, err error) {
 		return l, fmt.Errorf("make outbox directory: %w", err)
 	}
 	aside := false
-	if err = guarded(func() error { l, err = o.tryOpen(); return err }); errors.Is(err, errDamaged) {
+	if err = boltfile.Guard(func() error { l, err = o.tryOpen(); return err }); errors.Is(err, boltfile.ErrDamaged) {
 		o.log.Error("the outbox is damaged; it is set aside and begun anew from what is restated", "path", o.path, "error", err)
 		o.closeQuietly()
-		if err := setAside(o.path, o.now()); err != nil {
+		if err := boltfile.SetAside(o.path, o.now(), keepBad); err != nil {
 			return l, fmt.Errorf("set the damaged outbox aside: %w", err)
 		}
 		aside = true
-		err = guarded(func() error { l, err = o.tryOpen(); return err })
+		err = boltfile.Guard(func() error { l, err = o.tryOpen(); return err })
 	}
 	if err != nil {
 		o.closeQuietly()
@@ -75,7 +75,7 @@ func (o *outbox) open(first bool) (l loaded, err error) {
 	if !first {
 		return l, nil
 	}
-	if err := guarded(func() error {
+	if err := boltfile.Guard(func() error {
 		did, err := o.recover()
 		if err == nil && did {
 			l, err = o.load()
@@ -88,7 +88,7 @@ func (o *outbox) open(first bool) (l loaded, err error) {
 	if aside {
 		term = clockTerm(o.now())
 	}
-	if err := guarded(func() error { return o.begin(term) }); err != nil {
+	if err := boltfile.Guard(func() error { return o.begin(term) }); err != nil {
 		return l, fmt.Errorf("write outbox %s: %w", o.path, err)
 	}
 	o.term, l.lost = term, aside || l.damaged > 0
@@ -97,13 +97,13 @@ func (o *outbox) open(first bool) (l loaded, err error) {
 
 // tryOpen runs guarded: bbolt panics, or faults on its memory map, when a file is damaged.
 func (o *outbox) tryOpen() (loaded, error) {
-	if err := checkFile(o.path); err != nil {
+	if err := boltfile.Check(o.path); err != nil {
 		return loaded{}, err
 	}
 	db, err := bbolt.Open(o.path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
 	switch {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
-		return loaded{}, fmt.Errorf("%w: %w", errDamaged, err)
+		return loaded{}, fmt.Errorf("%w: %w", boltfile.ErrDamaged, err)
 	case errors.Is(err, syscall.EROFS), errors.Is(err, os.ErrPermission):
 		l, _ := o.peek()
 		return l, fmt.Errorf("open outbox %s: %w", o.path, err)
@@ -135,7 +135,7 @@ func (o *outbox) load() (loaded, error) {
 		l.term = number(meta.Get(keyTerm))
 		if meta.Get(keyClean) == nil {
 			for err := range tx.Check() {
-				return fmt.Errorf("%w: %w", errDamaged, err)
+				return fmt.Errorf("%w: %w", boltfile.ErrDamaged, err)
 			}
 		}
 		return l.read(tx, o.log, o.sealer)
@@ -212,49 +212,13 @@ func number(b []byte) uint64 {
 	return binary.BigEndian.Uint64(b)
 }
 
-// guarded runs f where a panic or a fault of the memory map becomes errDamaged. The goroutine keeps SetPanicOnFault,
-// which is per goroutine, from leaking.
-func guarded(f func() error) (err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if r := recover(); r != nil {
-				err = fmt.Errorf("%w: %v", errDamaged, r)
-			}
-		}()
-		debug.SetPanicOnFault(true)
-		err = f()
-	}()
-	<-done
-	return err
-}
-
-// setAside renames a damaged file and forgets all but the newest of those.
-func setAside(path string, now time.Time) error {
-	if err := os.Rename(path, path+".bad-"+now.UTC().Format("20060102T150405.000000000")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	bad, err := filepath.Glob(path + ".bad-*")
-	if err != nil {
-		return err
-	}
-	slices.Sort(bad)
-	for _, old := range bad[:max(0, len(bad)-keepBad)] {
-		if err := os.Remove(old); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (o *outbox) closeQuietly() {
 	if o.db == nil {
 		return
 	}
 	db := o.db
 	o.db = nil
-	if err := guarded(db.Close); err != nil {
+	if err := boltfile.Guard(db.Close); err != nil {
 		o.log.Debug("close outbox", "error", err)
 	}
 }
@@ -267,7 +231,7 @@ func (o *outbox) finish() {
 		return
 	}
 	if o.problem() == "" {
-		if err := guarded(func() error {
+		if err := boltfile.Guard(func() error {
 			return o.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(shelfNames[shelfMeta]).Put(keyClean, []byte{1}) })
 		}); err != nil {
 			o.log.Error("the outbox's clean stop can't be marked: the next start checks it", "error", err)

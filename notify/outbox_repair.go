@@ -7,11 +7,13 @@ import (
 	"slices"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/paramedic-ha/paramedic/notify/boltfile"
 )
 
 func (o *outbox) fail(err error) {
 	o.log.Error("the outbox can't be written: notifications go out but won't survive a restart", "path", o.path, "error", err)
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, boltfile.ErrDamaged) {
 		o.closeQuietly()
 	}
 	o.mu.Lock()
@@ -42,14 +44,14 @@ func (o *outbox) repair() {
 	o.seq++
 	o.mu.Unlock()
 	contents := o.contents()
-	err := guarded(func() error {
+	err := boltfile.Guard(func() error {
 		if err := o.begin(term); err != nil {
 			return err
 		}
 		return o.db.Update(func(tx *bbolt.Tx) error { return rewrite(tx, contents) })
 	})
 	if err != nil {
-		if errors.Is(err, errDamaged) {
+		if errors.Is(err, boltfile.ErrDamaged) {
 			o.closeQuietly()
 		}
 		o.mu.Lock()

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
@@ -21,28 +21,28 @@ const (
 )
 
 func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
-	q := newQuery(r.URL.RawQuery, "state", "min_severity", "resource", "condition", "domain", "project", "host", "since", "until", "limit", "after")
-	state := q.choice("state", "standing", "cleared", "dismissed", "all")
+	q := newQuery(r.URL.RawQuery, append([]string{"state", "since", "until", "limit", "after"}, selectionParameters...)...)
+	state := q.choice("state", stateStanding, stateCleared, stateDismissed, stateAll)
 	wanted := readSelection(q)
+	wanted.since, wanted.until = q.time("since"), q.time("until")
+	if !wanted.since.IsZero() && !wanted.until.IsZero() && wanted.until.Before(wanted.since) {
+		q.fail("parameter until lies before since: swap them")
+	}
 	limit := q.number("limit", pageSize, maxPage)
 	after := readPosition(q)
 	if q.err != nil {
 		s.refuse(w, r, q.err)
 		return
 	}
-	alarms, starting, err := s.alarms(r.Context(), state)
+	alarms, starting, err := s.alarms(r.Context(), state, wanted, after, limit+1)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	alarms = slices.DeleteFunc(alarms, func(a *correlate.Alarm) bool {
-		return !wanted.match(a) || after != (position{}) && positionOf(a).compare(after) <= 0
-	})
-	slices.SortFunc(alarms, func(a, b *correlate.Alarm) int { return positionOf(a).compare(positionOf(b)) })
 	page := AlarmPage{Starting: starting}
 	if len(alarms) > limit {
 		alarms = alarms[:limit]
-		page.Next = positionOf(alarms[limit-1]).String()
+		page.Next = placeText(placeOf(alarms[limit-1]))
 	}
 	if page.Alarms, err = s.present(r.Context(), alarms); err != nil {
 		s.refuse(w, r, err)
@@ -51,44 +51,54 @@ func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, r, http.StatusOK, page)
 }
 
-// alarms returns standing, cleared, dismissed or all alarms of all hosts, each once, in a list that is the caller's; without this host's
-// own while it is starting.
-func (s *Server) alarms(ctx context.Context, state string) (all []*correlate.Alarm, starting bool, err error) {
-	if state == "dismissed" {
-		err := s.ask(ctx, func(e *correlate.Engine) { all = e.Dismissed() })
-		if starting = errors.Is(err, errStarting); err != nil && !starting {
-			return nil, false, fmt.Errorf("list the alarms: %w", err)
-		}
-		if c := s.backend.Cluster(); c != nil {
-			all = append(all, c.Dismissed()...)
-		}
-		return all, starting, nil
+// alarms lists standing, cleared, dismissed or all alarms of all hosts, each once, the newest first, behind a place; at most limit.
+// While this host is starting its own standing and dismissed ones are not among them.
+func (s *Server) alarms(ctx context.Context, state string, wanted selection, after history.Position, limit int) (all []*correlate.Alarm, starting bool, err error) {
+	look := (*Server).standing
+	if state == stateDismissed {
+		look = (*Server).dismissed
 	}
-	// The standing ones first: what clears between the two looks is then in both, and never in neither.
-	var now []*correlate.Alarm
-	if state != "cleared" {
-		err := s.ask(ctx, func(e *correlate.Engine) { now = slices.Clone(e.Alarms()) })
-		if starting = errors.Is(err, errStarting); err != nil && !starting {
-			return nil, false, fmt.Errorf("list the alarms: %w", err)
+	// What stands first: what clears between the two looks is then in both, and never in neither.
+	if state != stateCleared {
+		if all, starting, err = look(s, ctx); err != nil {
+			return nil, false, err
 		}
-		if c := s.backend.Cluster(); c != nil {
-			now = append(now, c.Alarms()...)
+		ended := func(string) bool { return false }
+		if state == stateAll {
+			ended = s.backend.History().Ended() // what a speaker has cleared its home may clear once more
 		}
-		if state == "standing" {
-			return now, starting, nil
-		}
+		all = slices.DeleteFunc(all, func(a *correlate.Alarm) bool {
+			return ended(a.ID) || !wanted.match(a, a.Severity) || after != (history.Position{}) && placeOf(a).Compare(after) <= 0
+		})
 	}
-	known := make(map[string]bool)
-	for _, a := range slices.Backward(s.backend.History()) { // what a speaker has cleared its home may clear once more
-		if !known[a.ID] {
-			known[a.ID] = true
-			all = append(all, a)
+	if state == stateCleared || state == stateAll {
+		past, err := s.backend.History().Cleared(ctx, after, limit, wanted.matchEntry)
+		if err != nil {
+			return nil, false, err
 		}
+		all = append(all, past...)
 	}
-	for _, a := range now {
-		if !known[a.ID] {
-			all = append(all, a)
-		}
+	slices.SortFunc(all, func(a, b *correlate.Alarm) int { return placeOf(a).Compare(placeOf(b)) })
+	return all[:min(len(all), limit)], starting, nil
+}
+
+// standing lists what stands on all hosts, in a list that is the caller's; without this host's own while it is starting.
+func (s *Server) standing(ctx context.Context) (all []*correlate.Alarm, starting bool, err error) {
+	return s.look(ctx, func(e *correlate.Engine) []*correlate.Alarm { return slices.Clone(e.Alarms()) }, Cluster.Alarms)
+}
+
+// dismissed is standing for what was cleared by hand while its source still sees it.
+func (s *Server) dismissed(ctx context.Context) (all []*correlate.Alarm, starting bool, err error) {
+	return s.look(ctx, (*correlate.Engine).Dismissed, Cluster.Dismissed)
+}
+
+func (s *Server) look(ctx context.Context, here func(*correlate.Engine) []*correlate.Alarm, elsewhere func(Cluster) []*correlate.Alarm) (all []*correlate.Alarm, starting bool, err error) {
+	err = s.ask(ctx, func(e *correlate.Engine) { all = here(e) })
+	if starting = errors.Is(err, errStarting); err != nil && !starting {
+		return nil, false, fmt.Errorf("list the alarms: %w", err)
+	}
+	if c := s.backend.Cluster(); c != nil {
+		all = append(all, elsewhere(c)...)
 	}
 	return all, starting, nil
 }
@@ -144,19 +154,27 @@ func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := r.PathValue("id")
-	alarms, starting, err := s.alarms(r.Context(), "all")
+	alarms, starting, err := s.standing(r.Context())
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	entry, known, err := s.backend.History().Entry(r.Context(), id)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	alarms = slices.DeleteFunc(alarms, func(a *correlate.Alarm) bool { return a.ID != id })
+	if known && !entry.Alarm.Standing() {
+		alarms = append(alarms[:0], entry.Alarm)
+	}
 	found, err := s.present(r.Context(), alarms)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	if len(found) > 0 {
-		s.answer(w, r, http.StatusOK, found[0])
+		s.answer(w, r, http.StatusOK, AlarmLife{Alarm: found[0], History: each(entry.Steps, fromStep), Omitted: entry.Omitted})
 		return
 	}
 	if starting { // it may be one of ours
@@ -165,6 +183,14 @@ func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 	}
 	s.refuse(w, r, notFound("alarm %q neither stands nor cleared lately: /v1/alarms?state=all lists those that are known", id))
 }
+
+// The states of an alarm that a caller may ask for.
+const (
+	stateStanding  = "standing"
+	stateCleared   = "cleared"
+	stateDismissed = "dismissed"
+	stateAll       = "all"
+)
 
 // selection is what a caller wants of the alarms; zero fields pass all.
 type selection struct {
@@ -175,6 +201,9 @@ type selection struct {
 	since, until          time.Time
 }
 
+// selectionParameters are those that readSelection reads.
+var selectionParameters = []string{"min_severity", "resource", "condition", "domain", "project", "host"}
+
 func readSelection(q *query) selection {
 	sel := selection{
 		resource:  q.text("resource"),
@@ -182,8 +211,6 @@ func readSelection(q *query) selection {
 		domain:    strings.TrimPrefix(q.text("domain"), string(correlate.KindDomain)+"/"),
 		project:   q.text("project"),
 		host:      q.text("host"),
-		since:     q.time("since"),
-		until:     q.time("until"),
 	}
 	if name := q.text("min_severity"); name != "" {
 		var err error
@@ -194,15 +221,16 @@ func readSelection(q *query) selection {
 	if _, err := path.Match(sel.resource, ""); err != nil {
 		q.fail("parameter resource=%q: not a pattern: want a resource id, in which * stands for anything but a slash", sel.resource)
 	}
-	if !sel.since.IsZero() && !sel.until.IsZero() && sel.until.Before(sel.since) {
-		q.fail("parameter until lies before since: swap them")
-	}
 	return sel
 }
 
-func (sel selection) match(a *correlate.Alarm) bool {
+// matchEntry judges what has ended by the worst that it was.
+func (sel selection) matchEntry(e history.Entry) bool { return sel.match(e.Alarm, e.Worst) }
+
+// match judges an alarm by this severity, which may not be its own.
+func (sel selection) match(a *correlate.Alarm, severity correlate.Severity) bool {
 	// Indeterminate is beside the order of severities and passes.
-	if a.Severity < sel.minSeverity && a.Severity != correlate.SeverityIndeterminate {
+	if severity < sel.minSeverity && severity != correlate.SeverityIndeterminate {
 		return false
 	}
 	if sel.resource != "" && sel.resource != string(a.Key.Resource) {
@@ -242,33 +270,26 @@ func anyOf(a *correlate.Alarm, f func(correlate.Affected) bool) bool {
 	return slices.ContainsFunc(a.Affected, f) || slices.ContainsFunc(a.AtRisk, f)
 }
 
-// position is an alarm's place in the list, newest first. A page's end stays a place when its alarm is gone.
-type position struct {
-	raised int64 // Unix nanoseconds
-	id     string
+// placeOf is an alarm's place in the list, newest first. A page's end stays a place when its alarm is gone.
+func placeOf(a *correlate.Alarm) history.Position {
+	return history.Position{Raised: a.Times.Raised.UnixNano(), ID: a.ID}
 }
 
-func positionOf(a *correlate.Alarm) position { return position{a.Times.Raised.UnixNano(), a.ID} }
-
-func (p position) compare(o position) int {
-	return cmp.Or(cmp.Compare(o.raised, p.raised), cmp.Compare(p.id, o.id))
+func placeText(p history.Position) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.Raised, p.ID))
 }
 
-func (p position) String() string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.raised, p.id))
-}
-
-func readPosition(q *query) position {
+func readPosition(q *query) history.Position {
 	given := q.text("after")
 	if given == "" {
-		return position{}
+		return history.Position{}
 	}
-	var p position
+	var p history.Position
 	text, err := base64.RawURLEncoding.DecodeString(given)
 	if err == nil {
-		_, err = fmt.Sscanf(string(text), "%d %s", &p.raised, &p.id)
+		_, err = fmt.Sscanf(string(text), "%d %s", &p.Raised, &p.ID)
 	}
-	if err != nil || p.String() != given {
+	if err != nil || placeText(p) != given {
 		q.failPlace(given)
 	}
 	return p

@@ -275,7 +275,7 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		want         string // in the detail
 	}{
 		{"GET", "/v1/alarms?state=open", nil, 400, `state="open": want one of standing, cleared, dismissed, all`},
-		{"GET", "/v1/alarms?severity=major", nil, 400, `"severity" is not known: the parameters are state, min_severity`},
+		{"GET", "/v1/alarms?severity=major", nil, 400, `"severity" is not known: the parameters are state, since`},
 		{"GET", "/v1/alarms?state=all&state=all", nil, 400, `"state" stands 2 times`},
 		{"GET", "/v1/alarms?min_severity=bad", nil, 400, "want critical, major"},
 		{"GET", "/v1/alarms?since=yesterday", nil, 400, "want an RFC 3339 time"},

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -25,14 +26,16 @@ type Backend interface {
 	Say(ctx context.Context, word ledger.Saying) (*correlate.Alarm, error)
 	// HandIn takes the events of another monitor, and says what became of each. An error means that none was taken.
 	HandIn(ctx context.Context, items []southbound.Item) ([]southbound.Verdict, error)
-	// History holds recently cleared alarms of all hosts, newest last, bounded.
-	History() []*correlate.Alarm
+	// History is what became of alarms of all hosts, as far as this agent has heard of it.
+	History() *history.Store
 	// Events holds at most limit of the recent events, newest last.
 	Events(limit int) []correlate.Event
 	// Changes are those of all hosts. It returns what came after the change numbered after, oldest first (zero: all that is still held), and a
 	// channel that is closed when there is more. When some of it is no longer held, or after was never given out in
 	// this run, lost is true and changes is all that is held.
 	Changes(after uint64) (changes []SeqChange, next <-chan struct{}, lost bool)
+	// Newest is the number of the newest change; zero before the first.
+	Newest() uint64
 	// Cluster is the other hosts; nil when this one is alone.
 	Cluster() Cluster
 	// Notify is the part that tells consumers.
@@ -42,8 +45,15 @@ type Backend interface {
 	Ready() error
 }
 
-// SeqChange is a change with its place in the stream: numbers start at one in each run and grow by one.
+// SeqChange is a change with its place in the stream: numbers start at one in each run and grow by one. The revisions of one
+// alarm only grow.
 type SeqChange struct {
 	Seq    uint64
 	Change correlate.Change
+	Was    *correlate.Alarm // its form before; nil: this agent had not heard of it
+	What   string           // Change.Alarm.Last, what was said of it (correlate.Alarm.Noted), or Vanished: Change.Alarm is Was then
 }
+
+// Vanished is the What of an alarm that nobody says any more, and of which nobody has said that it ended: its host was
+// forgotten, or its end missed.
+const Vanished = "vanished"

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/correlate"
 )
 
@@ -74,12 +75,12 @@ func FuzzAlarmQuery(f *testing.F) {
 		if q.err != nil {
 			return
 		}
-		wanted.match(alarm)
+		wanted.match(alarm, alarm.Severity)
 		if limit < 1 || limit > maxPage {
 			t.Errorf("%q: limit %d", raw, limit)
 		}
-		if after != (position{}) && after.String() != q.text("after") {
-			t.Errorf("%q: the position reads back as %q", raw, after)
+		if after != (history.Position{}) && placeText(after) != q.text("after") {
+			t.Errorf("%q: the position reads back as %+v", raw, after)
 		}
 	})
 }

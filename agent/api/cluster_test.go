@@ -305,13 +305,11 @@ func TestAnAlarmThatWasClearedTwiceIsListedOnce(t *testing.T) {
 	c := serve(t, h)
 	h.carrier("nic/eth0", correlate.StatusFailed)
 	h.carrier("nic/eth0", correlate.StatusOK)
-	h.set(func() {
-		again := *h.history[0]
-		again.Revision.Term += 2
-		h.history = append(h.history, &again)
-	})
+	again := *h.changes[1].Change.Alarm
+	again.Revision.Term += 2
+	h.past.Note(&again, string(again.Last))
 	list := get[AlarmPage](c, "GET", "/v1/alarms?state=all", nil, 200).Alarms
-	if len(list) != 1 || list[0].Revision != h.history[1].Revision.String() {
+	if len(list) != 1 || list[0].Revision != again.Revision.String() {
 		t.Errorf("%+v, want the last of the two", list)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -81,6 +82,10 @@ func fromAlarm(a *correlate.Alarm) Alarm {
 		out.ClearedBy = &HandClear{By: h.By, Comment: h.Comment, At: stamp(h.At), Dismissed: h.Dismissed}
 	}
 	return out
+}
+
+func fromStep(s history.Step) AlarmStep {
+	return AlarmStep{At: stamp(s.At), What: s.What, Revision: s.Revision.String(), Severity: s.Severity.String(), Text: s.Text, By: s.By}
 }
 
 func fromAffected(a correlate.Affected) Affected {

@@ -15,8 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
-	"github.com/paramedic-ha/paramedic/agent/southbound"
+	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/agent/ledger"
+	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
 )
@@ -41,7 +42,8 @@ type host struct {
 	changes  []SeqChange
 	oldest   int // changes before it are forgotten
 	next     chan struct{}
-	history  []*correlate.Alarm
+	standing map[string]*correlate.Alarm
+	past     *history.Store
 	desk     *southbound.Desk
 	events   []correlate.Event
 	notReady error
@@ -53,7 +55,11 @@ type host struct {
 // newHost runs a host with a bridge on one uplink, and a domain behind it.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{metrics: prometheus.NewRegistry(), next: make(chan struct{}), now: time.Date(2026, 11, 22, 10, 0, 0, 123456789, time.UTC)}
+	h := &host{
+		metrics: prometheus.NewRegistry(), next: make(chan struct{}), now: time.Date(2026, 11, 22, 10, 0, 0, 123456789, time.UTC),
+		standing: make(map[string]*correlate.Alarm),
+	}
+	h.past = history.New(history.Config{MaxAlarms: 100, MaxAge: 1 << 62, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	var err error
 	h.notifier, err = notify.New(notify.Config{
 		Node: "cmp-1", Label: "prod", Dir: t.TempDir(), MaxAge: time.Hour, UserAgent: "paramedic/test", AllowCallbacks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
@@ -109,16 +115,31 @@ func (h *host) step(d correlate.Delta) {
 	h.act(h.engine.Topology(h.now, d))
 }
 
-// act does what agent/loop.go does with effects.
+// act does what agent/loop.go and agent/feed.go do with effects.
 func (h *host) act(eff correlate.Effects) {
 	for _, c := range eff.Publish {
 		c.Found = h.now
-		h.changes = append(h.changes, SeqChange{Seq: uint64(len(h.changes)) + 1, Change: c})
-		if !c.Alarm.Standing() {
-			h.history = append(h.history, c.Alarm)
+		h.tell(SeqChange{Change: c, What: string(c.Alarm.Last)})
+	}
+	for _, a := range eff.Save {
+		if was := h.standing[a.ID]; was != nil && was.Revision == a.Revision && a.Noted(was) != "" {
+			h.tell(SeqChange{Change: correlate.Change{Alarm: a}, What: a.Noted(was)})
 		}
 	}
 	h.notifier.Publish(eff)
+}
+
+// tell puts a change into the stream.
+func (h *host) tell(c SeqChange) {
+	a := c.Change.Alarm
+	c.Seq, c.Was = uint64(len(h.changes))+1, h.standing[a.ID]
+	h.changes = append(h.changes, c)
+	if c.What != Vanished {
+		h.past.Note(a, c.What)
+	}
+	if h.standing[a.ID] = a; !a.Standing() || c.What == Vanished {
+		delete(h.standing, a.ID)
+	}
 	close(h.next)
 	h.next = make(chan struct{})
 }
@@ -206,11 +227,7 @@ func (h *host) Say(_ context.Context, word ledger.Saying) (*correlate.Alarm, err
 	return nil, correlate.ErrNoAlarm
 }
 
-func (h *host) History() []*correlate.Alarm {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.history)
-}
+func (h *host) History() *history.Store { return h.past }
 
 func (h *host) Events(limit int) []correlate.Event {
 	h.mu.Lock()
@@ -225,6 +242,12 @@ func (h *host) Changes(after uint64) ([]SeqChange, <-chan struct{}, bool) {
 		return slices.Clone(h.changes[h.oldest:]), h.next, true
 	}
 	return slices.Clone(h.changes[after:]), h.next, false
+}
+
+func (h *host) Newest() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return uint64(len(h.changes))
 }
 
 func (h *host) Cluster() Cluster {

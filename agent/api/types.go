@@ -84,6 +84,23 @@ type Alarm struct {
 	AsOf          *time.Time        `json:"as_of"` // it was so at this time for certain; nil: not known
 }
 
+// AlarmLife is GET /v1/alarms/{id}.
+type AlarmLife struct {
+	Alarm
+	History []AlarmStep `json:"history"`         // oldest first: the first step, and the newest
+	Omitted int         `json:"history_omitted"` // steps behind the first that are not kept
+}
+
+// AlarmStep is one thing that happened to an alarm.
+type AlarmStep struct {
+	At       *time.Time `json:"at"`
+	What     string     `json:"what"` // raised, changed, cleared, acknowledged, commented
+	Revision string     `json:"revision"`
+	Severity string     `json:"severity"`
+	Text     string     `json:"text"`
+	By       string     `json:"by"`
+}
+
 // Times are the five times of an alarm.
 type Times struct {
 	Occurred *time.Time `json:"occurred"`
@@ -217,8 +234,25 @@ type ResourceList struct {
 
 // WatchEvent is the data of an alarm event of GET /v1/watch.
 type WatchEvent struct {
-	Transition string `json:"transition"`
+	Transition string `json:"transition"` // raised, changed, cleared, acknowledged, commented
+	Snapshot   bool   `json:"snapshot"`   // it is part of the present truth between reset and synced
 	Alarm      Alarm  `json:"alarm"`
+}
+
+// WatchGone is the data of a gone event: the alarm does not match any more, or nobody says it any more.
+type WatchGone struct {
+	ID       string `json:"id"`
+	Revision string `json:"revision"` // the last that is known
+}
+
+// WatchReset is the data of a reset event: the present truth follows.
+type WatchReset struct {
+	Reason string `json:"reason"`
+}
+
+// WatchSynced is the data of a synced event: that was the present truth.
+type WatchSynced struct {
+	Standing int `json:"standing"` // alarms of it that stand
 }
 
 // Subscription is a consumer's standing wish. It never carries the secret.

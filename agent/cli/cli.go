@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -42,7 +43,7 @@ type Process struct {
 
 // commands is the grammar.
 type commands struct {
-	Server  string `help:"The agent to talk to: unix:///path or http://host:port." default:"unix:///run/paramedic/api.sock" env:"PARAMEDIC_SERVER" placeholder:"URL"`
+	Server  string `help:"The agent to talk to: unix:///path or http://host:port; of several, with commas, watch goes on with the next when one is away." default:"unix:///run/paramedic/api.sock" env:"PARAMEDIC_SERVER" placeholder:"URL"`
 	Output  string `short:"o" help:"Print table, json or yaml." enum:"table,json,yaml" default:"table"`
 	NoColor bool   `name:"no-color" help:"No colours (also: NO_COLOR in the environment)."`
 
@@ -78,9 +79,10 @@ type commands struct {
 // session is what a command works with.
 type session struct {
 	Process
-	ctx    context.Context // ends on SIGINT and SIGTERM
-	client *client
-	out    *printer
+	ctx     context.Context // ends on SIGINT and SIGTERM
+	client  *client         // the first of
+	clients []*client
+	out     *printer
 }
 
 // exitError carries an exit status.
@@ -136,10 +138,15 @@ func Main(args []string, p Process) int {
 	defer stop()
 	s := &session{Process: p, ctx: ctx}
 	s.out = newPrinter(p, grammar.Output, grammar.NoColor)
-	if s.client, err = newClient(grammar.Server, p.Version); err != nil {
-		fmt.Fprintln(p.Stderr, "paramedic:", err)
-		return exitUsage
+	for server := range strings.SplitSeq(grammar.Server, ",") {
+		c, err := newClient(strings.TrimSpace(server), p.Version)
+		if err != nil {
+			fmt.Fprintln(p.Stderr, "paramedic:", err)
+			return exitUsage
+		}
+		s.clients = append(s.clients, c)
 	}
+	s.client = s.clients[0]
 	err = kctx.Run(s, parser)
 	if err == nil {
 		err = s.out.failed()

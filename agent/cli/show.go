@@ -101,7 +101,11 @@ func (c *alarmsCommand) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		return s.out.show(a, func() { s.out.alarm(a) })
+		var life api.AlarmLife
+		if err := s.client.get(s.ctx, "/v1/alarms/"+url.PathEscape(a.ID), nil, &life); err != nil {
+			return err
+		}
+		return s.out.show(life, func() { s.out.alarm(life) })
 	}
 	query := url.Values{}
 	for name, value := range map[string]string{
@@ -265,7 +269,7 @@ func findOne[T any](all []T, kind, lister, want string, names func(T) (id, name 
 }
 
 // alarm prints all about one.
-func (p *printer) alarm(a api.Alarm) {
+func (p *printer) alarm(a api.AlarmLife) {
 	acknowledged := ""
 	if a.Ack != nil {
 		acknowledged = strings.TrimSpace(fmt.Sprintf("by %s, %s %s", escape(a.Ack.By), p.exact(a.Ack.At), word(a.Ack.Comment)))
@@ -284,7 +288,7 @@ func (p *printer) alarm(a api.Alarm) {
 		{"alarm", escape(a.ID)},
 		{"revision", escape(a.Revision + " " + a.State)},
 		{"severity", p.paint(escape(a.Severity))},
-		{"host", p.home(a)},
+		{"host", p.home(a.Alarm)},
 		{"resource", escape(a.Resource)},
 		{"condition", escape(a.Condition)},
 		{"text", word(a.Text)},
@@ -305,6 +309,7 @@ func (p *printer) alarm(a api.Alarm) {
 		pairs = append(pairs, [2]string{"comment", fmt.Sprintf("by %s, %s %s", escape(c.By), p.exact(c.At), word(c.Text))})
 	}
 	p.pairs(pairs)
+	p.steps(a)
 	p.affected("AFFECTED", a.Affected)
 	p.affected("AT RISK", a.AtRisk)
 	if len(a.Evidence) > 0 {
@@ -316,6 +321,26 @@ func (p *printer) alarm(a api.Alarm) {
 		p.line("")
 		p.table([]string{"EVIDENCE", "VALUE"}, rows)
 	}
+}
+
+// steps prints what happened to an alarm, if that is more than that it was raised.
+func (p *printer) steps(a api.AlarmLife) {
+	if len(a.History) < 2 {
+		return
+	}
+	var rows [][]string
+	for i, step := range a.History {
+		if i == 1 && a.Omitted > 0 {
+			rows = append(rows, []string{"", fmt.Sprintf("%d more", a.Omitted), "", "", ""})
+		}
+		text := word(step.Text)
+		if step.By != "" {
+			text = strings.TrimSpace("by " + word(step.By) + " " + text)
+		}
+		rows = append(rows, []string{p.clock(step.At), word(step.What), word(step.Revision), word(step.Severity), text})
+	}
+	p.line("")
+	p.table([]string{"AT", "WHAT", "REVISION", "SEVERITY", "TEXT"}, rows)
 }
 
 func (p *printer) affected(head string, list []api.Affected) {

@@ -35,7 +35,7 @@ func TestWatchGoesOnWhereItWas(t *testing.T) {
 		case "":
 			event("4.1", "raised")
 		case "4.1":
-			fmt.Fprint(w, "event: lost\ndata: {}\n\n")
+			fmt.Fprint(w, "event: something-new\ndata: {}\n\n")
 			event("4.3", "cleared")
 		default:
 			cancel()
@@ -56,14 +56,16 @@ func TestWatchGoesOnWhereItWas(t *testing.T) {
 		now: func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
 	}
 	s := &session{Process: p, ctx: ctx, out: newPrinter(p, "table", true)}
-	if s.client, err = newClient("unix://"+path, "test"); err != nil {
+	c, err := newClient("unix://"+path, "test")
+	if err != nil {
 		t.Fatal(err)
 	}
+	s.clients = []*client{c}
 	if err := (&watchCommand{}).Run(s); err != nil {
 		t.Fatal(err)
 	}
 	want := "11:58:00 3f9c01aa raised critical crash on cmp-2 domain/1: qemu\\x1b died [vm-1]\n" +
-		"-- lost {}\n- 3f9c01aa cleared critical crash on cmp-2 domain/1: qemu\\x1b died [vm-1]\n"
+		"- 3f9c01aa cleared critical crash on cmp-2 domain/1: qemu\\x1b died [vm-1]\n"
 	if got := stdout.String(); got != want {
 		t.Errorf("printed\n%swant\n%s", got, want)
 	}

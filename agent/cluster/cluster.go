@@ -30,8 +30,8 @@ type Home interface {
 	Close(known []correlate.Change, unknown []*correlate.Alarm)
 	// Claim says that the peers know this host under the term above, which is not below its own.
 	Claim(above uint64)
-	// Seen are new revisions of other hosts' alarms.
-	Seen(changes []correlate.Change)
+	// Seen are alarms of other hosts that have vanished without a word of their end, and then new revisions and what was said of them.
+	Seen(changes []correlate.Change, vanished []string)
 	// Report takes an event about ourselves.
 	Report(e correlate.Event)
 }

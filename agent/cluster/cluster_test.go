@@ -67,7 +67,9 @@ func (e *engine) Claim(above uint64) { e.note(func() { e.claims = append(e.claim
 
 func (e *engine) Report(ev correlate.Event) { e.note(func() { e.reports = append(e.reports, ev) }) }
 
-func (e *engine) Seen(c []correlate.Change) { e.note(func() { e.seen = append(e.seen, c...) }) }
+func (e *engine) Seen(c []correlate.Change, _ []string) {
+	e.note(func() { e.seen = append(e.seen, c...) })
+}
 
 func (e *engine) Close(known []correlate.Change, unknown []*correlate.Alarm) {
 	e.note(func() { e.known, e.closed = append(e.known, known...), append(e.closed, unknown...) })

@@ -192,8 +192,8 @@ func (c *Cluster) carryOut() {
 	for _, e := range o.Report {
 		c.cfg.Home.Report(e)
 	}
-	if len(o.Seen) > 0 {
-		c.cfg.Home.Seen(o.Seen)
+	if len(o.Seen)+len(o.Vanished) > 0 {
+		c.cfg.Home.Seen(o.Seen, o.Vanished)
 	}
 }
 

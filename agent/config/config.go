@@ -25,6 +25,7 @@ type Config struct {
 	HW        HW        `yaml:"hw"`
 	Correlate Correlate `yaml:"correlate"`
 	Notify    Notify    `yaml:"notify"`
+	History   History   `yaml:"history"`
 	Log       Log       `yaml:"log"`
 }
 
@@ -410,6 +411,14 @@ type SOL struct {
 	APIRoot string `yaml:"api_root" check:"url"`
 	// VIMConnectionID is the id under which VNF managers know this cloud.
 	VIMConnectionID string `yaml:"vim_connection_id" check:"text" required:"true" default:"paramedic"`
+}
+
+// History bounds what is remembered of alarms that have cleared, and of the steps of each alarm. It is kept in notify.dir.
+type History struct {
+	// MaxAlarms is how many that have cleared are kept; the one that cleared first makes room.
+	MaxAlarms uint64 `yaml:"max_alarms" min:"0" max:"1000000" default:"10000"`
+	// MaxAge is how long one is kept after it has cleared.
+	MaxAge time.Duration `yaml:"max_age" min:"1m" max:"87600h" default:"720h"`
 }
 
 // Subscription is a consumer's standing wish.

@@ -182,6 +182,7 @@ notify:
         event_types: [EQUIPMENT_ALARM]
         probable_causes: [network]
   - {name: b, endpoints: ["http://10.0.0.1/"], role: consumer, filter: {projects: [p1], resource_types: [domain], conditions: [network, crash]}}
+history: {max_alarms: 7, max_age: 2h}
 log: {level: debug, format: json}
 `))
 	if err != nil {
@@ -264,7 +265,8 @@ log: {level: debug, format: json}
 				},
 			},
 		},
-		Log: Log{Level: "debug", Format: "json"},
+		History: History{MaxAlarms: 7, MaxAge: 2 * time.Hour},
+		Log:     Log{Level: "debug", Format: "json"},
 	}
 	if diff := cmp.Diff(want, cfg, compare); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

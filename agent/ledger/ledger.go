@@ -92,7 +92,8 @@ type Ledger struct {
 	problems map[problem]string
 	judged   map[string]correlate.ID // subscription → the resource under which it is a problem
 
-	dirty map[string]struct{} // subscriptions to look at before this call ends
+	dirty    map[string]struct{} // subscriptions to look at before this call ends
+	vanished map[string]struct{} // alarms that stood and have gone in this call without a word
 
 	// Those that this host speaks for.
 	policies []correlate.Policy
@@ -151,7 +152,7 @@ func New(cfg Config) *Ledger {
 		words: map[string]map[gossip.Key]word{}, unread: map[string]map[gossip.Key]struct{}{},
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
 		late: map[string]struct{}{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
-		awaited: map[string]struct{}{}, insisted: map[gossip.Key]Write{}, paused: map[string]Refusal{}, again: map[string]struct{}{}, halted: map[string]uint64{}, dirty: map[string]struct{}{},
+		awaited: map[string]struct{}{}, insisted: map[gossip.Key]Write{}, paused: map[string]Refusal{}, again: map[string]struct{}{}, halted: map[string]uint64{}, dirty: map[string]struct{}{}, vanished: map[string]struct{}{},
 		speeches: map[string]*speech{}, guests: map[string]string{},
 	}
 }
@@ -177,6 +178,12 @@ func (l *Ledger) finish() Orders {
 			l.reconcile(id)
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(l.vanished)) {
+		if l.foreign(id) == nil {
+			l.out.Vanished = append(l.out.Vanished, id)
+		}
+	}
+	clear(l.vanished)
 	out := l.out
 	l.out = Orders{}
 	slices.SortStableFunc(out.Report, func(a, b correlate.Event) int {

@@ -38,9 +38,10 @@ type Orders struct {
 	Recorded []takeover.Record
 	Back     []Back
 
-	Seen  []correlate.Change // new revisions of other hosts' alarms: for the stream and the history
-	Claim uint64             // not zero: our term is too low, take the next even one above this
-	Wake  time.Time          // call Tick then; zero: never
+	Seen     []correlate.Change // new revisions of other hosts' alarms, and what was said of them: for the stream and the history, after Vanished
+	Vanished []string           // their alarms that stood and are nobody's word any more, though nobody has said that they ended
+	Claim    uint64             // not zero: our term is too low, take the next even one above this
+	Wake     time.Time          // call Tick then; zero: never
 }
 
 // Put is a subscription made elsewhere (OriginAPI, OriginPeer), or the word of others about the pause of one that this host's
@@ -86,6 +87,10 @@ func (o *Orders) Join(later Orders) {
 	}
 	o.Hush, o.Finished = append(o.Hush, later.Hush...), append(o.Finished, later.Finished...)
 	o.Recorded, o.Back = append(o.Recorded, later.Recorded...), append(o.Back, later.Back...)
+	for _, id := range later.Vanished {
+		o.Seen = slices.DeleteFunc(o.Seen, func(c correlate.Change) bool { return c.Alarm.ID == id })
+	}
+	o.Vanished = append(o.Vanished, later.Vanished...)
 	o.Seen, o.Claim = append(o.Seen, later.Seen...), max(o.Claim, later.Claim)
 	if o.Wake.IsZero() || !later.Wake.IsZero() && later.Wake.Before(o.Wake) {
 		o.Wake = later.Wake

@@ -54,8 +54,8 @@ func compareKeys(a, b gossip.Key) int {
 	return cmp.Or(cmp.Compare(a.Space, b.Space), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
 }
 
-// purge forgets a record without its writer's word. Of an alarm that vanishes so nothing is told to streams and history:
-// nobody has said that it ended.
+// purge forgets a record without its writer's word. An alarm that vanishes so has not ended: nobody has
+// said so.
 func (l *Ledger) purge(rec gossip.Record) {
 	if rec.Space == l.cfg.Node {
 		return // of a former life, which is over; what of it must go on is taken up
@@ -255,6 +255,9 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 	}
 	delete(h.alarms, rec.ID)
 	delete(h.lost, rec.ID)
+	if was != nil && was.Alarm.Standing() {
+		l.vanished[rec.ID] = struct{}{} // unless it is there again, or ended, when this call is over
+	}
 	if !live {
 		l.dropReceipts(rec)
 		return nil
@@ -275,7 +278,11 @@ func (l *Ledger) readAlarm(h *host, rec gossip.Record, live bool) error {
 		p.learned = was.learned
 	}
 	l.spokenFor(h, rec, p.Alarm)
-	if was == nil || was.Alarm.Revision.Compare(p.Alarm.Revision) < 0 {
+	newer := -1
+	if was != nil {
+		newer = was.Alarm.Revision.Compare(p.Alarm.Revision)
+	}
+	if newer < 0 || newer == 0 && p.Alarm.Noted(was.Alarm) != "" {
 		l.out.Seen = append(l.out.Seen, p.Change)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package notify
+package boltfile
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ const (
 	flagBucket   = 0x01 // of a leaf element
 )
 
-type boltFile struct {
+type file struct {
 	r        io.ReaderAt
 	pageSize uint64
 	pages    uint64 // the high-water mark
@@ -41,30 +41,30 @@ type boltFile struct {
 }
 
 func damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", errDamaged, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
 }
 
-// checkFile reports errDamaged when path can't be opened as an outbox. A file that is missing or empty is new.
-func checkFile(path string) error {
+// Check reports ErrDamaged when bbolt must not open the file at path. One that is missing or empty is new.
+func Check(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("open outbox: %w", err)
+		return fmt.Errorf("look at it: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("open outbox: %w", err)
+		return fmt.Errorf("look at it: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("outbox %s is not a regular file: remove it", path)
+		return fmt.Errorf("%s is not a regular file: remove it", path)
 	}
 	if info.Size() == 0 {
 		return nil
 	}
-	return checkBolt(f, uint64(info.Size()))
+	return check(f, uint64(info.Size()))
 }
 
 type boltMeta struct{ pageSize, root, freelist, pages, txid uint64 }
@@ -79,7 +79,7 @@ func readMeta(b []byte) (m boltMeta, ok bool) {
 	return boltMeta{uint64(le.Uint32(b[8:])), le.Uint64(b[16:]), le.Uint64(b[32:]), le.Uint64(b[40:]), le.Uint64(b[48:])}, true
 }
 
-func checkBolt(r io.ReaderAt, size uint64) error {
+func check(r io.ReaderAt, size uint64) error {
 	var best boltMeta
 	found := false
 	buf := make([]byte, metaSize)
@@ -109,7 +109,7 @@ func checkBolt(r io.ReaderAt, size uint64) error {
 	case best.freelist == noFreelist:
 		return damaged("it has no freelist")
 	}
-	f := &boltFile{r: r, pageSize: best.pageSize, pages: best.pages, seen: map[uint64]bool{0: true, 1: true}}
+	f := &file{r: r, pageSize: best.pageSize, pages: best.pages, seen: map[uint64]bool{0: true, 1: true}}
 	if err := f.freelist(best.freelist); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func checkBolt(r io.ReaderAt, size uint64) error {
 }
 
 // page reads a page with its overflow, and takes it as seen.
-func (f *boltFile) page(id uint64, flag uint16) (b []byte, count int, err error) {
+func (f *file) page(id uint64, flag uint16) (b []byte, count int, err error) {
 	if id >= f.pages {
 		return nil, 0, damaged("page %d is beyond the end", id)
 	}
@@ -149,7 +149,7 @@ func (f *boltFile) page(id uint64, flag uint16) (b []byte, count int, err error)
 }
 
 // freelist takes every free page as seen, so that a page both free and in use is found.
-func (f *boltFile) freelist(id uint64) error {
+func (f *file) freelist(id uint64) error {
 	b, count, err := f.page(id, flagFreelist)
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func (f *boltFile) freelist(id uint64) error {
 }
 
 // tree walks a bucket's pages. Keys lie in [low, high).
-func (f *boltFile) tree(id uint64, depth int, low, high []byte) error {
+func (f *file) tree(id uint64, depth int, low, high []byte) error {
 	if depth > maxDepth {
 		return damaged("deeper than %d pages", maxDepth)
 	}
@@ -185,7 +185,7 @@ func (f *boltFile) tree(id uint64, depth int, low, high []byte) error {
 }
 
 // elements walks what a page, or a bucket within a value, holds.
-func (f *boltFile) elements(b []byte, count int, id uint64, depth int, low, high []byte) error {
+func (f *file) elements(b []byte, count int, id uint64, depth int, low, high []byte) error {
 	le := binary.LittleEndian
 	flags := le.Uint16(b[8:])
 	if flags != flagBranch && flags != flagLeaf {
@@ -250,7 +250,7 @@ func (f *boltFile) elements(b []byte, count int, id uint64, depth int, low, high
 }
 
 // bucket walks a bucket from its header: its own pages, or, when small, the page that follows in the value itself.
-func (f *boltFile) bucket(value []byte, id uint64, depth int) error {
+func (f *file) bucket(value []byte, id uint64, depth int) error {
 	if len(value) < bucketHeader {
 		return damaged("a bucket in page %d has no header", id)
 	}
