@@ -89,12 +89,20 @@ func TestEveryElementOfDoctorIsSomewhere(t *testing.T) {
 type sources struct {
 	api struct {
 		Paths map[string]map[string]struct {
-			Parameters []struct{ Name string }
+			Parameters []parameter
 		}
-		Components struct{ Schemas map[string]schema }
+		Components struct {
+			Schemas    map[string]schema
+			Parameters map[string]parameter
+		}
 	}
 	headers string
 	body    map[string]any
+}
+
+type parameter struct {
+	Name string
+	Ref  string `yaml:"$ref"`
 }
 
 type schema struct {
@@ -130,7 +138,12 @@ func (s *sources) find(name string) error {
 		if !ok {
 			return fmt.Errorf("there is no call %s", name)
 		}
-		if m[3] != "" && !slices.ContainsFunc(operation.Parameters, func(p struct{ Name string }) bool { return p.Name == m[3] }) {
+		if m[3] != "" && !slices.ContainsFunc(operation.Parameters, func(p parameter) bool {
+			if of, ok := strings.CutPrefix(p.Ref, "#/components/parameters/"); ok {
+				p = s.api.Components.Parameters[of]
+			}
+			return p.Name == m[3]
+		}) {
 			return fmt.Errorf("%s: there is no such parameter", name)
 		}
 		return nil
