@@ -63,7 +63,7 @@ func TestAPausedConsumerIsNotKeptWarm(t *testing.T) {
 	if len(w.endpoints()) != 1 {
 		t.Error("not kept warm")
 	}
-	if _, err := n.Update(t.Context(), w.id, SubscriptionPatch{Paused: ptr("enough")}); err != nil {
+	if _, err := n.Update(t.Context(), w.leg.id, SubscriptionPatch{Paused: ptr("enough")}); err != nil {
 		t.Fatal(err)
 	}
 	if len(w.endpoints()) != 0 {

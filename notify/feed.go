@@ -109,7 +109,7 @@ func (n *Notifier) tellRemoved(subscription, alarmID string) {
 
 // pair is what the peers are told of a record. Under mu.
 func (w *worker) pair(r delivery.Record) Pair {
-	p := pairOf(w.id, r)
+	p := pairOf(w.leg.id, r)
 	if owed := w.machine.Owed(r.AlarmID); owed != nil && len(r.Parts) > 0 {
 		hit, _ := w.sub.parts(owed)
 		p.Left = delivery.Missing(r.Parts, hit)

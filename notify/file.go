@@ -21,8 +21,15 @@ func digest(s Subscription) string {
 func contentsSum(s Subscription) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	contents := []any{s.Name, s.Endpoints, s.Format, s.Role, s.Filter, s.Secret.keys}
-	if s.MaxRate != 0 { // what came later does not change the digest of what does not say it
-		contents = append(contents, map[string]any{"rate": s.MaxRate})
+	later := map[string]any{} // what came later does not change the digest of what does not say it
+	if s.MaxRate != 0 {
+		later["rate"] = s.MaxRate
+	}
+	if s.toAll() {
+		later["deliver_to"] = s.DeliverTo
+	}
+	if len(later) > 0 {
+		contents = append(contents, later)
 	}
 	_ = json.NewEncoder(h).Encode(contents)
 	h.Sum(sum[:0])
@@ -62,12 +69,12 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 		s = s.normal()
 		s.ID, s.Origin, s.Version = FileID(n.cfg.Label, s.Name), OriginFile, FileVersion(s)
 		named[s.ID] = true
-		if w := n.byID(s.ID); w != nil {
-			old := w.subscription()
+		if legs := n.legsOf(s.ID); len(legs) > 0 {
+			old := legs[0].subscription()
 			if s.Created = old.Created; sameContents(old, s) {
 				s.Paused = old.Paused // a reload alone resumes nothing; a change does
 			}
-			n.change(w, s, now)
+			n.change(legs, s, now)
 			continue
 		}
 		s.Created = now
@@ -78,16 +85,16 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 			}
 			delete(n.past, s.ID)
 		}
-		w := n.adopt(s, past)
+		w := n.adopt(s, past)[0]
 		w.mu.Lock() // it may be answered already
 		n.box.put(w.record())
 		w.mu.Unlock()
 	}
 	for _, w := range n.list() {
 		switch origin := w.sub.Origin; {
-		case origin == OriginAPI || named[w.id]:
+		case origin == OriginAPI || named[w.owner]:
 		case n.cfg.Peers == nil: // nor is there a peer any more whose file could name it
-			n.drop(w)
+			n.drop([]*worker{w})
 		case origin == OriginFile: // a peer's may
 			n.orphan(w)
 			n.metrics.forget(w.sub.Name)
@@ -110,8 +117,7 @@ func (n *Notifier) purge() {
 	clear(n.past)
 	for _, a := range n.restored.Alarms { // of the last run, about subscriptions that are no more
 		if a.Key.Condition == correlate.CondSubscription && a.Source == source && !slices.ContainsFunc(n.list(), func(w *worker) bool {
-			s := w.subscription()
-			return a.Key.Resource == s.resource()
+			return a.Key.Resource == w.leg.resource(w.subscription())
 		}) {
 			n.report(a.Key.Resource, a.Key.Condition, "")
 		}
@@ -121,7 +127,7 @@ func (n *Notifier) purge() {
 	}
 }
 
-// disown removes the pairs that an earlier run left for a subscription. Under mu.
+// disown removes the pairs that an earlier run left for a leg. Under mu.
 func (n *Notifier) disown(id string) {
 	pairs := n.left[id]
 	delete(n.left, id)

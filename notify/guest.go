@@ -66,7 +66,7 @@ func (n *Notifier) Hush(home string) {
 			w.mu.Lock()
 			if _, _, held := w.machine.Pair(id); held {
 				w.machine.Forget(id)
-				writes = append(writes, write{pairPlace(w.id, id), nil})
+				writes = append(writes, write{pairPlace(w.leg.id, id), nil})
 			}
 			w.mu.Unlock()
 		}

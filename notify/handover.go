@@ -91,7 +91,7 @@ func (w *worker) send(sub Subscription, h HandOver) answer {
 		if peers != nil {
 			r.connect = connectTimeout
 		}
-		a = w.sender.post(w.n.requests, sub.Endpoints, r)
+		a = w.sender.post(w.n.requests, w.aims(sub), r)
 		if a.reached || peers == nil || w.n.requests.Err() != nil {
 			return a
 		}
@@ -145,7 +145,7 @@ func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
 		n.metrics.guest("refused")
 		return Answer{}, fmt.Errorf("deliver for a peer: subscription %q: %w", name, err)
 	}
-	w := n.byID(h.Subscription)
+	w := n.legNamed(h.Subscription)
 	if w == nil {
 		return refuse(h.Subscription, ErrNotFound)
 	}
@@ -176,7 +176,7 @@ func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(n.requests, cancel)()
-	a := w.sender.post(ctx, sub.Endpoints, r)
+	a := w.sender.post(ctx, w.aims(sub), r)
 	if !a.reached {
 		return refuse(sub.Name, fmt.Errorf("%w: %s", ErrUnreachable, a.outcome.Err))
 	}

@@ -32,10 +32,10 @@ func (n *Notifier) endLapsed(now time.Time) {
 	if n.cfg.Peers != nil {
 		return
 	}
-	for _, w := range n.list() {
+	for _, w := range n.leads() {
 		if s := w.subscription(); s.Over(now) {
 			n.sayOver(s)
-			n.drop(w)
+			n.drop(n.legsOf(s.ID))
 		}
 	}
 }

@@ -145,17 +145,18 @@ func newQueueCollector(n *Notifier) *queueCollector {
 func (q *queueCollector) Describe(ch chan<- *prometheus.Desc) { ch <- q.desc }
 
 func (q *queueCollector) Collect(ch chan<- prometheus.Metric) {
-	seen := map[string]bool{} // names of API subscriptions need not be unique
+	type count struct{ pending, flying, parked int }
+	counts := map[string]count{} // several endpoints have one name, and those of API subscriptions need not be unique
 	for _, w := range q.n.list() {
 		w.mu.Lock()
 		name := w.sub.Name
 		owed, parked, flying := w.machine.Counts()
 		w.mu.Unlock()
-		if seen[name] {
-			continue
-		}
-		seen[name] = true
-		for state, v := range map[string]int{"pending": owed - parked - flying, "in-flight": flying, "parked": parked} {
+		c := counts[name]
+		counts[name] = count{c.pending + owed - parked - flying, c.flying + flying, c.parked + parked}
+	}
+	for name, c := range counts {
+		for state, v := range map[string]int{"pending": c.pending, "in-flight": c.flying, "parked": c.parked} {
 			ch <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, float64(v), name, state)
 		}
 	}

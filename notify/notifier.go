@@ -48,7 +48,7 @@ type Notifier struct {
 	pairs    map[string]int          // by alarm id: how many subscriptions hold something of it, left ones included
 	guests   map[string]struct{}     // of alarms, by id: those of other hosts, which this one speaks for
 	places   Places                  // of the hosts that are known
-	left     map[string][]pairRecord // of an earlier run, by subscription id, until their owners are named (SetFile, Put)
+	left     map[string][]pairRecord // of an earlier run, by leg, until their owners are named (SetFile, Put)
 	past     map[string]subscriptionRecord
 	filed    bool                      // SetFile was called
 	lost     bool                      // what the last run had told is not known
@@ -132,7 +132,7 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 		if err := r.Validate(); err != nil && r.Paused == "" { // of an earlier version, which took what this one refuses
 			r.Paused = "it can't be used by this version of paramedic: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
-		w := n.adopt(r.Subscription, r)
+		w := n.adopt(r.Subscription, r)[0]
 		if cfg.Sealer != nil && len(r.Keys) > 0 { // written without one
 			n.box.put(w.record())
 		}
@@ -329,17 +329,29 @@ func (n *Notifier) contents() []write {
 	return all
 }
 
-// adopt makes a worker of a subscription, with what an earlier run left for it, and owes it the standing alarms that
+// adopt makes the workers of a subscription, with what an earlier run left for it, and owes it the standing alarms that
 // match. Of kept, the record of the earlier run, what is not contents counts. Under mu, or before anybody else knows n.
-func (n *Notifier) adopt(sub Subscription, kept subscriptionRecord) *worker {
-	w := n.prepare(sub, kept)
-	n.join(w)
-	return w
+func (n *Notifier) adopt(sub Subscription, kept subscriptionRecord) []*worker {
+	legs := n.prepare(sub, kept)
+	for _, w := range legs {
+		n.join(w)
+	}
+	return legs
 }
 
-// prepare makes a worker that nobody knows yet.
-func (n *Notifier) prepare(sub Subscription, kept subscriptionRecord) *worker {
-	w, now := newWorker(n, sub), n.cfg.Now()
+// prepare makes workers that nobody knows yet.
+func (n *Notifier) prepare(sub Subscription, kept subscriptionRecord) []*worker {
+	legs, now := n.makeLegs(sub), n.cfg.Now()
+	for _, w := range legs {
+		n.takeLeft(w, kept, now)
+	}
+	n.inheritLeft(legs, now)
+	return legs
+}
+
+// takeLeft gives a worker that nobody knows yet what an earlier run left for it.
+func (n *Notifier) takeLeft(w *worker, kept subscriptionRecord, now time.Time) {
+	sub, id := w.sub, w.leg.id
 	if sub.Paused != "" && kept.Refused == sub.Version {
 		w.refused = kept.Refused
 	}
@@ -347,20 +359,19 @@ func (n *Notifier) prepare(sub Subscription, kept subscriptionRecord) *worker {
 	if n.lost && kept.ID == "" {
 		w.rebuild(n.cfg.Node, n.restored.Term, now)
 	}
-	for _, r := range n.left[sub.ID] {
+	for _, r := range n.left[id] {
 		k, ok := n.alarms[r.AlarmID]
 		if !ok { // the alarm's record was lost: nothing can be said of it any more
-			n.box.put(write{pairPlace(sub.ID, r.AlarmID), nil})
+			n.box.put(write{pairPlace(id, r.AlarmID), nil})
 			n.release([]string{r.AlarmID})
 			continue
 		}
 		w.machine.Restore(delivery.Record(r), correlate.Change(k), now)
 	}
-	delete(n.left, sub.ID)
+	delete(n.left, id)
 	if kept.ID == "" {
 		n.doubt(w, now)
 	}
-	return w
 }
 
 // join makes a worker known, owes it what stands, and starts it.
@@ -391,13 +402,13 @@ func (n *Notifier) standing() []change {
 	return all
 }
 
-// end takes a subscription and all it is owed away. Under mu.
+// end takes a worker and all that it owes away. Under mu.
 func (n *Notifier) end(w *worker) {
 	n.workers.Store(ptr(slices.DeleteFunc(slices.Clone(n.list()), func(o *worker) bool { return o == w })))
 	ids := w.end()
-	writes := []write{{place{shelfSubscriptions, w.id}, nil}}
+	var writes []write
 	for _, id := range ids {
-		writes = append(writes, write{pairPlace(w.id, id), nil})
+		writes = append(writes, write{pairPlace(w.leg.id, id), nil})
 	}
 	n.box.put(writes...)
 	n.release(ids)
@@ -408,11 +419,11 @@ func (n *Notifier) orphan(w *worker) {
 	n.workers.Store(ptr(slices.DeleteFunc(slices.Clone(n.list()), func(o *worker) bool { return o == w })))
 	w.mu.Lock()
 	records, _ := w.machine.Records()
-	n.past[w.id] = w.record().record.(subscriptionRecord)
+	n.past[w.owner] = w.record().record.(subscriptionRecord)
 	w.close()
 	w.mu.Unlock()
 	for _, r := range records {
-		n.left[w.id] = append(n.left[w.id], pairRecord(r))
+		n.left[w.leg.id] = append(n.left[w.leg.id], pairRecord(r))
 	}
 }
 

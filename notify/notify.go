@@ -68,7 +68,8 @@ type Subscription struct {
 	ID        string // UUID; of a file's subscription UUIDv5(cluster label, name)
 	Version   uint64 // grows with each change of contents
 	Name      string
-	Endpoints []string // tried in order, the first that answers wins
+	Endpoints []string
+	DeliverTo string // DeliverFirst (and empty): tried in order, the first that answers is told; DeliverAll: each of them
 	Format    string
 	Secret    Secret
 	Role      Role
@@ -86,6 +87,8 @@ type Subscription struct {
 	Unreachable time.Time `json:"-"`
 	// SecretKeys are those that sign now, by their fingerprints; another status that Subscriptions fills in.
 	SecretKeys []SecretKey `json:"-"`
+	// EndpointStates are those of one with DeliverAll, in the order of Endpoints; a third.
+	EndpointStates []EndpointState `json:"-"`
 }
 
 // Filter says what a consumer wants. Projects, Domains, VNFs and States judge the affected resources, Hosts, Zones and Labels the
@@ -125,7 +128,8 @@ const (
 
 // DeliveryView is a delivery as the operator sees it.
 type DeliveryView struct {
-	ID           string // the notification id
+	ID           string // the notification id; the same for each endpoint that is told
+	Endpoint     string // of a subscription with DeliverAll
 	Subscription string
 	AlarmID      string
 	Resource     correlate.ID
@@ -162,6 +166,7 @@ type SubscriptionPatch struct {
 	Paused    *string    // "" resumes
 	Expires   *time.Time // renews; zero: it never ends
 	MaxRate   *int
+	DeliverTo *string
 	// SecretOverlap is for how long what Secret replaces signs beside it; zero: not at all.
 	SecretOverlap time.Duration
 }

@@ -33,7 +33,7 @@ func (w *worker) rebuild(home string, term uint64, now time.Time) {
 	if !w.sub.form().Rebuilds || !w.sub.Filter.SOL.Tells(format.SOLRebuiltNotification) {
 		return
 	}
-	w.rebuilt = Rebuilt{ID: rebuiltID(home, term, w.id), Since: now, next: now, flying: w.rebuilt.flying}
+	w.rebuilt = Rebuilt{ID: rebuiltID(home, term, w.owner), Since: now, next: now, flying: w.rebuilt.flying}
 	w.n.box.put(w.record())
 	w.rewake(now)
 }
@@ -58,7 +58,7 @@ func (w *worker) sayRebuilt(now time.Time) time.Time {
 		if err != nil {
 			o.Err = err.Error()
 		} else {
-			o = w.sender.post(w.n.requests, sub.Endpoints, sub.request(id, body)).outcome
+			o = w.sender.post(w.n.requests, w.aims(sub), sub.request(id, body)).outcome
 		}
 		w.saidRebuilt(id, o)
 	})

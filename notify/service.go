@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,24 +28,32 @@ func nextVersion(old uint64, now time.Time) uint64 {
 
 // change gives a subscription what s says, but for its id; what it matches now and did not before is owed. Under
 // Notifier.mu.
-func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription {
+func (n *Notifier) change(legs []*worker, s Subscription, now time.Time) Subscription {
+	s.ID, s.Unreachable, s.SecretKeys, s.EndpointStates = legs[0].owner, time.Time{}, nil, nil
+	for _, w := range legs {
+		n.changeLeg(w, s, now)
+	}
+	n.rearrange(legs, s, now)
+	return s
+}
+
+func (n *Notifier) changeLeg(w *worker, s Subscription, now time.Time) {
 	w.mu.Lock()
 	old := w.sub
-	s.ID, s.Unreachable = w.id, time.Time{}
 	if sameContents(old, s) && s.Paused == old.Paused && s.Version == old.Version && s.Origin == old.Origin && s.Rate == old.Rate && s.Verified == old.Verified &&
 		s.Expires.Equal(old.Expires) {
-		defer w.mu.Unlock()
-		return old
+		w.mu.Unlock()
+		return
 	}
 	if old.Name != s.Name {
 		n.metrics.forget(old.Name)
 	}
-	if old.resource() != s.resource() && w.reported != "" {
+	if was := w.leg.resource(old); was != w.leg.resource(s) && w.reported != "" {
 		w.reported = ""
-		n.report(old.resource(), correlate.CondSubscription, "")
+		n.report(was, correlate.CondSubscription, "")
 	}
 	if s.Version != old.Version || s.Paused != old.Paused {
-		w.refused = 0
+		w.refused, w.rests = 0, time.Time{}
 	}
 	w.sub = s
 	w.name.Store(&s.Name)
@@ -56,21 +65,15 @@ func (n *Notifier) change(w *worker, s Subscription, now time.Time) Subscription
 	w.mu.Unlock()
 	w.offer(n.standing(), now)
 	n.box.flush()
-	return s
 }
 
-func (n *Notifier) byID(id string) *worker {
-	for _, w := range n.list() {
-		if w.id == id {
-			return w
-		}
+// drop takes a subscription and all it is owed away. Under mu.
+func (n *Notifier) drop(legs []*worker) {
+	for _, w := range legs {
+		n.end(w)
+		n.box.put(write{place{shelfSubscriptions, w.owner}, nil})
+		n.metrics.forget(w.sub.Name)
 	}
-	return nil
-}
-
-func (n *Notifier) drop(w *worker) {
-	n.end(w)
-	n.metrics.forget(w.sub.Name)
 }
 
 // Subscribe makes an API subscription; see Service. Errors are ErrInvalid or ErrVerification with the reason.
@@ -107,21 +110,23 @@ func (n *Notifier) subscribe(ctx context.Context, s Subscription, verify, given 
 		others = n.cfg.Peers.Standing()
 	}
 	n.mu.Lock()
-	w := newWorker(n, s)
-	w.awaited = map[string]correlate.Revision{} // what others say of the snapshot is known here
-	n.workers.Store(ptr(append(slices.Clone(n.list()), w)))
+	legs := n.makeLegs(s)
+	for _, w := range legs {
+		w.awaited = map[string]correlate.Revision{} // what others say of the snapshot is known here
+	}
+	n.workers.Store(ptr(append(slices.Clone(n.list()), legs...)))
 	var snapshot []*correlate.Alarm
 	told := map[string]correlate.Revision{}
-	w.mu.Lock()
-	writes := []write{w.record()}
+	writes := []write{legs[0].locked(legs[0].record)}
 	for _, c := range n.standing() {
 		if a := c.newest.Alarm; given && a.Standing() && s.Wants(a, n.places, false, false) {
 			snapshot = append(snapshot, s.view(a))
 			told[a.ID] = a.Revision
-			writes = append(writes, w.note(a.ID, a.Revision, a))
+			for _, w := range legs {
+				writes = append(writes, w.locked(func() write { return w.note(a.ID, a.Revision, a) }))
+			}
 		}
 	}
-	w.mu.Unlock()
 	for _, a := range others { // their homes send what comes after these, for told names them
 		if _, own := told[a.ID]; !own && a.Standing() && s.Wants(a, n.places, false, false) {
 			snapshot = append(snapshot, s.view(a))
@@ -130,19 +135,21 @@ func (n *Notifier) subscribe(ctx context.Context, s Subscription, verify, given 
 	}
 	seq := n.box.put(writes...)
 	if !given {
-		w.offer(n.standing(), now)
+		for _, w := range legs {
+			w.offer(n.standing(), now)
+		}
 		n.box.flush()
 	}
 	if n.running.Load() {
-		n.startWorker(w)
+		for _, w := range legs {
+			n.startWorker(w)
+		}
 	}
 	n.mu.Unlock()
 	if n.cfg.Peers != nil {
 		if err := n.cfg.Peers.Publish(ctx, s, told); err != nil {
 			n.mu.Lock()
-			if n.byID(s.ID) == w {
-				n.drop(w)
-			}
+			n.drop(n.legsOf(s.ID))
 			n.mu.Unlock()
 			return Subscription{}, nil, fmt.Errorf("make subscription %q known to the other hosts: %w", s.Name, err)
 		}
@@ -176,7 +183,14 @@ func (w *worker) note(alarmID string, r correlate.Revision, atHand *correlate.Al
 		record = w.machine.Shown(alarmID, w.sub.shown(atHand))
 	}
 	w.tell(record)
-	return write{pairPlace(w.id, alarmID), pairRecord(record)}
+	return write{pairPlace(w.leg.id, alarmID), pairRecord(record)}
+}
+
+// locked makes a write under mu.
+func (w *worker) locked(make func() write) write {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return make()
 }
 
 // view is what a subscription may see of an alarm.
@@ -201,12 +215,13 @@ func hide(s Subscription, now time.Time) Subscription {
 // Update changes a subscription; see Service. Of one from a file only Paused can be changed. New endpoints of a
 // verified one are verified first. The peers know of it before it counts here, so that an error has changed nothing.
 func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (Subscription, error) {
-	w := n.byID(id)
-	if w == nil {
+	legs := n.legsOf(id)
+	if len(legs) == 0 {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
+	w := legs[0]
 	s := w.subscription()
-	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil || p.Expires != nil || p.MaxRate != nil) {
+	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil || p.Expires != nil || p.MaxRate != nil || p.DeliverTo != nil) {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
 	}
 	s, err := p.apply(s, n.cfg.Now())
@@ -236,6 +251,10 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	case <-ctx.Done():
 		return Subscription{}, ctx.Err()
 	}
+	if legs = n.legsOf(id); len(legs) == 0 { // others may have changed which there are
+		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
+	}
+	w = legs[0]
 	rate, old, now := s.Rate, w.subscription(), n.cfg.Now()
 	if s, err = p.apply(old, now); err != nil {
 		return Subscription{}, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -254,14 +273,17 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 		}
 	}
 	n.mu.Lock()
-	if n.byID(id) != w { // it ended while its endpoints or the peers were asked
+	if legs = n.legsOf(id); len(legs) == 0 || legs[0].update != w.update { // it ended while its endpoints or the peers were asked
 		n.mu.Unlock()
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
-	if current := w.subscription(); current.Origin == OriginAPI && current.Version <= s.Version || current.Version == s.Version {
-		s = n.change(w, s, now)
+	if current := legs[0].subscription(); current.Origin == OriginAPI && current.Version <= s.Version || current.Version == s.Version {
+		s = n.change(legs, s, now)
 	} else { // a later word came from elsewhere meanwhile
 		s = current
+	}
+	if resumed {
+		n.comeBack(id, now)
 	}
 	if resumed && n.cfg.Peers != nil {
 		n.feed.refuse(id, s.Version, "")
@@ -298,6 +320,9 @@ func (p SubscriptionPatch) apply(s Subscription, now time.Time) (Subscription, e
 	if p.MaxRate != nil {
 		s.MaxRate = *p.MaxRate
 	}
+	if p.DeliverTo != nil {
+		s.DeliverTo = *p.DeliverTo
+	}
 	if p.Filter != nil {
 		s.Filter = *p.Filter
 	}
@@ -309,11 +334,11 @@ func (p SubscriptionPatch) apply(s Subscription, now time.Time) (Subscription, e
 
 // Unsubscribe ends an API subscription and all it is owed.
 func (n *Notifier) Unsubscribe(ctx context.Context, id string) error {
-	w := n.byID(id)
-	if w == nil {
+	legs := n.legsOf(id)
+	if len(legs) == 0 {
 		return fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
-	if s := w.subscription(); s.Origin != OriginAPI {
+	if s := legs[0].subscription(); s.Origin != OriginAPI {
 		return fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
 	}
 	if n.cfg.Peers != nil {
@@ -322,9 +347,7 @@ func (n *Notifier) Unsubscribe(ctx context.Context, id string) error {
 		}
 	}
 	n.mu.Lock()
-	if n.byID(id) == w {
-		n.drop(w)
-	}
+	n.drop(n.legsOf(id))
 	seq := n.box.put()
 	n.mu.Unlock()
 	n.box.await(ctx, seq, durableWait)
@@ -334,10 +357,8 @@ func (n *Notifier) Unsubscribe(ctx context.Context, id string) error {
 // Subscriptions lists them by name; secrets are left out.
 func (n *Notifier) Subscriptions() []Subscription {
 	var out []Subscription
-	for _, w := range n.list() {
-		s := hide(w.subscription(), n.cfg.Now())
-		s.Unreachable = w.sender.warm.since()
-		out = append(out, s)
+	for _, w := range n.leads() {
+		out = append(out, n.status(w.owner))
 	}
 	slices.SortFunc(out, func(a, b Subscription) int {
 		if d := strings.Compare(a.Name, b.Name); d != 0 {
@@ -350,11 +371,11 @@ func (n *Notifier) Subscriptions() []Subscription {
 
 // Test sends a paramedic.test notification now; see Service. It passes the queue by, so that it tells how things are.
 func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
-	w := n.byID(id)
-	if w == nil {
+	legs := n.legsOf(id)
+	if len(legs) == 0 {
 		return Stages{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
-	s := w.subscription()
+	s := legs[0].subscription()
 	if s.Secret.Locked() {
 		return Stages{}, fmt.Errorf("test subscription %q: %w", s.Name, ErrLocked)
 	}
@@ -367,18 +388,40 @@ func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
 	if err != nil {
 		return Stages{}, err
 	}
-	a := w.sender.post(ctx, s.Endpoints, s.request(st.NotificationID, body))
-	st.Sent, st.Answered = a.sent, a.answered
-	if a.outcome.Verdict != delivery.Settled {
-		return st, fmt.Errorf("test subscription %q: %s", s.Name, a.outcome.Err)
+	answers := make([]answer, len(legs))
+	var group sync.WaitGroup
+	for i, w := range legs {
+		group.Go(func() { answers[i] = w.test(ctx, s.request(st.NotificationID, body)) })
 	}
-	w.mu.Lock()
-	at := n.cfg.Now()
-	w.machine.Worked(at)
-	w.worked = true
-	w.pump(at)
-	w.mu.Unlock()
-	return st, nil
+	group.Wait()
+	var problems []error
+	for i, a := range answers {
+		if a.answered.After(st.Answered) || i == 0 { // the slowest
+			st.Sent, st.Answered = a.sent, a.answered
+		}
+		if a.outcome.Verdict != delivery.Settled {
+			where := ""
+			if only := legs[i].leg.only; only != "" {
+				where = hostOf(only) + ": "
+			}
+			problems = append(problems, fmt.Errorf("test subscription %q: %s%s", s.Name, where, a.outcome.Err))
+		}
+	}
+	return st, errors.Join(problems...)
+}
+
+// test makes a request that is no delivery. When the consumer takes it, what has failed is tried again.
+func (w *worker) test(ctx context.Context, r request) answer {
+	a := w.sender.post(ctx, w.aims(w.subscription()), r)
+	if a.outcome.Verdict == delivery.Settled {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		at := w.n.cfg.Now()
+		w.machine.Worked(at)
+		w.worked = true
+		w.pump(at)
+	}
+	return a
 }
 
 // Deliveries lists what is owed, oldest first.
@@ -415,7 +458,7 @@ func (w *worker) deliveries(state DeliveryState) []DeliveryView {
 			continue
 		}
 		v := DeliveryView{
-			ID: NotificationID(a.ID, a.Revision, w.id, w.sub.Version), Subscription: w.sub.Name, AlarmID: a.ID, Resource: a.Key.Resource,
+			ID: NotificationID(a.ID, a.Revision, w.owner, w.sub.Version), Endpoint: w.leg.only, Subscription: w.sub.Name, AlarmID: a.ID, Resource: a.Key.Resource,
 			Condition: a.Key.Condition, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
 			Created: r.Created, NextAttempt: r.Next, LastError: r.LastError,
 		}
@@ -432,9 +475,9 @@ func (w *worker) deliveries(state DeliveryState) []DeliveryView {
 	return out
 }
 
-// Retry tries a delivery, parked or waiting, at once.
+// Retry tries a delivery, parked or waiting, at once; to each endpoint that is owed it.
 func (n *Notifier) Retry(_ context.Context, id string) error {
-	now := n.cfg.Now()
+	now, found := n.cfg.Now(), false
 	for _, w := range n.list() {
 		for _, d := range w.deliveries("") {
 			if d.ID != id {
@@ -447,10 +490,11 @@ func (n *Notifier) Retry(_ context.Context, id string) error {
 				w.pump(now)
 			}
 			w.mu.Unlock()
-			if ok {
-				return nil
-			}
+			found = found || ok
 		}
+	}
+	if found {
+		return nil
 	}
 	return fmt.Errorf("delivery %q: %w", id, ErrNotFound)
 }

@@ -124,23 +124,12 @@ func (n *Notifier) takePairs(alarms []correlate.Change, pairs []Pair, now time.T
 		r := delivery.Record{
 			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parts: p.Left, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: now,
 		}
-		w := n.byID(p.Subscription)
-		if w == nil {
+		legs, named := n.heirs(p.Subscription)
+		if !named {
 			n.leave(p.Subscription, r)
-			continue
 		}
-		w.mu.Lock()
-		_, _, held := w.machine.Pair(p.AlarmID)
-		if !held {
-			w.machine.Restore(r, correlate.Change(known), now)
-			n.pairs[p.AlarmID]++
-			r, _, _ := w.machine.Pair(p.AlarmID)
-			n.box.stage(w.writes(delivery.Effects{Save: []delivery.Record{r}})...)
-			w.pump(now)
-		}
-		w.mu.Unlock()
-		if held && p.Told != (correlate.Revision{}) {
-			n.know(w, p.AlarmID, p.Told)
+		for _, w := range legs {
+			n.takePair(w, p, r, known, now)
 		}
 	}
 	these := map[string]struct{}{} // alone: who was told that another is over must not hear it again
@@ -161,6 +150,23 @@ func (n *Notifier) takePairs(alarms []correlate.Change, pairs []Pair, now time.T
 	}
 }
 
+// takePair gives a worker a pair of elsewhere. Under mu.
+func (n *Notifier) takePair(w *worker, p Pair, r delivery.Record, known alarmRecord, now time.Time) {
+	w.mu.Lock()
+	_, _, held := w.machine.Pair(p.AlarmID)
+	if !held {
+		w.machine.Restore(r, correlate.Change(known), now)
+		n.pairs[p.AlarmID]++
+		r, _, _ := w.machine.Pair(p.AlarmID)
+		n.box.stage(w.writes(delivery.Effects{Save: []delivery.Record{r}})...)
+		w.pump(now)
+	}
+	w.mu.Unlock()
+	if held && p.Told != (correlate.Revision{}) {
+		n.know(w, p.AlarmID, p.Told)
+	}
+}
+
 // anybody stands in left for each subscription that is not known yet: an alarm was adopted, its peers have not heard what became of
 // it, and it may have been told.
 const anybody = ""
@@ -169,13 +175,9 @@ const anybody = ""
 // is owed their clears. What stands still it is owed in any case. Under mu, or before anybody else knows w.
 func (n *Notifier) doubt(w *worker, now time.Time) {
 	for _, r := range n.left[anybody] {
-		k, ok := n.alarms[r.AlarmID]
-		if _, _, held := w.machine.Pair(r.AlarmID); !ok || held || !w.sub.mayKnow(k.Alarm, n.places) {
-			continue
+		if k, ok := n.alarms[r.AlarmID]; ok && w.sub.mayKnow(k.Alarm, n.places) {
+			w.inherit(r.AlarmID, now)
 		}
-		w.machine.Restore(delivery.Record(r), correlate.Change(k), now)
-		n.pairs[r.AlarmID]++
-		n.box.stage(w.writes(delivery.Effects{Save: []delivery.Record{delivery.Record(r)}})...)
 	}
 }
 
@@ -184,7 +186,7 @@ func ended(known alarmRecord, r correlate.Revision) bool {
 	return !known.Alarm.Standing() && r.Compare(known.Alarm.Revision) >= 0
 }
 
-// leave keeps a pair for a subscription that is not known yet. Under mu.
+// leave keeps a pair for a leg of a subscription that is not known yet. Under mu.
 func (n *Notifier) leave(subscription string, r delivery.Record) {
 	left := n.left[subscription]
 	if i := slices.IndexFunc(left, func(p pairRecord) bool { return p.AlarmID == r.AlarmID }); i >= 0 {
@@ -221,33 +223,42 @@ func (n *Notifier) Put(sub Subscription, told map[string]correlate.Revision) (un
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drain()
-	w := n.byID(s.ID)
+	legs := n.legsOf(s.ID)
 	switch {
-	case s.Origin == OriginFile && (w == nil || w.subscription().Origin != OriginFile):
+	case s.Origin == OriginFile && (len(legs) == 0 || legs[0].subscription().Origin != OriginFile):
 		return nil, nil // the file names it no more
-	case w == nil:
+	case len(legs) == 0:
 		past := n.past[s.ID] // our own file named it
 		delete(n.past, s.ID)
-		w = n.prepare(s, past)
-		n.give(w, told)
-		n.join(w)
-		w.mu.Lock()
-		n.box.put(w.record())
-		w.mu.Unlock()
+		legs = n.prepare(s, past)
+		for _, w := range legs {
+			n.give(w, told)
+			n.join(w)
+		}
+		legs[0].mu.Lock()
+		n.box.put(legs[0].record())
+		legs[0].mu.Unlock()
 	default:
-		if old := w.subscription(); old.Origin == OriginFile {
+		if old := legs[0].subscription(); old.Origin == OriginFile {
 			if s.Version != old.Version { // they differ; which is right is not ours to say
 				return nil, nil
 			}
 			old.Paused = s.Paused
 			s = old
 		}
-		n.change(w, s, n.cfg.Now())
-		n.give(w, told)
-		w.offer(n.standing(), n.cfg.Now())
+		n.change(legs, s, n.cfg.Now())
+		legs = n.legsOf(s.ID)
+		for _, w := range legs {
+			n.give(w, told)
+			w.offer(n.standing(), n.cfg.Now())
+		}
 		n.box.flush()
 	}
-	return w.awaits(), nil
+	for _, w := range legs {
+		unknown = append(unknown, w.awaits()...)
+	}
+	slices.Sort(unknown)
+	return slices.Compact(unknown), nil
 }
 
 // give notes the snapshot that a consumer was given elsewhere, once a run, so that nothing of it is sent again. Under mu.
@@ -304,9 +315,9 @@ func (n *Notifier) Told(subscription, alarmID string, r correlate.Revision) {
 	if !ok {
 		return // it is over for all
 	}
-	w := n.byID(subscription)
+	w := n.legNamed(subscription)
 	if w == nil {
-		if len(n.left[subscription]) > 0 {
+		if len(n.left[subscription]) > 0 { // else of a leg that is no more: what another endpoint was told says nothing of these
 			n.leave(subscription, delivery.Record{AlarmID: alarmID, Told: r})
 			n.box.flush()
 		}
@@ -329,12 +340,12 @@ func (n *Notifier) Drop(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drain()
-	if w := n.byID(id); w != nil {
-		if s := w.subscription(); s.Origin != OriginFile {
+	if legs := n.legsOf(id); len(legs) > 0 {
+		if s := legs[0].subscription(); s.Origin != OriginFile {
 			if s.Over(n.cfg.Now()) {
 				n.sayOver(s)
 			}
-			n.drop(w)
+			n.drop(legs)
 		}
 		return
 	}
@@ -345,5 +356,9 @@ func (n *Notifier) Drop(id string) {
 		delete(n.past, id)
 		n.box.put(write{place{shelfSubscriptions, id}, nil})
 	}
-	n.disown(id)
+	for leg := range n.left {
+		if leg != anybody && OwnerOf(leg) == id {
+			n.disown(leg)
+		}
+	}
 }

@@ -61,6 +61,17 @@ func (s Subscription) Validate() error {
 			bad(fmt.Sprintf("endpoints[%d]", i), "%s", problem)
 		}
 	}
+	switch s.DeliverTo {
+	case "", DeliverFirst:
+	case DeliverAll:
+		for i, e := range s.Endpoints {
+			if slices.Contains(s.Endpoints[:i], e) {
+				bad(fmt.Sprintf("endpoints[%d]", i), "stands twice, and would be told twice: keep one")
+			}
+		}
+	default:
+		bad("deliver_to", "%q is not known: want %q (that answers) or %q", s.DeliverTo, DeliverFirst, DeliverAll)
+	}
 	if _, known := format.Of(s.Format); !known && s.Format != "" {
 		bad("format", "%q is not known: want one of %s", s.Format, strings.Join(format.Names(), ", "))
 	}
@@ -170,7 +181,7 @@ func sameContents(a, b Subscription) bool {
 	fa, _ := json.Marshal(a.Filter)
 	fb, _ := json.Marshal(b.Filter)
 	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && a.Format == b.Format && a.Role == b.Role && a.Owner == b.Owner &&
-		a.Secret.equal(b.Secret) && string(fa) == string(fb) && a.MaxRate == b.MaxRate
+		a.Secret.equal(b.Secret) && string(fa) == string(fb) && a.MaxRate == b.MaxRate && a.toAll() == b.toAll()
 }
 
 func confidenceRank(c correlate.Confidence) int {
@@ -287,7 +298,7 @@ func (s Subscription) fault(a *correlate.Alarm) format.Fault {
 // owed: then the newest is the truth. Whoever was told is kept up to date, even when the filter no longer passes.
 func (s Subscription) Wants(a *correlate.Alarm, where Places, pair, owed bool) bool {
 	switch {
-	case a.Key.Resource == s.resource() && a.Key.Condition == correlate.CondSubscription:
+	case a.Key.Condition == correlate.CondSubscription && s.owns(a.Key.Resource):
 		return false // that it can't be reached is not told to itself: it would feed on its own failure
 	case owed:
 		return true

@@ -17,15 +17,16 @@ import (
 	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
-// worker delivers for one subscription. Nobody else's slowness touches it, nor its own anybody else.
+// worker delivers for one leg of a subscription. Nobody else's slowness touches it, nor its own anybody else.
 type worker struct {
 	n      *Notifier
-	id     string
+	owner  string // the subscription's id
+	leg    leg
 	name   atomic.Pointer[string] // of the subscription, for what runs without mu
 	sender *sender
 	guests chan struct{} // requests for peers that are under way
 	asking chan struct{} // requests of revisions that take several
-	update chan struct{} // held by the one who changes the subscription over the API
+	update chan struct{} // held by the one who changes the subscription over the API; the same of all its legs
 	kick   chan struct{} // Wake may have changed
 
 	mu       sync.Mutex
@@ -33,9 +34,10 @@ type worker struct {
 	machine  *delivery.Machine
 	wakeAt   time.Time
 	ended    bool
-	reported string // what the standing report about this subscription says; empty when none stands
-	worked   bool   // it has worked, or was resumed, in this run; before, a report of the last run stands
-	refused  uint64 // the version that the consumer answered here with 410; 0: none, or it was resumed
+	reported string    // what the standing report about this subscription says; empty when none stands
+	worked   bool      // it has worked, or was resumed, in this run; before, a report of the last run stands
+	rests    time.Time // its endpoint has answered 410, and others are told: nothing is sent until then; zero: it does not rest
+	refused  uint64    // the version that the consumer answered here with 410; 0: none, or it was resumed
 	// awaited are those of the snapshot given elsewhere that are not known here, others' alarms too; nil before that.
 	awaited  map[string]correlate.Revision
 	sharers  int       // hosts that sent to the consumer too when it was last looked, at
@@ -46,7 +48,7 @@ type worker struct {
 	stop     chan struct{}
 }
 
-func newWorker(n *Notifier, sub Subscription) *worker {
+func newWorker(n *Notifier, sub Subscription, l leg) *worker {
 	cfg := delivery.DefaultConfig()
 	cfg.MaxAge = n.cfg.MaxAge
 	var w *worker
@@ -55,7 +57,7 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 	cfg.Apart = func() bool { return w.sub.form().Apart }
 	cfg.Parts = func(a *correlate.Alarm) ([]delivery.Part, bool) { return w.sub.parts(a) }
 	w = &worker{
-		n: n, id: sub.ID, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
+		n: n, owner: sub.ID, leg: l, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		machine: delivery.New(cfg, n.cfg.Rand),
 		sender:  newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now),
 		guests:  make(chan struct{}, maxGuests),
@@ -68,7 +70,7 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 		w.machine.Pause()
 	}
 	for _, a := range n.restored.Alarms {
-		if a.Key.Resource == sub.resource() && a.Key.Condition == correlate.CondSubscription {
+		if a.Key.Resource == l.resource(sub) && a.Key.Condition == correlate.CondSubscription {
 			w.reported = a.Text
 		}
 	}
@@ -77,16 +79,17 @@ func newWorker(n *Notifier, sub Subscription) *worker {
 
 // halted reports whether nothing may be sent: it is paused, over, or can't be signed and nobody else can be asked to. Under mu.
 func (w *worker) halted(now time.Time) bool {
-	return w.sub.Paused != "" || w.sub.lapsed(now) || w.sub.Secret.Locked() && w.n.cfg.Peers == nil
+	return w.sub.Paused != "" || w.sub.lapsed(now) || !w.rests.IsZero() || w.sub.Secret.Locked() && w.n.cfg.Peers == nil
 }
 
 // align pauses what may not be sent, and resumes what may again. Under mu.
 func (w *worker) align(now time.Time) {
+	rested := w.rested(now)
 	switch halted := w.halted(now); {
 	case halted:
 		w.machine.Pause()
 	case w.machine.Paused():
-		w.worked = true
+		w.worked = !rested // else nobody has said that it works again
 		w.n.box.put(w.writes(w.machine.Resume(now))...)
 	}
 }
@@ -146,12 +149,12 @@ func (w *worker) offer(batch []change, now time.Time) {
 func (w *worker) writes(eff delivery.Effects) []write {
 	out := make([]write, 0, len(eff.Save)+len(eff.Remove))
 	for _, id := range eff.Remove {
-		out = append(out, write{pairPlace(w.id, id), nil})
-		w.n.tellRemoved(w.id, id)
+		out = append(out, write{pairPlace(w.leg.id, id), nil})
+		w.n.tellRemoved(w.leg.id, id)
 	}
 	for _, r := range eff.Save {
 		w.tell(r)
-		out = append(out, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
+		out = append(out, write{pairPlace(w.leg.id, r.AlarmID), pairRecord(r)})
 	}
 	return out
 }
@@ -187,8 +190,10 @@ func (w *worker) pump(now time.Time) {
 	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && !w.halted(now) && (at.IsZero() || f.Add(failingLong).Before(at)) {
 		at = f.Add(failingLong)
 	}
-	if end := w.sub.Expires; end.After(now) && (at.IsZero() || end.Before(at)) {
-		at = end
+	for _, end := range []time.Time{w.sub.Expires, w.rests} {
+		if end.After(now) && (at.IsZero() || end.Before(at)) {
+			at = end
+		}
 	}
 	if said := w.sayRebuilt(now); at.IsZero() || !said.IsZero() && said.Before(at) {
 		at = said
@@ -246,16 +251,26 @@ func (w *worker) subscription() Subscription {
 
 // endpoints are those to keep warm: a consumer that wants nothing more is left alone.
 func (w *worker) endpoints() []string {
-	if s := w.subscription(); s.Paused == "" && !s.lapsed(w.n.cfg.Now()) {
-		return s.Endpoints
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sub.Paused == "" && !w.sub.lapsed(w.n.cfg.Now()) && w.rests.IsZero() {
+		return w.aims(w.sub)
 	}
 	return nil
+}
+
+// aims are the endpoints that this leg may send to.
+func (w *worker) aims(sub Subscription) []string {
+	if w.leg.only != "" {
+		return []string{w.leg.only}
+	}
+	return sub.Endpoints
 }
 
 // deliver tells a revision and reports what came of it. sub is what the start was made for.
 func (w *worker) deliver(sub Subscription, s delivery.Start) {
 	h := HandOver{
-		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), Subscription: sub.ID, Version: sub.Version,
+		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), Subscription: w.leg.id, Version: sub.Version,
 		Change: s.Change, Outbox: s.Outbox, Attempt: s.Attempt, Superseded: s.Superseded,
 	}
 	var a answer
@@ -300,7 +315,12 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	eff := w.machine.Result(s.Alarm.ID, a.outcome, now)
 	w.worked = w.worked || a.outcome.Verdict == delivery.Settled && !a.outcome.Unasked
 	writes := w.writes(eff)
-	if eff.Paused {
+	rests := eff.Paused && w.leg.only != ""
+	switch {
+	case rests:
+		w.rests = now.Add(restFor)
+		w.n.log.Warn("an endpoint asked for no more: it is left alone for a while", "subscription", w.sub.Name, "endpoint", hostOf(w.leg.only))
+	case eff.Paused:
 		w.sub.Paused, w.refused = a.outcome.Err, w.sub.Version
 		writes = append(writes, w.record())
 		w.restate()
@@ -313,6 +333,9 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	w.pump(now)
 	w.mu.Unlock()
 
+	if rests {
+		w.n.pauseIfAllRest(w.owner, a.outcome.Err)
+	}
 	w.n.released(eff.Remove)
 	if a.outcome.Unasked {
 		return
@@ -338,10 +361,15 @@ func (w *worker) judge(now time.Time) {
 	switch f := w.machine.FailingSince(); {
 	case w.sub.Paused != "":
 		problem = "paused: " + w.sub.Paused
+	case !w.rests.IsZero():
+		problem = fmt.Sprintf("its endpoint %s answered 410 (it wants nothing more), the others are told: it is asked again at %s", hostOf(w.leg.only), w.rests.UTC().Format(time.RFC3339))
 	case w.sub.Secret.Locked() && w.n.cfg.Peers == nil: // with peers it is for them to say, and to deliver
 		problem = fmt.Sprintf("its secret can't be opened here (%s): give this host the key in cluster.secrets_key_file, or the subscription a new secret", w.sub.Secret.why)
 	case !f.IsZero() && now.Sub(f) >= failingLong:
 		problem = fmt.Sprintf("no delivery has succeeded since %s", f.UTC().Format(time.RFC3339))
+		if w.leg.only != "" {
+			problem = "to its endpoint " + hostOf(w.leg.only) + " " + problem
+		}
 	case !f.IsZero() || !w.worked:
 		return // too early to tell: what stands stands
 	}
@@ -349,7 +377,7 @@ func (w *worker) judge(now time.Time) {
 		return
 	}
 	w.reported = problem
-	w.n.report(w.sub.resource(), correlate.CondSubscription, problem)
+	w.n.report(w.leg.resource(w.sub), correlate.CondSubscription, problem)
 }
 
 // awaits are the alarms of the snapshot that are not known here, in order.
@@ -362,7 +390,7 @@ func (w *worker) awaits() []string {
 // restate tells the peers of a 410. Under mu.
 func (w *worker) restate() {
 	if w.refused != 0 && w.n.cfg.Peers != nil {
-		w.n.feed.refuse(w.id, w.refused, w.sub.Paused)
+		w.n.feed.refuse(w.owner, w.refused, w.sub.Paused)
 	}
 }
 
@@ -375,13 +403,13 @@ func (w *worker) record() write {
 		r.Digest = digest(w.sub)
 	case w.sub.Secret.Locked() || by != nil:
 		if w.sealed == nil || !w.sealedOf.equal(w.sub.Secret) { // sealing anew would write other bytes each time
-			w.sealed, w.sealedOf = w.sub.Secret.Seal(by, []byte(w.id)), w.sub.Secret
+			w.sealed, w.sealedOf = w.sub.Secret.Seal(by, []byte(w.owner)), w.sub.Secret
 		}
 		r.Sealed = w.sealed
 	default:
 		r.Keys, r.Until = w.sub.Secret.keys, w.sub.Secret.until
 	}
-	return write{place{shelfSubscriptions, w.id}, r}
+	return write{place{shelfSubscriptions, w.owner}, r}
 }
 
 func (w *worker) contents() []write {
@@ -390,7 +418,7 @@ func (w *worker) contents() []write {
 	records, _ := w.machine.Records()
 	out := []write{w.record()}
 	for _, r := range records {
-		out = append(out, write{pairPlace(w.id, r.AlarmID), pairRecord(r)})
+		out = append(out, write{pairPlace(w.leg.id, r.AlarmID), pairRecord(r)})
 	}
 	return out
 }
@@ -402,7 +430,7 @@ func (w *worker) close() {
 	w.sender.close()
 	if w.reported != "" {
 		w.reported = ""
-		w.n.report(w.sub.resource(), correlate.CondSubscription, "")
+		w.n.report(w.leg.resource(w.sub), correlate.CondSubscription, "")
 	}
 }
 
@@ -415,7 +443,7 @@ func (w *worker) end() []string {
 	ids := make([]string, 0, len(records))
 	for _, r := range records {
 		ids = append(ids, r.AlarmID)
-		w.n.tellRemoved(w.id, r.AlarmID)
+		w.n.tellRemoved(w.leg.id, r.AlarmID)
 	}
 	return ids
 }

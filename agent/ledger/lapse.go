@@ -52,8 +52,9 @@ func (h *host) owes(id string, p progress, sign int) {
 		return
 	}
 	subscription, _ := splitPair(id)
-	if h.owing[subscription] += sign; h.owing[subscription] <= 0 {
-		delete(h.owing, subscription)
+	owner := notify.OwnerOf(subscription)
+	if h.owing[owner] += sign; h.owing[owner] <= 0 {
+		delete(h.owing, owner)
 	}
 }
 

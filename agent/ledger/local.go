@@ -194,7 +194,7 @@ func (l *Ledger) hold(id string, r receipt) {
 	}
 	l.receipts[id] = r
 	subscription, _ := splitPair(id)
-	l.dirty[subscription] = struct{}{}
+	l.dirty[notify.OwnerOf(subscription)] = struct{}{}
 	_ = l.set(gossip.KindReceipt, id, Receipt{Home: r.home, Told: r.told.String()}) // small
 }
 

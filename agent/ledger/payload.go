@@ -57,7 +57,7 @@ type Alarm struct {
 	learned time.Time // when this revision was heard of
 }
 
-// Delivery is KindDelivery, id "subscription/alarm": what home owes and has told. With the id "subscription/" it says
+// Delivery is KindDelivery, id "subscription/alarm", or of one endpoint of it (notify.OwnerOf): what home owes and has told. With the id "subscription/" it says
 // that home has taken the subscription's snapshot: what was told in it is not to be taken again.
 type Delivery struct {
 	Taken     uint64 `json:"taken,omitempty"` // Subscription.SnapshotOf
@@ -85,6 +85,7 @@ type Subscription struct {
 	Version   uint64    `json:"version"`
 	Name      string    `json:"name"`
 	Endpoints []string  `json:"endpoints"`
+	DeliverTo string    `json:"deliver_to,omitempty"` // notify.DeliverAll; empty: the first that answers
 	Format    string    `json:"format"`
 	Role      string    `json:"role"`
 	Owner     string    `json:"owner,omitempty"`

@@ -423,7 +423,7 @@ func (l *Ledger) prune(id string, t *target) {
 	}
 	if gone {
 		for _, pair := range slices.Sorted(maps.Keys(l.receipts)) {
-			if subscription, _ := splitPair(pair); subscription == id {
+			if subscription, _ := splitPair(pair); notify.OwnerOf(subscription) == id {
 				l.dropReceipt(pair)
 			}
 		}

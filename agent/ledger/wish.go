@@ -72,6 +72,9 @@ func words(s notify.Subscription) Subscription {
 			VNFs: s.Filter.VNFs, SOL: s.Filter.SOL,
 		},
 	}
+	if s.DeliverTo == notify.DeliverAll {
+		p.DeliverTo = s.DeliverTo
+	}
 	if p.Format == "" {
 		p.Format = notify.FormatNative
 	}
@@ -105,7 +108,7 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 	}
 	w.payload.Secret, w.payload.Filter = nil, Filter{} // once is enough
 	w.sub = notify.Subscription{
-		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, Format: p.Format, Role: notify.Role(p.Role), Owner: p.Owner, Origin: origin,
+		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, DeliverTo: p.DeliverTo, Format: p.Format, Role: notify.Role(p.Role), Owner: p.Owner, Origin: origin,
 		Verified: p.Verified, Rate: p.Rate, MaxRate: p.MaxRate, Created: p.Created, Expires: p.Expires,
 		Filter: notify.Filter{
 			Projects: p.Filter.Projects, Domains: p.Filter.Domains, ResourceTypes: recast[correlate.Kind](p.Filter.ResourceTypes),
@@ -131,7 +134,7 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 		}
 		w.sub.Filter.States = append(w.sub.Filter.States, st)
 	}
-	if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || !strconv.IsPrint(r) }) {
+	if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || r == '#' || !strconv.IsPrint(r) }) {
 		refuse(errors.New("its id is no UUID"))
 	}
 	if p.Role == "" || p.Format == "" {

@@ -14,7 +14,7 @@ import (
 // full is a subscription of the API in which every field says something, but for those that full's test names.
 func full() notify.Subscription {
 	return notify.Subscription{
-		ID: "4fe1c0de-0000-4000-8000-000000000001", Version: 9, Name: "vnfm", Endpoints: []string{"http://10.0.0.9/in"}, Format: "sol",
+		ID: "4fe1c0de-0000-4000-8000-000000000001", Version: 9, Name: "vnfm", Endpoints: []string{"http://10.0.0.9/in"}, DeliverTo: notify.DeliverAll, Format: "sol",
 		Secret: notify.NewSecret([]byte("24 bytes are the least it takes")), Role: notify.RoleAdmin, Origin: notify.OriginAPI, Owner: "vnfm-a",
 		Filter: notify.Filter{
 			Projects: []string{"red"}, Domains: []string{"web"}, ResourceTypes: []correlate.Kind{correlate.KindNIC},
@@ -35,7 +35,7 @@ func full() notify.Subscription {
 // (target), and whether the consumer can be reached is for each host to say.
 func TestEveryFieldOfASubscriptionReachesThePeers(t *testing.T) {
 	s := full()
-	here := map[string]bool{"Paused": true, "Unreachable": true, "SecretKeys": true}
+	here := map[string]bool{"Paused": true, "Unreachable": true, "SecretKeys": true, "EndpointStates": true}
 	var unsaid func(v reflect.Value, at string)
 	unsaid = func(v reflect.Value, at string) {
 		for i := range v.NumField() {
