@@ -91,8 +91,8 @@ func (w *worker) send(sub Subscription, h HandOver) answer {
 		if peers != nil {
 			r.connect = connectTimeout
 		}
-		a = w.sender.post(w.n.requests, w.aims(sub), r)
-		if a.reached || peers == nil || w.n.requests.Err() != nil {
+		a = w.sender.post(w.requests, w.aims(sub), r)
+		if a.reached || peers == nil || w.requests.Err() != nil {
 			return a
 		}
 	}
@@ -108,7 +108,7 @@ func (w *worker) send(sub Subscription, h HandOver) answer {
 }
 
 func (w *worker) handOver(name string, h HandOver) (answer, error) {
-	ctx, cancel := context.WithTimeout(w.n.requests, handOverTimeout)
+	ctx, cancel := context.WithTimeout(w.requests, handOverTimeout)
 	defer cancel()
 	got, err := w.n.cfg.Peers.HandOver(ctx, h)
 	if err != nil {
@@ -175,7 +175,7 @@ func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
 	r.connect = connectTimeout
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(n.requests, cancel)()
+	defer context.AfterFunc(w.requests, cancel)()
 	a := w.sender.post(ctx, w.aims(sub), r)
 	if !a.reached {
 		return refuse(sub.Name, fmt.Errorf("%w: %s", ErrUnreachable, a.outcome.Err))

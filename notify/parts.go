@@ -85,7 +85,7 @@ func (w *worker) tellEach(sub Subscription, h HandOver, asks []delivery.Ask) ans
 	for i, ask := range asks {
 		w.asking <- struct{}{}
 		mu.Lock()
-		if stopped || w.n.requests.Err() != nil {
+		if stopped || w.requests.Err() != nil {
 			left += len(asks) - i
 			mu.Unlock()
 			<-w.asking

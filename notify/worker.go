@@ -26,8 +26,11 @@ type worker struct {
 	sender *sender
 	guests chan struct{} // requests for peers that are under way
 	asking chan struct{} // requests of revisions that take several
-	update chan struct{} // held by the one who changes the subscription over the API; the same of all its legs
-	kick   chan struct{} // Wake may have changed
+	// requests is the context of all that it sends; it ends with the worker, so that nothing is told late which others tell by then.
+	requests context.Context
+	cancel   context.CancelFunc
+	update   chan struct{} // held by the one who changes the subscription over the API; the same of all its legs
+	kick     chan struct{} // Wake may have changed
 
 	mu       sync.Mutex
 	sub      Subscription
@@ -64,6 +67,7 @@ func newWorker(n *Notifier, sub Subscription, l leg) *worker {
 		asking:  make(chan struct{}, cfg.InFlight),
 		update:  make(chan struct{}, 1),
 	}
+	w.requests, w.cancel = context.WithCancel(n.requests)
 	w.name.Store(&sub.Name)
 	w.sender.warm.moved = w.moved
 	if w.halted(n.cfg.Now()) {
@@ -282,7 +286,7 @@ func (w *worker) deliver(sub Subscription, s delivery.Start) {
 	if a.outcome.Verdict == delivery.Settled {
 		a.outcome.View = sub.shown(s.Alarm)
 	}
-	if w.n.requests.Err() != nil && a.outcome.Verdict == delivery.Retry {
+	if w.requests.Err() != nil && a.outcome.Verdict == delivery.Retry {
 		return // cut off by the end of Run: it is still owed, and tried first thing by the next
 	}
 	st := Stages{
@@ -426,6 +430,7 @@ func (w *worker) contents() []write {
 // close stops the worker. Under mu.
 func (w *worker) close() {
 	w.ended = true
+	w.cancel()
 	close(w.stop)
 	w.sender.close()
 	if w.reported != "" {
