@@ -419,3 +419,24 @@ func TestAConsumerLearnsHowManyRevisionsItMissed(t *testing.T) {
 		t.Fatalf("%d: %s", missed, all[len(all)-1].body)
 	}
 }
+
+// TestANewWordChangesTheVersionOfAFileThatSaysIt, and of no other: or all ids would change with an upgrade, and hosts of two
+// versions would contradict each other.
+func TestANewWordChangesTheVersionOfAFileThatSaysIt(t *testing.T) {
+	plain := fileSub("a", "http://x", "http://y")
+	if plain.DeliverTo = DeliverFirst; FileVersion(plain) != FileVersion(fileSub("a", "http://x", "http://y")) {
+		t.Error("the default counts for something")
+	}
+	seen := map[uint64]string{FileVersion(plain): "plain"}
+	for what, change := range map[string]func(*Subscription){
+		"rate":       func(s *Subscription) { s.MaxRate = 60 },
+		"deliver_to": func(s *Subscription) { s.DeliverTo = DeliverAll },
+	} {
+		s := plain
+		change(&s)
+		if other, ok := seen[FileVersion(s)]; ok || sameContents(s, plain) {
+			t.Errorf("%s is the same as %s", what, other)
+		}
+		seen[FileVersion(s)] = what
+	}
+}

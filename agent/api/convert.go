@@ -141,7 +141,15 @@ func fromSubscription(s notify.Subscription) Subscription {
 		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: texts(s.Endpoints), Format: s.Format,
 		Role: string(s.Role), Origin: string(s.Origin), Owner: s.Owner, Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.Secret.WhyLocked(),
 		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable), Expires: stamp(s.Expires), Rate: s.MaxRate, AllowedRate: s.Rate,
-		Secrets: each(s.SecretKeys, func(k notify.SecretKey) SecretKey { return SecretKey{k.Fingerprint, stamp(k.Until)} }),
+		DeliverTo:      cmp.Or(s.DeliverTo, notify.DeliverFirst),
+		EndpointStates: each(s.EndpointStates, fromEndpointState),
+		Secrets:        each(s.SecretKeys, func(k notify.SecretKey) SecretKey { return SecretKey{k.Fingerprint, stamp(k.Until)} }),
+	}
+}
+
+func fromEndpointState(e notify.EndpointState) EndpointState {
+	return EndpointState{
+		Endpoint: e.Endpoint, Pending: e.Pending, Parked: e.Parked, Failing: stamp(e.Failing), Unreachable: stamp(e.Unreachable), Resting: stamp(e.Resting),
 	}
 }
 
@@ -175,7 +183,7 @@ func labels(in map[string][]string) map[string][]string {
 
 func fromDelivery(d notify.DeliveryView) Delivery {
 	return Delivery{
-		ID: d.ID, Subscription: d.Subscription, AlarmID: d.AlarmID, Resource: string(d.Resource),
+		ID: d.ID, Endpoint: d.Endpoint, Subscription: d.Subscription, AlarmID: d.AlarmID, Resource: string(d.Resource),
 		Condition: string(d.Condition), Revision: d.Revision.String(), State: string(d.State), Attempts: d.Attempts,
 		Superseded: d.Superseded, Created: stamp(d.Created), NextAttempt: stamp(d.NextAttempt), LastError: d.LastError,
 		By: d.By,

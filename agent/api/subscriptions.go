@@ -148,15 +148,15 @@ func (b SubscriptionRequest) subscription(now time.Time) (notify.Subscription, e
 			return sub, err
 		}
 	}
-	sub.MaxRate = b.Rate
+	sub.MaxRate, sub.DeliverTo = b.Rate, b.DeliverTo
 	sub.Expires, err = end(b.Expires, b.ExpiresIn, now)
 	return sub, err
 }
 
 func (b SubscriptionChange) patch(now time.Time) (notify.SubscriptionPatch, error) {
-	p := notify.SubscriptionPatch{Name: b.Name, Endpoints: b.Endpoints, Paused: b.Paused, MaxRate: b.Rate}
+	p := notify.SubscriptionPatch{Name: b.Name, Endpoints: b.Endpoints, Paused: b.Paused, MaxRate: b.Rate, DeliverTo: b.DeliverTo}
 	if b == (SubscriptionChange{}) {
-		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter, paused, expires, expires_in or rate")
+		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter, paused, expires, expires_in, rate or deliver_to")
 	}
 	if b.Secret != nil {
 		secret, err := parseSecret(*b.Secret)

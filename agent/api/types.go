@@ -274,8 +274,21 @@ type Subscription struct {
 	Rate        int         `json:"rate"`
 	AllowedRate int         `json:"allowed_rate"`
 	Secrets     []SecretKey `json:"secrets"` // those that sign now
+	DeliverTo   string      `json:"deliver_to"`
+	// EndpointStates are of deliver_to all: how each endpoint does at the answering host.
+	EndpointStates []EndpointState `json:"endpoint_states"`
 	// Unreachable is since when the answering host can't connect to any endpoint; its peers may deliver all the same.
 	Unreachable *time.Time `json:"unreachable"`
+}
+
+// EndpointState is how one of the endpoints that are all told does.
+type EndpointState struct {
+	Endpoint    string     `json:"endpoint"`
+	Pending     int        `json:"pending"`
+	Parked      int        `json:"parked"`
+	Failing     *time.Time `json:"failing"`     // since when no delivery has succeeded
+	Unreachable *time.Time `json:"unreachable"` // since when it can't be connected to
+	Resting     *time.Time `json:"resting"`     // it has answered 410 and is left alone until then
 }
 
 // SecretKey is what may be known of a secret.
@@ -329,6 +342,7 @@ type SubscriptionRequest struct {
 	Expires   string   `json:"expires,omitempty"`    // RFC 3339; one of the two
 	ExpiresIn string   `json:"expires_in,omitempty"` // a duration from now
 	Rate      int      `json:"rate,omitempty"`       // requests a minute
+	DeliverTo string   `json:"deliver_to,omitempty"` // first or all
 }
 
 // SubscriptionChange is the body of PATCH /v1/subscriptions/{id}: what is absent stays.
@@ -343,6 +357,7 @@ type SubscriptionChange struct {
 	Expires       *string `json:"expires,omitempty"` // empty: it never ends
 	ExpiresIn     string  `json:"expires_in,omitempty"`
 	Rate          *int    `json:"rate,omitempty"` // 0 is any
+	DeliverTo     *string `json:"deliver_to,omitempty"`
 }
 
 // Subscribed answers POST /v1/subscriptions.
@@ -354,6 +369,7 @@ type Subscribed struct {
 // Delivery is one revision of one alarm on its way to one subscription.
 type Delivery struct {
 	ID           string     `json:"id"`
+	Endpoint     string     `json:"endpoint"` // of a subscription that tells all its endpoints; else empty
 	Subscription string     `json:"subscription"`
 	AlarmID      string     `json:"alarm_id"`
 	Resource     string     `json:"resource"`

@@ -34,6 +34,8 @@ func (subscriptionsCommand) Run(s *session) error {
 				state = "paused: " + word(sub.Paused)
 			case sub.Locked != "":
 				state = "locked: its secret can't be opened here (" + word(sub.Locked) + ")"
+			case troubled(sub.EndpointStates) > 0:
+				state = fmt.Sprintf("%d of %d fail", troubled(sub.EndpointStates), len(sub.EndpointStates))
 			case sub.Unreachable != nil:
 				state = "unreachable since " + s.out.clock(sub.Unreachable)
 			case sub.Expires != nil:
@@ -46,6 +48,16 @@ func (subscriptionsCommand) Run(s *session) error {
 		}
 		s.out.table([]string{"ID", "NAME", "ROLE", "FROM", "STATE", "FILTER", "ENDPOINTS"}, rows)
 	})
+}
+
+// troubled is how many endpoints are not told what they should be.
+func troubled(states []api.EndpointState) (n int) {
+	for _, e := range states {
+		if e.Failing != nil || e.Unreachable != nil || e.Resting != nil || e.Parked > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *session) subscriptions() ([]api.Subscription, error) {
@@ -154,9 +166,10 @@ next:
 }
 
 type subscribeCommand struct {
-	URL        []string      `arg:"" name:"url" help:"Where to send notifications; of several, the first that takes it."`
+	URL        []string      `arg:"" name:"url" help:"Where to send notifications; of several, see --deliver-to."`
 	Filter     []string      `help:"What is wanted, key=value[,value…], repeatable: projects, domains, hosts, zones, labels.NAME, resources, resource_types, conditions, kinds, states, min_severity, min_confidence." placeholder:"KEY=VALUE" sep:"none"`
 	Format     string        `help:"The form of the notifications." default:"native"`
+	DeliverTo  string        `help:"Which URLs are told: the first that answers, or all." enum:"first,all" default:"first"`
 	Name       string        `help:"What people call it. Default: the host of the URL." placeholder:"NAME"`
 	SecretFile string        `help:"Sign notifications with the secret in this file (see keygen)." placeholder:"FILE"`
 	Role       string        `help:"admin: the physical cause; consumer: an abstract one." enum:"admin,consumer" default:"admin"`
@@ -171,7 +184,7 @@ func (c *subscribeCommand) Run(s *session) error {
 		return &exitError{exitUsage, err}
 	}
 	request := api.SubscriptionRequest{
-		Name: c.Name, Endpoints: c.URL, Format: c.Format, Role: c.Role, Verify: &c.Verify, Filter: filter, Rate: c.Rate,
+		Name: c.Name, Endpoints: c.URL, Format: c.Format, Role: c.Role, Verify: &c.Verify, Filter: filter, Rate: c.Rate, DeliverTo: c.DeliverTo,
 	}
 	if c.ExpiresIn != 0 {
 		request.ExpiresIn = c.ExpiresIn.String()

@@ -38,6 +38,7 @@ var words = map[string][]string{
 	"log-format":        {"text", "json"},
 	"condition":         conditions(),
 	"filter-condition":  append(correlate.Causes(), conditions()...),
+	"deliver-to":        {notify.DeliverFirst, notify.DeliverAll},
 	"mapped-state":      {"failed", "degraded", "at-risk", "ok"},
 	"event-type":        {"communications", "quality-of-service", "processing-error", "equipment", "environmental"},
 	"resource-type":     kinds(),

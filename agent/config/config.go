@@ -425,8 +425,10 @@ type History struct {
 type Subscription struct {
 	// Name of the subscription, unique within the file.
 	Name string `yaml:"name" check:"name" required:"true"`
-	// Endpoints are the URLs to call; the first that takes it wins. At least one.
+	// Endpoints are the URLs to call. At least one.
 	Endpoints []string `yaml:"endpoints" check:"url" required:"true"`
+	// DeliverTo says which endpoints are told: the first that answers, or all, each with its own queue and retries.
+	DeliverTo string `yaml:"deliver_to" check:"deliver-to" required:"true" default:"first"`
 	// Format of the notification.
 	Format string `yaml:"format" check:"format" required:"true" default:"native"`
 	// SecretFile holds the secret that notifications are signed with (make one with "paramedic keygen"). A name that

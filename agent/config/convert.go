@@ -29,6 +29,7 @@ func (s Subscription) subscription(label string) notify.Subscription {
 		ID:        notify.FileID(label, s.Name),
 		Name:      s.Name,
 		Endpoints: s.Endpoints,
+		DeliverTo: s.DeliverTo,
 		Format:    s.Format,
 		Secret:    s.Secret,
 		Role:      notify.Role(s.Role),

@@ -160,6 +160,8 @@ notify:
   subscriptions:
   - name: a
     endpoints: ["http://10.1.2.3:80/x", "https://vnfm.example/y"]
+    deliver_to: all
+    rate: 60
     format: sol
     filter:
       projects: [p1]
@@ -247,7 +249,7 @@ log: {level: debug, format: json}
 			SOL:            SOL{APIRoot: "https://faults.example/", VIMConnectionID: "vim-1"},
 			Subscriptions: []Subscription{
 				{
-					Name: "a", Endpoints: []string{"http://10.1.2.3:80/x", "https://vnfm.example/y"}, Format: "sol", Role: "admin",
+					Name: "a", Endpoints: []string{"http://10.1.2.3:80/x", "https://vnfm.example/y"}, DeliverTo: "all", Rate: 60, Format: "sol", Role: "admin",
 					Filter: Filter{
 						Projects: []string{"p1"}, Domains: []string{"vm-1"}, ResourceTypes: []string{"nic", "domain"},
 						Hosts: []string{"cmp-*"}, Zones: []string{"rack-a"}, Labels: map[string][]string{"az": {"nova-1", "nova-2*"}}, Resources: []string{"nic/*"},
@@ -260,7 +262,7 @@ log: {level: debug, format: json}
 					},
 				},
 				{
-					Name: "b", Endpoints: []string{"http://10.0.0.1/"}, Format: "native", Role: "consumer",
+					Name: "b", Endpoints: []string{"http://10.0.0.1/"}, DeliverTo: "first", Format: "native", Role: "consumer",
 					Filter: Filter{Projects: []string{"p1"}, ResourceTypes: []string{"domain"}, Conditions: []string{"network", "crash"}, MinConfidence: "confirmed"},
 				},
 			},
@@ -295,6 +297,9 @@ log: {level: debug, format: json}
 	}
 	if diff := cmp.Diff(wantFilter, subs[0].Filter); diff != "" {
 		t.Errorf("filter (-want +got):\n%s", diff)
+	}
+	if subs[0].DeliverTo != notify.DeliverAll || subs[0].MaxRate != 60 || subs[1].DeliverTo != notify.DeliverFirst || subs[1].MaxRate != 0 {
+		t.Errorf("%+v", subs)
 	}
 	if subs[0].ID != notify.FileID("prod", "a") || subs[1].ID != notify.FileID("prod", "b") || subs[0].Origin != notify.OriginFile {
 		t.Errorf("subscriptions are not the file's: %+v", subs)
