@@ -287,8 +287,8 @@ func TestAnEndpointThatAnswers410RestsAndTheOthersGoOn(t *testing.T) {
 func TestAHandOverIsForOneEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTown(t, newOthers())
-		s := w.subscribe(toAll("a", "b", "c"))
-		s = w.Held()[0]
+		w.subscribe(toAll("a", "b", "c"))
+		s := w.Held()[0]
 		legs := s.legs()
 		x := guest("x", 1, correlate.Raised)
 		h := HandOver{NotificationID: "id", Subscription: legs[1].id, Version: s.Version, Change: correlate.Change{Alarm: x}, Attempt: 1}

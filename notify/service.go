@@ -187,10 +187,10 @@ func (w *worker) note(alarmID string, r correlate.Revision, atHand *correlate.Al
 }
 
 // locked makes a write under mu.
-func (w *worker) locked(make func() write) write {
+func (w *worker) locked(f func() write) write {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return make()
+	return f()
 }
 
 // view is what a subscription may see of an alarm.
