@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -73,12 +75,36 @@ func hostOf(endpoint string) string {
 	return u.Host
 }
 
+// kin is what the legs of one subscription share.
+type kin struct {
+	update chan struct{} // held by the one who changes the subscription over the API
+
+	mu      sync.Mutex
+	rebuilt map[string]Rebuilt // by leg: the word that is owed
+}
+
+func newKin() *kin { return &kin{update: make(chan struct{}, 1), rebuilt: map[string]Rebuilt{}} }
+
+// owes notes what a leg owes, and returns what any of them does: the one record of all has room for one such word, and a run
+// that takes it up has each leg say it.
+func (k *kin) owes(leg string, r Rebuilt) Rebuilt {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if delete(k.rebuilt, leg); r.ID != "" {
+		k.rebuilt[leg] = Rebuilt{ID: r.ID, Since: r.Since}
+	}
+	for _, id := range slices.Sorted(maps.Keys(k.rebuilt)) {
+		return k.rebuilt[id]
+	}
+	return Rebuilt{}
+}
+
 // makeLegs makes the workers of a subscription, which nobody knows yet.
 func (n *Notifier) makeLegs(s Subscription) []*worker {
 	var legs []*worker
 	for _, l := range s.legs() {
 		legs = append(legs, newWorker(n, s, l))
-		legs[len(legs)-1].update = legs[0].update
+		legs[len(legs)-1].kin = legs[0].kin
 	}
 	return legs
 }
@@ -176,7 +202,7 @@ func (n *Notifier) rearrange(legs []*worker, s Subscription, now time.Time) {
 	for _, l := range want {
 		if !slices.ContainsFunc(legs, func(w *worker) bool { return w.leg == l }) {
 			w := newWorker(n, s, l)
-			w.update = legs[0].update
+			w.kin = legs[0].kin
 			begin = append(begin, w)
 		}
 	}

@@ -41,7 +41,7 @@ func (w *worker) rebuild(home string, term uint64, now time.Time) {
 // sayRebuilt starts what is due and returns when to look again; zero: not before something happens. Under mu.
 func (w *worker) sayRebuilt(now time.Time) time.Time {
 	r := &w.rebuilt
-	if r.ID == "" || r.flying || w.sub.Paused != "" || w.sub.Secret.Locked() {
+	if r.ID == "" || r.flying || w.halted(now) || w.sub.Secret.Locked() {
 		return time.Time{}
 	}
 	if r.next.After(now) {
@@ -58,7 +58,7 @@ func (w *worker) sayRebuilt(now time.Time) time.Time {
 		if err != nil {
 			o.Err = err.Error()
 		} else {
-			o = w.sender.post(w.n.requests, w.aims(sub), sub.request(id, body)).outcome
+			o = w.sender.post(w.requests, w.aims(sub), sub.request(id, body)).outcome
 		}
 		w.saidRebuilt(id, o)
 	})
@@ -72,7 +72,7 @@ func (w *worker) saidRebuilt(id string, o delivery.Outcome) {
 	defer w.mu.Unlock()
 	r := &w.rebuilt
 	r.flying = false
-	if r.ID == id && w.n.requests.Err() == nil {
+	if r.ID == id && w.requests.Err() == nil {
 		switch r.tries++; {
 		case o.Verdict == delivery.Retry && now.Sub(r.Since) < w.n.cfg.MaxAge:
 			r.next = now.Add(max(o.RetryAfter, delivery.DefaultConfig().Backoff(r.tries, w.n.cfg.Rand())))

@@ -219,7 +219,7 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	if len(legs) == 0 {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
-	w := legs[0]
+	w, kin := legs[0], legs[0].kin
 	s := w.subscription()
 	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil || p.Expires != nil || p.MaxRate != nil || p.DeliverTo != nil) {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
@@ -246,8 +246,8 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 		}
 	}
 	select { // two that are published at once would have one version
-	case w.update <- struct{}{}:
-		defer func() { <-w.update }()
+	case kin.update <- struct{}{}:
+		defer func() { <-kin.update }()
 	case <-ctx.Done():
 		return Subscription{}, ctx.Err()
 	}
@@ -273,7 +273,7 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 		}
 	}
 	n.mu.Lock()
-	if legs = n.legsOf(id); len(legs) == 0 || legs[0].update != w.update { // it ended while its endpoints or the peers were asked
+	if legs = n.legsOf(id); len(legs) == 0 || legs[0].kin != kin { // it ended while its endpoints or the peers were asked
 		n.mu.Unlock()
 		return Subscription{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}

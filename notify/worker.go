@@ -29,7 +29,7 @@ type worker struct {
 	// requests is the context of all that it sends; it ends with the worker, so that nothing is told late which others tell by then.
 	requests context.Context
 	cancel   context.CancelFunc
-	update   chan struct{} // held by the one who changes the subscription over the API; the same of all its legs
+	kin      *kin
 	kick     chan struct{} // Wake may have changed
 
 	mu       sync.Mutex
@@ -65,7 +65,7 @@ func newWorker(n *Notifier, sub Subscription, l leg) *worker {
 		sender:  newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now),
 		guests:  make(chan struct{}, maxGuests),
 		asking:  make(chan struct{}, cfg.InFlight),
-		update:  make(chan struct{}, 1),
+		kin:     newKin(),
 	}
 	w.requests, w.cancel = context.WithCancel(n.requests)
 	w.name.Store(&sub.Name)
@@ -400,7 +400,7 @@ func (w *worker) restate() {
 
 // record is the subscription as the outbox keeps it. Under mu.
 func (w *worker) record() write {
-	r := subscriptionRecord{Subscription: w.sub, Refused: w.refused, Rebuilt: w.rebuilt}
+	r := subscriptionRecord{Subscription: w.sub, Refused: w.refused, Rebuilt: w.kin.owes(w.leg.id, w.rebuilt)}
 	switch by := w.n.cfg.Sealer; {
 	case w.sub.Origin == OriginFile:
 		r.Subscription = Subscription{ID: w.sub.ID, Version: w.sub.Version, Name: w.sub.Name, Origin: OriginFile, Paused: w.sub.Paused, Created: w.sub.Created}
@@ -430,6 +430,7 @@ func (w *worker) contents() []write {
 // close stops the worker. Under mu.
 func (w *worker) close() {
 	w.ended = true
+	w.kin.owes(w.leg.id, Rebuilt{})
 	w.cancel()
 	close(w.stop)
 	w.sender.close()
