@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -249,8 +250,5 @@ func plain(err error) string {
 	}
 	const most = 300
 	text := err.Error()
-	if len(text) > most {
-		text = text[:most]
-	}
-	return text
+	return strings.ToValidUTF8(text[:min(len(text), most)], "") // it may quote the consumer, and be cut within a letter
 }
