@@ -59,6 +59,7 @@ func (p *printer) show(answer any, table func()) error {
 // plain writes what is not printable in a JSON or YAML document as escapes, which say the same to a program: it may be a
 // person who looks at it. In both it stands between double quotes only (see block).
 func plain(document, format string) string {
+	document = strings.ToValidUTF8(document, "\ufffd") // of an event that is passed on as it came
 	if strings.IndexFunc(document, unprintable) < 0 {
 		return document
 	}
