@@ -168,7 +168,7 @@ func New(opts Options) (*Agent, error) {
 	if a.cluster != nil {
 		a.cluster.Attach(a.notifier)
 	}
-	a.server, err = api.New(api.Config{Backend: a, Node: c.Node.Name, Socket: c.API.Socket, Log: a.log, Gatherer: a.registry})
+	a.server, err = api.New(api.Config{Backend: a, Node: c.Node.Name, Socket: c.API.Socket, Log: a.log, Gatherer: a.registry, SOL: c.Notify.SOL.Site()})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up the API: %w", err), a.closeUnstarted())
 	}

@@ -29,7 +29,7 @@ func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
 		q.fail("parameter until lies before since: swap them")
 	}
 	limit := q.number("limit", pageSize, maxPage)
-	after := readPosition(q)
+	after := readPosition(q, "after")
 	if q.err != nil {
 		s.refuse(w, r, q.err)
 		return
@@ -279,8 +279,8 @@ func placeText(p history.Position) string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.Raised, p.ID))
 }
 
-func readPosition(q *query) history.Position {
-	given := q.text("after")
+func readPosition(q *query, parameter string) history.Position {
+	given := q.text(parameter)
 	if given == "" {
 		return history.Position{}
 	}
@@ -290,7 +290,7 @@ func readPosition(q *query) history.Position {
 		_, err = fmt.Sscanf(string(text), "%d %s", &p.Raised, &p.ID)
 	}
 	if err != nil || placeText(p) != given {
-		q.failPlace(given)
+		q.failPlace(parameter, given)
 	}
 	return p
 }

@@ -71,7 +71,7 @@ func FuzzAlarmQuery(f *testing.F) {
 	alarm := &correlate.Alarm{ID: "a", Severity: correlate.SeverityMajor, Key: correlate.Key{Resource: "nic/eth0"}}
 	f.Fuzz(func(t *testing.T, raw string) {
 		q := newQuery(raw, "min_severity", "resource", "condition", "domain", "project", "host", "since", "until", "limit", "after")
-		wanted, limit, after := readSelection(q), q.number("limit", pageSize, maxPage), readPosition(q)
+		wanted, limit, after := readSelection(q), q.number("limit", pageSize, maxPage), readPosition(q, "after")
 		if q.err != nil {
 			return
 		}

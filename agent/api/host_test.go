@@ -20,6 +20,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/southbound"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -271,7 +272,7 @@ func (h *host) Ready() error {
 func serve(t *testing.T, h *host) *client {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "run", "api.sock")
-	server, err := New(Config{Backend: h, Node: "cmp-1", Socket: socket, Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics})
+	server, err := New(Config{Backend: h, Node: "cmp-1", Socket: socket, Log: slog.New(slog.DiscardHandler), Gatherer: h.metrics, SOL: format.SOLSite{VIM: "vim-1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +297,10 @@ func newClient(t *testing.T, server *Server, socket string) *client {
 	t.Cleanup(transport.CloseIdleConnections)
 	return &client{
 		t: t, server: server, socket: socket, doc: readDescription(t), seen: make(map[string]bool),
-		http: &http.Client{Transport: transport, Timeout: 30 * time.Second},
+		http: &http.Client{
+			Transport: transport, Timeout: 30 * time.Second,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 	}
 }
 

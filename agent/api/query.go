@@ -40,9 +40,9 @@ func (q *query) fail(format string, args ...any) {
 	}
 }
 
-// failPlace says that the after of a page is not one that was given out.
-func (q *query) failPlace(given string) {
-	q.fail("parameter after=%q: want the \"next\" of an earlier page, unchanged", given)
+// failPlace says that the place of a page is not one that was given out.
+func (q *query) failPlace(parameter, given string) {
+	q.fail("parameter %s=%q: want the \"next\" of an earlier page, unchanged", parameter, given)
 }
 
 func (q *query) text(name string) string { return q.values.Get(name) }

@@ -165,7 +165,7 @@ func readPlace(q *query) place {
 	host, id, ok := strings.Cut(string(text), "\x00")
 	p := place{host, id}
 	if err != nil || !ok || p.String() != given {
-		q.failPlace(given)
+		q.failPlace("after", given)
 	}
 	return p
 }

@@ -62,6 +62,7 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "GET", path: "/readyz", handle: s.getReady, callers: anybody},
 		{method: "GET", path: "/metrics", handle: scrape.ServeHTTP},
 	}
+	plain = append(plain, s.solRoutes()...)
 	for i, r := range plain {
 		plain[i].handle = s.within(cmp.Or(r.limit, requestTimeout), r.handle)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
+
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 const (
@@ -32,19 +34,21 @@ const (
 	heartbeat   = 15 * time.Second
 )
 
-// Config is what a Server is made of; all fields are needed.
+// Config is what a Server is made of; all fields are needed that do not say otherwise.
 type Config struct {
 	Backend  Backend
 	Node     string // name of this host
 	Socket   string // path of the Unix socket
 	Log      *slog.Logger
 	Gatherer prometheus.Gatherer // of /metrics
+	SOL      format.SOLSite      // may be zero
 }
 
 // Server serves the API.
 type Server struct {
 	backend  Backend
 	node     string
+	sol      format.SOLSite
 	now      func() time.Time
 	log      *slog.Logger
 	listener *listener
@@ -63,6 +67,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		backend:  c.Backend,
 		node:     c.Node,
+		sol:      c.SOL,
 		now:      time.Now,
 		log:      c.Log,
 		watchers: make(chan struct{}, maxWatchers),

@@ -91,9 +91,10 @@ type solNotification struct {
 
 // The words of SOL's enumerations that are not those of X.733.
 const (
-	solAcknowledged   = "ACKNOWLEDGED"
-	solUnacknowledged = "UNACKNOWLEDGED"
-	solServer         = "OS::Nova::Server"
+	SOLAcknowledged   = "ACKNOWLEDGED"
+	SOLUnacknowledged = "UNACKNOWLEDGED"
+
+	solServer = "OS::Nova::Server"
 
 	solCompute = "COMPUTE"
 	solStorage = "STORAGE"
@@ -196,12 +197,12 @@ func (f Fault) solAlarm(object string, hit []correlate.Affected) SOLAlarm {
 	out := SOLAlarm{
 		ID: id, ManagedObject: object, VNFCs: components(hit), FaultyResource: f.faulty(hit),
 		RaisedTime: RFC3339(raised(a)), ChangedTime: changed(a), ClearedTime: stamp(a.Times.Cleared),
-		AckState: solUnacknowledged, Severity: solSeverity(a), EventTime: RFC3339(began(a)),
+		AckState: SOLUnacknowledged, Severity: solSeverity(a), EventTime: RFC3339(began(a)),
 		EventType: solEventType(a), FaultType: string(key.Condition), ProbableCause: cause, RootCause: a.RootCause,
 		Details: f.details(text, key, hit), Links: map[string]Link{"self": f.SOL.SOLHref("alarms", id)},
 	}
 	if a.Ack != nil {
-		out.AckState, out.AcknowledgedTime = solAcknowledged, stamp(a.Ack.At)
+		out.AckState, out.AcknowledgedTime = SOLAcknowledged, stamp(a.Ack.At)
 	}
 	if !f.Abstract {
 		for _, other := range correlated(a.Correlated) {
