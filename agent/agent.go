@@ -123,7 +123,7 @@ func New(opts Options) (*Agent, error) {
 	a.stateSelf(c, true)
 	notifying := notify.Config{
 		Node: c.Node.Name, Label: c.Cluster.Label, Dir: c.Notify.Dir, MaxAge: c.Notify.Retry.MaxAge,
-		AllowCallbacks: c.Notify.AllowCallbacks, SOL: c.Notify.SOL.Site(), UserAgent: "paramedic/" + opts.Version,
+		AllowCallbacks: c.Notify.AllowCallbacks, Proxy: c.Proxy(), SOL: c.Notify.SOL.Site(), UserAgent: "paramedic/" + opts.Version,
 		Log: a.log, Metrics: a.registry, Report: a.report, Place: placeOf(c),
 	}
 	if c.Cluster.Secrets != nil {
@@ -418,6 +418,7 @@ func needRestart(old, c *config.Config) []string {
 		{"notify.dir", old.Notify.Dir == c.Notify.Dir},
 		{"notify.retry.max_age", old.Notify.Retry.MaxAge == c.Notify.Retry.MaxAge},
 		{"notify.allow_callbacks", slices.Equal(old.Notify.AllowCallbacks, c.Notify.AllowCallbacks)},
+		{"notify.proxy", sameProxy(old.Proxy(), c.Proxy())},
 		{"log.format", old.Log.Format == c.Log.Format},
 	} {
 		if !k.same {
@@ -425,6 +426,13 @@ func needRestart(old, c *config.Config) []string {
 		}
 	}
 	return keys
+}
+
+func sameProxy(a, b *notify.Proxy) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Address == b.Address && a.Credentials.Equal(b.Credentials)
 }
 
 // Reload takes over a new configuration: all of it, or on an error none.

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -148,7 +149,7 @@ func TestANameThatLeadsElsewhereTheNextTimeGainsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			names := nameServer(t, test.answer)
 			for i, want := range test.want {
-				s := newSender("test", newDialer(open, names), nil, time.Now) // a fresh one: no connection is kept
+				s := newSender("test", &way{dial: newDialer(open, names), tls: new(tls.Config)}, time.Now) // a fresh one: no connection is kept
 				a := s.post(t.Context(), []string{url}, request{id: "id", body: []byte("x")})
 				s.close()
 				if got := a.outcome.Verdict == delivery.Settled; got != want {

@@ -23,7 +23,7 @@ func TestAnIPv6AddressIsReachedAndKeptWarm(t *testing.T) {
 	srv.Listener = l
 	srv.Start()
 	defer srv.Close()
-	s := newSender("test", newDialer(anywhere, nil), nil, time.Now)
+	s := newSender("test", direct(nil), time.Now)
 	defer s.close()
 	if err := s.warm.ensure(t.Context(), srv.URL); err != nil {
 		t.Fatal(err)
@@ -45,9 +45,9 @@ func TestHTTP2IsNotSpoken(t *testing.T) {
 	srv.EnableHTTP2 = true
 	srv.StartTLS()
 	defer srv.Close()
-	s := newSender("test", newDialer(anywhere, nil), srv.Client().Transport.(*http.Transport).TLSClientConfig, time.Now)
+	s := newSender("test", direct(srv), time.Now)
 	defer s.close()
-	s.warm.config.NextProtos = nil
+	s.warm.way.Load().tls.NextProtos = nil
 	if a := s.post(t.Context(), []string{srv.URL}, request{id: "id"}); a.outcome.Verdict != delivery.Settled {
 		t.Fatal(a.outcome.Err)
 	}

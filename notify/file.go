@@ -31,6 +31,9 @@ func contentsSum(s Subscription) (sum [sha256.Size]byte) {
 	if len(later) > 0 {
 		contents = append(contents, later)
 	}
+	if s.Link != (Link{}) {
+		contents = append(contents, map[string]any{"link": s.Link})
+	}
 	_ = json.NewEncoder(h).Encode(contents)
 	h.Sum(sum[:0])
 	return sum

@@ -24,7 +24,7 @@ var (
 	ErrUnreachable = errors.New("no endpoint can be connected to from this host")
 	ErrBusy        = errors.New("too much is under way")
 	ErrPaused      = errors.New("it is paused")
-	ErrLocked      = errors.New("its secret can't be opened here")
+	ErrLocked      = errors.New("its secrets can't be opened here")
 	errAlive       = errors.New("it says that this host is lost, which lives")
 )
 
@@ -52,7 +52,7 @@ func (w *worker) request(sub Subscription, h HandOver) (request, error) {
 // request is one whose body is written.
 func (s Subscription) request(id string, body []byte) request {
 	form := s.form()
-	r := request{id: id, contentType: form.Type, body: body, secret: s.Secret}
+	r := request{id: id, contentType: form.Type, body: body, secret: s.Secret, credentials: s.Credentials}
 	if form.Header != nil {
 		r.header = form.Header(id)
 	}
@@ -72,7 +72,7 @@ func times(c correlate.Change) (occurred, observed time.Time) {
 func (w *worker) send(sub Subscription, h HandOver) answer {
 	peers := w.n.cfg.Peers
 	var before error // why no peer could, when one was asked first
-	if peers != nil && (sub.Secret.Locked() || !w.sender.warm.since().IsZero()) {
+	if peers != nil && (sub.Locked() || !w.sender.warm.since().IsZero()) {
 		a, err := w.handOver(sub.Name, h)
 		if err == nil {
 			return a
@@ -80,7 +80,7 @@ func (w *worker) send(sub Subscription, h HandOver) answer {
 		before = err
 	}
 	var a answer
-	if sub.Secret.Locked() {
+	if sub.Locked() {
 		a.outcome = delivery.Outcome{Verdict: delivery.Retry, Err: ErrLocked.Error()}
 	} else {
 		r, err := w.request(sub, h)
@@ -159,7 +159,7 @@ func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
 		return refuse(sub.Name, fmt.Errorf("version %d is known here, not %d: %w", sub.Version, h.Version, ErrNotFound))
 	case sub.Paused != "":
 		return refuse(sub.Name, ErrPaused)
-	case sub.Secret.Locked():
+	case sub.Locked():
 		return refuse(sub.Name, ErrLocked)
 	}
 	select {

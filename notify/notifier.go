@@ -35,6 +35,7 @@ type Notifier struct {
 	cfg      Config
 	log      *slog.Logger
 	dial     dialFunc
+	proxied  dialFunc // by the proxy; nil: there is none
 	box      *outbox
 	restored Restored
 	metrics  *metrics
@@ -102,6 +103,9 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, guests: map[string]struct{}{}, left: l.pairs,
 		past: map[string]subscriptionRecord{}, places: Places{cfg.Node: cfg.Place},
 	}
+	if cfg.Proxy != nil {
+		n.proxied = newProxyDialer(*cfg.Proxy, cfg.UserAgent, cfg.AllowCallbacks, nil)
+	}
 	n.workers.Store(&[]*worker{})
 	n.requests, n.cancel = context.WithCancel(context.Background())
 	n.in.init()
@@ -133,7 +137,7 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 			r.Paused = "it can't be used by this version of paramedic: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
 		w := n.adopt(r.Subscription, r)[0]
-		if cfg.Sealer != nil && len(r.Keys) > 0 { // written without one
+		if cfg.Sealer != nil && len(r.Keys)+len(r.Bare) > 0 { // written without one
 			n.box.put(w.record())
 		}
 	}

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -255,4 +256,13 @@ func (r *reports) text(c correlate.Condition) (text string) {
 		}
 	}
 	return text
+}
+
+// direct is the way to a server of TLS, or to any without it.
+func direct(srv *httptest.Server) *way {
+	w := &way{dial: newDialer(anywhere, nil), tls: new(tls.Config)}
+	if srv != nil {
+		w.tls = srv.Client().Transport.(*http.Transport).TLSClientConfig
+	}
+	return w
 }

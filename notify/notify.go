@@ -23,6 +23,7 @@ type Config struct {
 	MaxAge         time.Duration
 	AllowCallbacks []netip.Prefix // see CheckCallback; empty: any address that is not reserved
 	SOL            format.SOLSite
+	Proxy          *Proxy // nil: none
 	UserAgent      string
 	Log            *slog.Logger
 	Metrics        prometheus.Registerer
@@ -72,16 +73,19 @@ type Subscription struct {
 	DeliverTo string // DeliverFirst (and empty): tried in order, the first that answers is told; DeliverAll: each of them
 	Format    string
 	Secret    Secret
-	Role      Role
-	Origin    Origin
-	Owner     string // the identity that made it over the API; empty: an administrator, or a file
-	Filter    Filter
-	Paused    string // why; empty when active
-	Verified  bool   // its endpoints proved that they want it; new ones must, too
-	Rate      int    // requests a minute that the consumer allowed in the OPTIONS handshake; 0: any
-	MaxRate   int    // requests a minute that it was subscribed with; 0: any
-	Created   time.Time
-	Expires   time.Time // it ends then, unless it is renewed before or shortly after; zero: never. Of the API only
+	Link      Link `json:",omitzero"`
+	// Credentials rest and travel sealed, beside the rest of it.
+	Credentials Credentials `json:"-"`
+	Role        Role
+	Origin      Origin
+	Owner       string // the identity that made it over the API; empty: an administrator, or a file
+	Filter      Filter
+	Paused      string // why; empty when active
+	Verified    bool   // its endpoints proved that they want it; new ones must, too
+	Rate        int    // requests a minute that the consumer allowed in the OPTIONS handshake; 0: any
+	MaxRate     int    // requests a minute that it was subscribed with; 0: any
+	Created     time.Time
+	Expires     time.Time // it ends then, unless it is renewed before or shortly after; zero: never. Of the API only
 	// Unreachable is since when no endpoint can be connected to from this host; peers may deliver all the same. A
 	// status that Subscriptions fills in, of this host alone; zero: they can be, or nobody tried.
 	Unreachable time.Time `json:"-"`
@@ -169,6 +173,10 @@ type SubscriptionPatch struct {
 	DeliverTo *string
 	// SecretOverlap is for how long what Secret replaces signs beside it; zero: not at all.
 	SecretOverlap time.Duration
+
+	Authorities, ServerName *string // of Link
+	Direct                  *bool
+	Client, Login           *Credentials // the certificate, and the user or token; zero ones take it away
 }
 
 // Errors that callers tell apart.

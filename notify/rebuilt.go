@@ -41,7 +41,7 @@ func (w *worker) rebuild(home string, term uint64, now time.Time) {
 // sayRebuilt starts what is due and returns when to look again; zero: not before something happens. Under mu.
 func (w *worker) sayRebuilt(now time.Time) time.Time {
 	r := &w.rebuilt
-	if r.ID == "" || r.flying || w.halted(now) || w.sub.Secret.Locked() {
+	if r.ID == "" || r.flying || w.halted(now) || w.sub.Locked() {
 		return time.Time{}
 	}
 	if r.next.After(now) {

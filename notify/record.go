@@ -25,13 +25,15 @@ type pairRecord delivery.Record
 // digest and pause are kept, since the contents come back with the file.
 type subscriptionRecord struct {
 	Subscription
-	Secret  *Secret     `json:",omitempty"` // always nil: hides the embedded one, which marshals as "[secret]"
-	Keys    [][]byte    `json:",omitempty"` // the secret, bare, in version 1 and where there is no Sealer; the file is 0600
-	Until   []time.Time `json:",omitempty"` // when each of Keys ends; nil: none does
-	Sealed  []byte      `json:",omitempty"` // the secret as Secret.Seal wrote it, under the id
-	Digest  string      `json:",omitempty"` // of a file's contents
-	Refused uint64      `json:",omitempty"` // the version that its consumer answered here with 410
-	Rebuilt Rebuilt     `json:",omitzero"`
+	Secret      *Secret     `json:",omitempty"` // always nil: hides the embedded one, which marshals as "[secret]"
+	Keys        [][]byte    `json:",omitempty"` // the secret, bare, in version 1 and where there is no Sealer; the file is 0600
+	Until       []time.Time `json:",omitempty"` // when each of Keys ends; nil: none does
+	Sealed      []byte      `json:",omitempty"` // the secret as Secret.Seal wrote it, under the id
+	Bare        []byte      `json:",omitempty"` // the credentials where there is no Sealer
+	Credentials []byte      `json:",omitempty"` // as Credentials.Seal wrote them
+	Digest      string      `json:",omitempty"` // of a file's contents
+	Refused     uint64      `json:",omitempty"` // the version that its consumer answered here with 410
+	Rebuilt     Rebuilt     `json:",omitzero"`
 }
 
 // termRecord is the term of this host; it has no version, for it is read before anything else.
@@ -104,6 +106,11 @@ func decodeSubscription(id string, b []byte, by Sealer) (subscriptionRecord, err
 	r.Subscription.Secret, r.Secret = Secret{keys: r.Keys, until: r.Until}, nil
 	if len(r.Sealed) > 0 {
 		r.Subscription.Secret, _ = OpenSecret(r.Sealed, by, []byte(id)) // the secret itself knows why it is locked
+	}
+	if len(r.Bare) > 0 {
+		r.Subscription.Credentials, _ = OpenCredentials(r.Bare, nil, id)
+	} else {
+		r.Subscription.Credentials, _ = OpenCredentials(r.Credentials, by, id)
 	}
 	return r, nil
 }

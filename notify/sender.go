@@ -3,7 +3,6 @@ package notify
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -62,19 +61,31 @@ func newDialer(allow []netip.Prefix, names *net.Resolver) dialFunc {
 // sender makes one subscription's requests over its own connections. Safe for concurrent use.
 type sender struct {
 	agent     string
-	transport *http.Transport
+	transport atomic.Pointer[http.Transport]
 	warm      *warmer
 	now       func() time.Time
 	preferred atomic.Int64 // index of the endpoint to try first
 	until     atomic.Int64 // Unix ns; preferred holds until then
 }
 
-func newSender(agent string, dial dialFunc, roots *tls.Config, now func() time.Time) *sender {
-	s := &sender{agent: agent, now: now, warm: newWarmer(dial, roots)}
-	s.transport = &http.Transport{
+func newSender(agent string, by *way, now func() time.Time) *sender {
+	s := &sender{agent: agent, now: now, warm: newWarmer()}
+	s.use(by)
+	return s
+}
+
+// use has all requests from now on go another way; those that are under way end as they began, and their connections with them.
+func (s *sender) use(by *way) {
+	s.warm.way.Store(by)
+	dial := func(secure bool) dialFunc {
+		return func(ctx context.Context, _, address string) (net.Conn, error) {
+			return s.warm.take(ctx, by, address, secure)
+		}
+	}
+	before := s.transport.Swap(&http.Transport{
 		Proxy:                  nil, // never from the environment: a callback goes where it says
-		DialContext:            s.warm.dialPlain,
-		DialTLSContext:         s.warm.dialTLS,
+		DialContext:            dial(false),
+		DialTLSContext:         dial(true),
 		MaxIdleConns:           16,
 		MaxIdleConnsPerHost:    8,
 		IdleConnTimeout:        90 * time.Second,
@@ -82,12 +93,15 @@ func newSender(agent string, dial dialFunc, roots *tls.Config, now func() time.T
 		MaxResponseHeaderBytes: maxHeader,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      false,
+	})
+	if before != nil {
+		before.CloseIdleConnections() // and those that become idle: nobody asks it for one any more
+		s.warm.drop()
 	}
-	return s
 }
 
 func (s *sender) close() {
-	s.transport.CloseIdleConnections()
+	s.transport.Load().CloseIdleConnections()
 	s.warm.close()
 }
 
@@ -97,6 +111,7 @@ type request struct {
 	header          map[string]string // beside those that every request has; nil: none
 	body            []byte
 	secret          Secret
+	credentials     Credentials
 	want            int           // how much of the answer is kept; 0: only judged
 	connect         time.Duration // for all endpoints to be connected to; 0: dialTimeout and tlsTimeout alone count
 }
@@ -154,7 +169,7 @@ func (s *sender) attempt(ctx context.Context, endpoint string, r request, connec
 	a, old, err := s.once(ctx, endpoint, r, connect)
 	deaf := errors.Is(err, errDeaf)
 	if err != nil && old && (deaf || stale(err)) && ctx.Err() == nil {
-		s.transport.CloseIdleConnections()
+		s.transport.Load().CloseIdleConnections()
 		s.warm.drop()
 		if deaf {
 			connect /= 2
@@ -202,7 +217,8 @@ func (s *sender) once(ctx context.Context, endpoint string, r request, connect t
 	if !r.secret.IsZero() {
 		req.Header[http.CanonicalHeaderKey(HeaderSignature)] = []string{Sign(r.id, a.sent, r.body, r.secret)}
 	}
-	resp, err := s.transport.RoundTrip(req)
+	r.credentials.authorize(req.Header, "Authorization")
+	resp, err := s.transport.Load().RoundTrip(req)
 	if err != nil {
 		cause := context.Cause(ctx)
 		if errors.Is(cause, errDeaf) {
@@ -215,6 +231,9 @@ func (s *sender) once(ctx context.Context, endpoint string, r request, connect t
 	}
 	a.answered, a.status = s.now(), resp.StatusCode
 	a.outcome = delivery.Classify(resp.StatusCode, resp.Header.Get("Retry-After"), a.answered)
+	if resp.StatusCode == http.StatusUnauthorized && req.Header.Get("Authorization") != "" { // they are renewed, and here not at the same moment
+		a.outcome = delivery.Outcome{Verdict: delivery.Retry, Err: "answered 401: it does not take the subscription's credentials"}
+	}
 	a.body = drain(resp.Body, r.want)
 	return a, old, nil
 }

@@ -2,11 +2,11 @@ package notify
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +20,7 @@ import (
 
 func post(t testing.TB, url string) answer {
 	t.Helper()
-	s := newSender("test", newDialer(anywhere, nil), nil, time.Now)
+	s := newSender("test", direct(nil), time.Now)
 	t.Cleanup(s.close)
 	return s.post(t.Context(), []string{url}, request{id: "id", contentType: "text/plain", body: []byte("body")})
 }
@@ -115,7 +115,7 @@ func TestAnUntrustedCertificateIsRefused(t *testing.T) {
 func TestCallbacksGoOnlyWhereAllowed(t *testing.T) {
 	c := newConsumer(t, nil)
 	for prefix, want := range map[string]delivery.Verdict{"127.0.0.0/8": delivery.Settled, "10.0.0.0/8": delivery.Retry} {
-		s := newSender("test", newDialer([]netip.Prefix{netip.MustParsePrefix(prefix)}, nil), nil, time.Now)
+		s := newSender("test", &way{dial: newDialer(prefixes(prefix), nil), tls: new(tls.Config)}, time.Now)
 		a := s.post(t.Context(), []string{c.URL}, request{id: "id", body: []byte("x")})
 		if s.close(); a.outcome.Verdict != want {
 			t.Errorf("%s: %+v", prefix, a.outcome)
@@ -130,7 +130,7 @@ func TestTheNextEndpointStandsInForADeadOne(t *testing.T) {
 	}
 	_ = dead.Close()
 	c := newConsumer(t, nil)
-	s := newSender("test", newDialer(anywhere, nil), nil, time.Now)
+	s := newSender("test", direct(nil), time.Now)
 	defer s.close()
 	for range 2 {
 		if a := s.post(t.Context(), []string{"http://" + dead.Addr().String(), c.URL}, request{id: "id"}); a.outcome.Verdict != delivery.Settled {
@@ -160,7 +160,7 @@ func TestAConnectionThatDiedWhileIdleCostsNoRetry(t *testing.T) {
 	}}
 	go func() { _ = srv.Serve(l) }()
 	defer srv.Close()
-	s := newSender("test", newDialer(anywhere, nil), nil, time.Now)
+	s := newSender("test", direct(nil), time.Now)
 	defer s.close()
 	if err := s.warm.ensure(t.Context(), "http://"+l.Addr().String()); err != nil {
 		t.Fatal(err)
@@ -183,10 +183,10 @@ func TestAConnectionThatDiedWhileIdleCostsNoRetry(t *testing.T) {
 func TestTheFirstDeliveryFindsAWarmConnection(t *testing.T) {
 	var opened atomic.Int64
 	c := newConsumer(t, nil)
-	s := newSender("test", func(ctx context.Context, network, address string) (net.Conn, error) {
+	s := newSender("test", &way{tls: new(tls.Config), dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		opened.Add(1)
 		return newDialer(anywhere, nil)(ctx, network, address)
-	}, nil, time.Now)
+	}}, time.Now)
 	defer s.close()
 	for range 3 {
 		if err := s.warm.ensure(t.Context(), c.URL); err != nil {
@@ -201,7 +201,7 @@ func TestTheFirstDeliveryFindsAWarmConnection(t *testing.T) {
 	if n := opened.Load(); n != 1 {
 		t.Fatalf("%d connections were opened", n)
 	}
-	s.transport.CloseIdleConnections()
+	s.transport.Load().CloseIdleConnections()
 	if err := s.warm.ensure(t.Context(), c.URL); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestAHangAtAnyStageIsCutOff(t *testing.T) {
 					go func() { defer there.Close(); test.server(there) }()
 					return here, nil
 				}
-				s := newSender("test", dial, nil, time.Now)
+				s := newSender("test", &way{dial: dial, tls: new(tls.Config)}, time.Now)
 				defer time.Sleep(2 * time.Hour) // the servers above end
 				defer s.close()
 				begin := time.Now()

@@ -57,6 +57,9 @@ func (n *Notifier) changeLeg(w *worker, s Subscription, now time.Time) {
 	}
 	w.sub = s
 	w.name.Store(&s.Name)
+	if s.Link != old.Link || !s.Credentials.Equal(old.Credentials) {
+		w.sender.use(n.way(s))
+	}
 	w.sharedAt = time.Time{}
 	w.machine.Reform(now)
 	n.box.put(w.record())
@@ -209,6 +212,7 @@ func (s Subscription) view(a *correlate.Alarm) *correlate.Alarm {
 func hide(s Subscription, now time.Time) Subscription {
 	s.SecretKeys = s.Secret.keysAt(now)
 	s.Secret = Secret{why: s.Secret.why}
+	s.Credentials = s.Credentials.hide()
 	return s
 }
 
@@ -221,8 +225,11 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	}
 	w, kin := legs[0], legs[0].kin
 	s := w.subscription()
-	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil || p.Expires != nil || p.MaxRate != nil || p.DeliverTo != nil) {
+	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil || p.Expires != nil || p.MaxRate != nil || p.DeliverTo != nil || p.link()) {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
+	}
+	if s.Credentials.Locked() && (p.Client == nil) != (p.Login == nil) {
+		return Subscription{}, fmt.Errorf("subscription %q: %w: change all of its credentials, or do it at a host that can open them", s.Name, ErrLocked)
 	}
 	s, err := p.apply(s, n.cfg.Now())
 	if err == nil {
@@ -294,6 +301,11 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	return hide(s, now), nil
 }
 
+// link reports whether p changes how the requests leave.
+func (p SubscriptionPatch) link() bool {
+	return p.Authorities != nil || p.ServerName != nil || p.Direct != nil || p.Client != nil || p.Login != nil
+}
+
 func (p SubscriptionPatch) apply(s Subscription, now time.Time) (Subscription, error) {
 	if p.Name != nil {
 		s.Name = *p.Name
@@ -322,6 +334,24 @@ func (p SubscriptionPatch) apply(s Subscription, now time.Time) (Subscription, e
 	}
 	if p.DeliverTo != nil {
 		s.DeliverTo = *p.DeliverTo
+	}
+	if p.Authorities != nil {
+		s.Link.Authorities = *p.Authorities
+	}
+	if p.ServerName != nil {
+		s.Link.ServerName = *p.ServerName
+	}
+	if p.Direct != nil {
+		s.Link.Direct = *p.Direct
+	}
+	if s.Credentials.Locked() && (p.Client != nil || p.Login != nil) { // Update asks for both
+		s.Credentials = Credentials{}
+	}
+	if p.Client != nil {
+		s.Credentials = s.Credentials.withoutCertificate().With(*p.Client)
+	}
+	if p.Login != nil {
+		s.Credentials = s.Credentials.withoutLogin().With(*p.Login)
 	}
 	if p.Filter != nil {
 		s.Filter = *p.Filter
@@ -376,7 +406,7 @@ func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
 		return Stages{}, fmt.Errorf("subscription %q: %w", id, ErrNotFound)
 	}
 	s := legs[0].subscription()
-	if s.Secret.Locked() {
+	if s.Locked() {
 		return Stages{}, fmt.Errorf("test subscription %q: %w", s.Name, ErrLocked)
 	}
 	now := n.cfg.Now()

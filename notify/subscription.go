@@ -94,6 +94,7 @@ func (s Subscription) Validate() error {
 	if s.Origin != OriginAPI && !s.Expires.IsZero() {
 		bad("expires", "a subscription of a file ends when the file names it no more")
 	}
+	s.linkProblems(bad)
 	s.Filter.problems(bad)
 	if s.form().Name != formatSOL && !s.Filter.SOL.IsZero() {
 		bad("filter.sol", "it is for format %s alone", formatSOL)
@@ -111,7 +112,7 @@ func endpointProblem(e string) string {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Sprintf("scheme %q: want http or https", u.Scheme)
 	case u.User != nil:
-		return "holds a user name or password, which would show in lists: use a secret (signature) instead"
+		return "holds a user name or password, which would show in lists: use auth, or a secret (signature), instead"
 	case u.Fragment != "":
 		return "holds a #fragment, which is never sent: remove it"
 	}
@@ -176,12 +177,19 @@ func (s Subscription) normal() Subscription {
 	return s
 }
 
+// Locked reports that its secret or its credentials can't be opened here.
+func (s Subscription) Locked() bool { return s.Secret.Locked() || s.Credentials.Locked() }
+
+// WhyLocked says why; empty when it is not Locked.
+func (s Subscription) WhyLocked() string { return cmp.Or(s.Secret.why, s.Credentials.why) }
+
 // sameContents reports whether a and b ask for the same; ids, versions and times aside.
 func sameContents(a, b Subscription) bool {
 	fa, _ := json.Marshal(a.Filter)
 	fb, _ := json.Marshal(b.Filter)
 	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && a.Format == b.Format && a.Role == b.Role && a.Owner == b.Owner &&
-		a.Secret.equal(b.Secret) && string(fa) == string(fb) && a.MaxRate == b.MaxRate && a.toAll() == b.toAll()
+		a.Secret.equal(b.Secret) && string(fa) == string(fb) && a.MaxRate == b.MaxRate && a.toAll() == b.toAll() &&
+		a.Link == b.Link && a.Credentials.Equal(b.Credentials)
 }
 
 func confidenceRank(c correlate.Confidence) int {

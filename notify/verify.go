@@ -24,14 +24,14 @@ const requestRate = "6000"
 // echoing a signed challenge, or by the handshake of the CloudEvents HTTP webhook specification (section 4). It returns the
 // lowest rate allowed, in requests a minute; 0 is any.
 func (n *Notifier) verify(ctx context.Context, s Subscription) (rate int, err error) {
-	if s.Secret.Locked() {
+	if s.Locked() {
 		return 0, ErrLocked
 	}
-	out := newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now)
+	out := newSender(n.cfg.UserAgent, n.way(s), n.cfg.Now)
 	defer out.close()
 	for i, endpoint := range s.Endpoints {
 		if s.form().Verification == format.VerifyGet {
-			if err := n.get(ctx, out, endpoint); err != nil {
+			if err := n.get(ctx, out, s, endpoint); err != nil {
 				return 0, fmt.Errorf("%w: endpoints[%d]: GET: %w", ErrVerification, i, err)
 			}
 			continue
@@ -40,7 +40,7 @@ func (n *Notifier) verify(ctx context.Context, s Subscription) (rate int, err er
 		if echo == nil {
 			continue
 		}
-		allowed, err := n.handshake(ctx, out, endpoint)
+		allowed, err := n.handshake(ctx, out, s, endpoint)
 		if err != nil {
 			return 0, fmt.Errorf("%w: endpoints[%d]: challenge: %w; OPTIONS handshake: %w", ErrVerification, i, echo, err)
 		}
@@ -80,7 +80,7 @@ func (n *Notifier) challenge(ctx context.Context, out *sender, s Subscription, e
 }
 
 // get tests a callback as ETSI GS NFV-SOL 003 has it (7.4.7.3.2).
-func (n *Notifier) get(ctx context.Context, out *sender, endpoint string) error {
+func (n *Notifier) get(ctx context.Context, out *sender, s Subscription, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, nil)
@@ -88,7 +88,8 @@ func (n *Notifier) get(ctx context.Context, out *sender, endpoint string) error 
 		return err
 	}
 	req.Header.Set("User-Agent", n.cfg.UserAgent)
-	resp, err := out.transport.RoundTrip(req)
+	s.Credentials.authorize(req.Header, "Authorization")
+	resp, err := out.transport.Load().RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("%s", plain(err))
 	}
@@ -99,7 +100,7 @@ func (n *Notifier) get(ctx context.Context, out *sender, endpoint string) error 
 	return nil
 }
 
-func (n *Notifier) handshake(ctx context.Context, out *sender, endpoint string) (rate int, err error) {
+func (n *Notifier) handshake(ctx context.Context, out *sender, s Subscription, endpoint string) (rate int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, totalTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodOptions, endpoint, nil)
@@ -109,7 +110,8 @@ func (n *Notifier) handshake(ctx context.Context, out *sender, endpoint string) 
 	req.Header.Set("User-Agent", n.cfg.UserAgent)
 	req.Header["WebHook-Request-Origin"] = []string{n.cfg.Label}
 	req.Header["WebHook-Request-Rate"] = []string{requestRate}
-	resp, err := out.transport.RoundTrip(req)
+	s.Credentials.authorize(req.Header, "Authorization")
+	resp, err := out.transport.Load().RoundTrip(req)
 	if err != nil {
 		return 0, fmt.Errorf("%s", plain(err))
 	}

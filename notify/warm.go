@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,8 +24,7 @@ const (
 // warmer dials for one subscription, and keeps one connection per endpoint ready while no other is open to it, so that
 // a fault does not pay for TCP and TLS set-up. Safe for concurrent use.
 type warmer struct {
-	dial   dialFunc
-	config *tls.Config
+	way atomic.Pointer[way] // of connections that are made from now on
 
 	// moved is told when the consumer can't be connected to any more, and when it can again. It must not block.
 	moved func(away bool)
@@ -36,8 +36,8 @@ type warmer struct {
 	closed bool
 }
 
-func newWarmer(dial dialFunc, config *tls.Config) *warmer {
-	return &warmer{dial: dial, config: config, moved: func(bool) {}, open: map[string]int{}, warm: map[string]*line{}}
+func newWarmer() *warmer {
+	return &warmer{moved: func(bool) {}, open: map[string]int{}, warm: map[string]*line{}}
 }
 
 // leave notes that no endpoint could be connected to.
@@ -66,6 +66,7 @@ func (w *warmer) since() time.Time {
 type line struct {
 	net.Conn
 	w       *warmer
+	way     *way
 	address string
 	raw     net.Conn                  // below TLS
 	kept    bool                      // was warm
@@ -87,9 +88,38 @@ func (l *line) Close() error {
 	return l.Conn.Close()
 }
 
+const (
+	settleTimeout = 200 * time.Millisecond
+	ticketTimeout = time.Millisecond
+)
+
+// settled waits for what a server of TLS 1.3 says behind the handshake: tickets, or that it refuses our certificate, which it
+// has not seen before (RFC 8446 4.6.1, 4.4.2.4).
+func (l *line) settled() bool {
+	_, secure := l.Conn.(*tls.Conn)
+	return !secure || l.quiet(settleTimeout)
+}
+
+// quiet reports whether nothing but what belongs to TLS itself comes within a time.
+func (l *line) quiet(within time.Duration) bool {
+	_ = l.Conn.SetReadDeadline(time.Now().Add(within))
+	var b [1]byte
+	n, err := l.Conn.Read(b[:])
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && l.Conn.SetReadDeadline(time.Time{}) == nil
+}
+
 // alive reports whether a connection on which nothing was sent yet is as silent as it should be: what can be read from
-// it is its end, or an error.
+// it is its end, or an error, or of TLS a late ticket.
 func (l *line) alive() bool {
+	if l.silent() {
+		return true
+	}
+	_, secure := l.Conn.(*tls.Conn)
+	return secure && l.quiet(ticketTimeout)
+}
+
+// silent reports whether there is nothing to be read from the kernel.
+func (l *line) silent() bool {
 	sc, ok := l.raw.(syscall.Conn)
 	if !ok {
 		return true
@@ -109,37 +139,29 @@ func (l *line) alive() bool {
 	return silent
 }
 
-func (w *warmer) dialPlain(ctx context.Context, _, address string) (net.Conn, error) {
-	return w.take(ctx, address, false)
-}
-
-func (w *warmer) dialTLS(ctx context.Context, _, address string) (net.Conn, error) {
-	return w.take(ctx, address, true)
-}
-
 // take hands out the warm connection, or dials.
-func (w *warmer) take(ctx context.Context, address string, secure bool) (net.Conn, error) {
+func (w *warmer) take(ctx context.Context, by *way, address string, secure bool) (net.Conn, error) {
 	w.mu.Lock()
 	l := w.warm[address]
 	delete(w.warm, address)
 	w.mu.Unlock()
 	if l != nil {
-		if l.alive() {
+		if l.way == by && l.alive() {
 			return l, nil
 		}
 		_ = l.Close()
 	}
-	return w.connect(ctx, address, secure)
+	return w.connect(ctx, by, address, secure)
 }
 
-func (w *warmer) connect(ctx context.Context, address string, secure bool) (*line, error) {
-	raw, err := w.dial(ctx, "tcp", address)
+func (w *warmer) connect(ctx context.Context, by *way, address string, secure bool) (*line, error) {
+	raw, err := by.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	l := &line{Conn: raw, raw: raw, w: w, address: address}
+	l := &line{Conn: raw, raw: raw, w: w, way: by, address: address}
 	if secure {
-		if l.Conn, err = w.secure(ctx, raw, address); err != nil {
+		if l.Conn, err = secured(ctx, by.tls, raw, address); err != nil {
 			_ = raw.Close()
 			return nil, err
 		}
@@ -151,16 +173,13 @@ func (w *warmer) connect(ctx context.Context, address string, secure bool) (*lin
 	return l, nil
 }
 
-func (w *warmer) secure(ctx context.Context, raw net.Conn, address string) (net.Conn, error) {
+func secured(ctx context.Context, config *tls.Config, raw net.Conn, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("address %s: %w", address, err)
 	}
-	config := w.config.Clone()
-	if config == nil {
-		config = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
 	if config.ServerName == "" {
+		config = config.Clone()
 		config.ServerName = host
 	}
 	c := tls.Client(raw, config)
@@ -263,12 +282,16 @@ func (w *warmer) ensure(ctx context.Context, endpoint string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout+tlsTimeout)
 	defer cancel()
-	if l, err = w.connect(ctx, address, u.Scheme == "https"); err != nil {
+	by := w.way.Load()
+	if l, err = w.connect(ctx, by, address, u.Scheme == "https"); err != nil {
 		return err
 	}
 	l.kept = true
+	if !l.settled() {
+		return l.Close() // the consumer is there; why it wants no such connection a request will tell
+	}
 	w.mu.Lock()
-	if w.closed || w.warm[address] != nil {
+	if w.closed || w.warm[address] != nil || w.way.Load() != by {
 		w.mu.Unlock()
 		return l.Close()
 	}

@@ -48,7 +48,10 @@ type worker struct {
 	sealed   []byte    // the secret as it rests
 	sealedOf Secret
 	rebuilt  Rebuilt
-	stop     chan struct{}
+	// sealedLink are the credentials as they rest.
+	sealedLink   []byte
+	sealedLinkOf Credentials
+	stop         chan struct{}
 }
 
 func newWorker(n *Notifier, sub Subscription, l leg) *worker {
@@ -62,7 +65,7 @@ func newWorker(n *Notifier, sub Subscription, l leg) *worker {
 	w = &worker{
 		n: n, owner: sub.ID, leg: l, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		machine: delivery.New(cfg, n.cfg.Rand),
-		sender:  newSender(n.cfg.UserAgent, n.dial, nil, n.cfg.Now),
+		sender:  newSender(n.cfg.UserAgent, n.way(sub), n.cfg.Now),
 		guests:  make(chan struct{}, maxGuests),
 		asking:  make(chan struct{}, cfg.InFlight),
 		kin:     newKin(),
@@ -83,7 +86,7 @@ func newWorker(n *Notifier, sub Subscription, l leg) *worker {
 
 // halted reports whether nothing may be sent: it is paused, over, or can't be signed and nobody else can be asked to. Under mu.
 func (w *worker) halted(now time.Time) bool {
-	return w.sub.Paused != "" || w.sub.lapsed(now) || !w.rests.IsZero() || w.sub.Secret.Locked() && w.n.cfg.Peers == nil
+	return w.sub.Paused != "" || w.sub.lapsed(now) || !w.rests.IsZero() || w.sub.Locked() && w.n.cfg.Peers == nil
 }
 
 // align pauses what may not be sent, and resumes what may again. Under mu.
@@ -257,7 +260,7 @@ func (w *worker) subscription() Subscription {
 func (w *worker) endpoints() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.sub.Paused == "" && !w.sub.lapsed(w.n.cfg.Now()) && w.rests.IsZero() {
+	if w.sub.Paused == "" && !w.sub.lapsed(w.n.cfg.Now()) && w.rests.IsZero() && !w.sub.Credentials.Locked() {
 		return w.aims(w.sub)
 	}
 	return nil
@@ -367,8 +370,8 @@ func (w *worker) judge(now time.Time) {
 		problem = "paused: " + w.sub.Paused
 	case !w.rests.IsZero():
 		problem = fmt.Sprintf("its endpoint %s answered 410 (it wants nothing more), the others are told: it is asked again at %s", hostOf(w.leg.only), w.rests.UTC().Format(time.RFC3339))
-	case w.sub.Secret.Locked() && w.n.cfg.Peers == nil: // with peers it is for them to say, and to deliver
-		problem = fmt.Sprintf("its secret can't be opened here (%s): give this host the key in cluster.secrets_key_file, or the subscription a new secret", w.sub.Secret.why)
+	case w.sub.Locked() && w.n.cfg.Peers == nil: // with peers it is for them to say, and to deliver
+		problem = fmt.Sprintf("its secrets can't be opened here (%s): give this host the key in cluster.secrets_key_file, or the subscription new ones", w.sub.WhyLocked())
 	case !f.IsZero() && now.Sub(f) >= failingLong:
 		problem = fmt.Sprintf("no delivery has succeeded since %s", f.UTC().Format(time.RFC3339))
 		if w.leg.only != "" {
@@ -412,6 +415,16 @@ func (w *worker) record() write {
 		r.Sealed = w.sealed
 	default:
 		r.Keys, r.Until = w.sub.Secret.keys, w.sub.Secret.until
+	}
+	switch c, by := w.sub.Credentials, w.n.cfg.Sealer; {
+	case w.sub.Origin == OriginFile || c.IsZero():
+	case c.Locked() || by != nil:
+		if w.sealedLink == nil || !w.sealedLinkOf.Equal(c) {
+			w.sealedLink, w.sealedLinkOf = c.Seal(by, w.owner), c
+		}
+		r.Credentials = w.sealedLink
+	default:
+		r.Bare = c.Seal(nil, w.owner)
 	}
 	return write{place{shelfSubscriptions, w.owner}, r}
 }

@@ -137,20 +137,39 @@ func fromView(v correlate.View) Resource {
 func fromNeed(n correlate.Need) Need { return Need{Mode: n.Mode.String(), K: n.K, Of: texts(n.Of)} }
 
 func fromSubscription(s notify.Subscription) Subscription {
-	return Subscription{
+	out := Subscription{
 		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: texts(s.Endpoints), Format: s.Format,
-		Role: string(s.Role), Origin: string(s.Origin), Owner: s.Owner, Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.Secret.WhyLocked(),
+		Role: string(s.Role), Origin: string(s.Origin), Owner: s.Owner, Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.WhyLocked(),
 		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable), Expires: stamp(s.Expires), Rate: s.MaxRate, AllowedRate: s.Rate,
 		DeliverTo:      cmp.Or(s.DeliverTo, notify.DeliverFirst),
 		EndpointStates: each(s.EndpointStates, fromEndpointState),
 		Secrets:        each(s.SecretKeys, func(k notify.SecretKey) SecretKey { return SecretKey{k.Fingerprint, stamp(k.Until)} }),
+		TLS:            LinkTLS{Authorities: each(s.Link.Trusted(), fromCertificate), ServerName: s.Link.ServerName}, Auth: LinkAuth{User: s.Credentials.User()},
 	}
+	if c := s.Credentials.Certificate(); c != nil {
+		shown := fromCertificate(*c)
+		out.TLS.Certificate = &shown
+	}
+	switch {
+	case s.Credentials.Bearer():
+		out.Auth.Kind = "bearer"
+	case out.Auth.User != "":
+		out.Auth.Kind = "basic"
+	}
+	if s.Link.Direct {
+		out.Proxy = direct
+	}
+	return out
 }
 
 func fromEndpointState(e notify.EndpointState) EndpointState {
 	return EndpointState{
 		Endpoint: e.Endpoint, Pending: e.Pending, Parked: e.Parked, Failing: stamp(e.Failing), Unreachable: stamp(e.Unreachable), Resting: stamp(e.Resting),
 	}
+}
+
+func fromCertificate(c notify.Certificate) Certificate {
+	return Certificate{Subject: c.Subject, Fingerprint: c.Fingerprint, Expires: stamp(c.Expires)}
 }
 
 func fromFilter(f notify.Filter) Filter {

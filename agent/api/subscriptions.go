@@ -149,14 +149,30 @@ func (b SubscriptionRequest) subscription(now time.Time) (notify.Subscription, e
 		}
 	}
 	sub.MaxRate, sub.DeliverTo = b.Rate, b.DeliverTo
-	sub.Expires, err = end(b.Expires, b.ExpiresIn, now)
+	if sub.Expires, err = end(b.Expires, b.ExpiresIn, now); err != nil {
+		return sub, err
+	}
+	if b.TLS != nil {
+		if sub.Link.Authorities, sub.Credentials, err = b.TLS.parse(); err != nil {
+			return sub, err
+		}
+		sub.Link.ServerName = b.TLS.ServerName
+	}
+	if b.Auth != nil {
+		login, err := b.Auth.parse()
+		if err != nil {
+			return sub, err
+		}
+		sub.Credentials = sub.Credentials.With(login)
+	}
+	sub.Link.Direct, err = parseProxy(b.Proxy)
 	return sub, err
 }
 
 func (b SubscriptionChange) patch(now time.Time) (notify.SubscriptionPatch, error) {
 	p := notify.SubscriptionPatch{Name: b.Name, Endpoints: b.Endpoints, Paused: b.Paused, MaxRate: b.Rate, DeliverTo: b.DeliverTo}
 	if b == (SubscriptionChange{}) {
-		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter, paused, expires, expires_in, rate or deliver_to")
+		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter, tls, auth, proxy, paused, expires, expires_in, rate or deliver_to")
 	}
 	if b.Secret != nil {
 		secret, err := parseSecret(*b.Secret)
@@ -192,6 +208,27 @@ func (b SubscriptionChange) patch(now time.Time) (notify.SubscriptionPatch, erro
 		}
 		p.Expires = &expires
 	}
+	if b.TLS != nil {
+		authorities, client, err := b.TLS.parse()
+		if err != nil {
+			return p, err
+		}
+		p.Authorities, p.ServerName, p.Client = &authorities, &b.TLS.ServerName, &client
+	}
+	if b.Auth != nil {
+		login, err := b.Auth.parse()
+		if err != nil {
+			return p, err
+		}
+		p.Login = &login
+	}
+	if b.Proxy != nil {
+		past, err := parseProxy(*b.Proxy)
+		if err != nil {
+			return p, err
+		}
+		p.Direct = &past
+	}
 	return p, nil
 }
 
@@ -222,6 +259,51 @@ func span(name, text string) (time.Duration, error) {
 		return 0, badRequest("%s: %q: want a time with its unit, above 0 and at most %v, for instance 90m", name, text, maxSpan)
 	}
 	return d, nil
+}
+
+// parse reads certificates; like all that reads secrets it never repeats what it was given.
+func (t TLSRequest) parse() (authorities string, client notify.Credentials, err error) {
+	if t.CA != "" {
+		if authorities, err = notify.ParseAuthorities([]byte(t.CA)); err != nil {
+			return "", client, badRequest("tls.ca: %v", err)
+		}
+	}
+	if (t.Certificate == "") != (t.Key == "") {
+		return "", client, badRequest("tls: a certificate and its key are given together")
+	}
+	if t.Certificate != "" {
+		if client, err = notify.ClientCertificate([]byte(t.Certificate), []byte(t.Key)); err != nil {
+			return "", client, badRequest("tls.%v", err)
+		}
+	}
+	return authorities, client, nil
+}
+
+// parse reads a user with password, or a token; neither is nothing.
+func (a AuthRequest) parse() (login notify.Credentials, err error) {
+	switch {
+	case a.Basic != nil && a.Bearer != nil:
+		return login, badRequest("auth: a request has one Authorization header: give basic or bearer")
+	case a.Basic != nil:
+		if login, err = notify.BasicCredentials(a.Basic.User, a.Basic.Password); err != nil {
+			return login, badRequest("auth.basic.%v", err)
+		}
+	case a.Bearer != nil:
+		if login, err = notify.BearerCredentials(a.Bearer.Token); err != nil {
+			return login, badRequest("auth.bearer.%v", err)
+		}
+	}
+	return login, nil
+}
+
+// direct is the only word for a proxy: which one there is is the host's affair.
+const direct = "direct"
+
+func parseProxy(word string) (past bool, err error) {
+	if word != "" && word != direct {
+		return false, badRequest("proxy: want %q, or nothing for that of the host", direct)
+	}
+	return word == direct, nil
 }
 
 func parseSecret(text string) (notify.Secret, error) {

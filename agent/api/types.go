@@ -255,7 +255,7 @@ type WatchSynced struct {
 	Standing int `json:"standing"` // alarms of it that stand
 }
 
-// Subscription is a consumer's standing wish. It never carries the secret.
+// Subscription is a consumer's standing wish. It never carries the secret, nor what Auth and TLS are proved with.
 type Subscription struct {
 	ID        string     `json:"id"`
 	Version   uint64     `json:"version"`
@@ -267,7 +267,10 @@ type Subscription struct {
 	Owner     string     `json:"owner"` // the identity that made it; empty: an administrator, or a file
 	Filter    Filter     `json:"filter"`
 	Paused    string     `json:"paused"`
-	Locked    string     `json:"locked"` // why its secret can't be opened at the answering host: its peers deliver
+	TLS       LinkTLS    `json:"tls"`
+	Auth      LinkAuth   `json:"auth"`
+	Proxy     string     `json:"proxy"`  // direct: past the proxy of the host
+	Locked    string     `json:"locked"` // why its secrets can't be opened at the answering host: its peers deliver
 	Created   *time.Time `json:"created"`
 	Expires   *time.Time `json:"expires"` // it ends then, unless it is renewed before or shortly after
 	// Rate is how many requests a minute were asked for, AllowedRate how many its consumer allowed when it was verified; 0 is any.
@@ -295,6 +298,51 @@ type EndpointState struct {
 type SecretKey struct {
 	Fingerprint string     `json:"fingerprint"` // the first 8 bytes of the SHA-256 of the key, in hexadecimal digits
 	Until       *time.Time `json:"until"`       // it signs; null: until it is replaced
+}
+
+// LinkTLS is how https endpoints are known, and how they know us.
+type LinkTLS struct {
+	Authorities []Certificate `json:"authorities"` // none: the system's
+	ServerName  string        `json:"server_name"`
+	Certificate *Certificate  `json:"certificate"` // ours; null: none
+}
+
+// Certificate is what is shown of one.
+type Certificate struct {
+	Subject     string     `json:"subject"`
+	Fingerprint string     `json:"fingerprint"` // SHA-256
+	Expires     *time.Time `json:"expires"`
+}
+
+// LinkAuth is what the Authorization header of requests is made of.
+type LinkAuth struct {
+	Kind string `json:"kind"` // basic, bearer; empty: there is none
+	User string `json:"user"`
+}
+
+// TLSRequest is LinkTLS as it is given; all texts but the name are PEM.
+type TLSRequest struct {
+	CA          string `json:"ca,omitempty"`
+	Certificate string `json:"certificate,omitempty"`
+	Key         string `json:"key,omitempty"`
+	ServerName  string `json:"server_name,omitempty"`
+}
+
+// AuthRequest is LinkAuth as it is given: one of both.
+type AuthRequest struct {
+	Basic  *BasicRequest  `json:"basic,omitempty"`
+	Bearer *BearerRequest `json:"bearer,omitempty"`
+}
+
+// BasicRequest is a user with password.
+type BasicRequest struct {
+	User     string `json:"user"`
+	Password string `json:"password"`
+}
+
+// BearerRequest is a token.
+type BearerRequest struct {
+	Token string `json:"token"`
 }
 
 // Filter says what a consumer wants; empty passes all. A nil list or map is left out, which requests may; answers have them all.
@@ -343,6 +391,10 @@ type SubscriptionRequest struct {
 	ExpiresIn string   `json:"expires_in,omitempty"` // a duration from now
 	Rate      int      `json:"rate,omitempty"`       // requests a minute
 	DeliverTo string   `json:"deliver_to,omitempty"` // first or all
+
+	TLS   *TLSRequest  `json:"tls,omitempty"`
+	Auth  *AuthRequest `json:"auth,omitempty"`
+	Proxy string       `json:"proxy,omitempty"` // direct
 }
 
 // SubscriptionChange is the body of PATCH /v1/subscriptions/{id}: what is absent stays.
@@ -358,6 +410,10 @@ type SubscriptionChange struct {
 	ExpiresIn     string  `json:"expires_in,omitempty"`
 	Rate          *int    `json:"rate,omitempty"` // 0 is any
 	DeliverTo     *string `json:"deliver_to,omitempty"`
+
+	TLS   *TLSRequest  `json:"tls,omitempty"`  // replaces all of it
+	Auth  *AuthRequest `json:"auth,omitempty"` // likewise
+	Proxy *string      `json:"proxy,omitempty"`
 }
 
 // Subscribed answers POST /v1/subscriptions.

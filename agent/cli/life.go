@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -98,12 +97,10 @@ func (c *rotateCommand) Run(s *session) error {
 
 // readSecretFile is the text of a file with a secret, which has been found sound.
 func readSecretFile(file string) (string, error) {
-	if _, problem := config.ReadSecret(file); problem != nil {
-		return "", fmt.Errorf("secret file %s: %s: %s", file, problem.Message, problem.Remedy)
-	}
-	secret, err := os.ReadFile(file)
+	_, problem := config.ReadSecret(file)
+	secret, err := contents(file, problem)
 	if err != nil {
-		return "", fmt.Errorf("read the secret file: %w", err)
+		return "", fmt.Errorf("secret %w", err)
 	}
-	return strings.TrimSpace(string(secret)), nil
+	return strings.TrimSpace(secret), nil
 }

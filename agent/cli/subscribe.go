@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/config"
 )
 
 type subscriptionsCommand struct{}
@@ -33,7 +35,7 @@ func (subscriptionsCommand) Run(s *session) error {
 			case sub.Paused != "":
 				state = "paused: " + word(sub.Paused)
 			case sub.Locked != "":
-				state = "locked: its secret can't be opened here (" + word(sub.Locked) + ")"
+				state = "locked: its secrets can't be opened here (" + word(sub.Locked) + ")"
 			case troubled(sub.EndpointStates) > 0:
 				state = fmt.Sprintf("%d of %d fail", troubled(sub.EndpointStates), len(sub.EndpointStates))
 			case sub.Unreachable != nil:
@@ -175,6 +177,7 @@ type subscribeCommand struct {
 	Role       string        `help:"admin: the physical cause; consumer: an abstract one." enum:"admin,consumer" default:"admin"`
 	ExpiresIn  time.Duration `help:"When it ends unless it is renewed, for instance 24h. Default: never." placeholder:"TIME"`
 	Rate       int           `help:"How many requests a minute the URL takes. Default: any number." placeholder:"N"`
+	Link       linkFlags     `embed:""`
 	Verify     bool          `help:"Ask the URL first whether it wants this." default:"true" negatable:""`
 }
 
@@ -199,6 +202,9 @@ func (c *subscribeCommand) Run(s *session) error {
 			return err
 		}
 	}
+	if err := c.Link.apply(&request); err != nil {
+		return err
+	}
 	var done api.Subscribed
 	if err := s.client.do(s.ctx, "POST", "/v1/subscriptions", request, &done); err != nil {
 		return err
@@ -209,6 +215,72 @@ func (c *subscribeCommand) Run(s *session) error {
 			s.out.line(fmt.Sprintf("stands now: %s %s %s on %s", word(short(a.ID)), s.out.paint(word(a.Severity)), word(a.Condition), word(a.Resource)))
 		}
 	})
+}
+
+// linkFlags say how requests leave. What is secret is named by its file, since everybody may read a command line.
+type linkFlags struct {
+	CAFile       string `name:"ca-file" help:"Take https certificates by the authorities in this PEM file alone." placeholder:"FILE"`
+	CertFile     string `help:"Show this certificate to https endpoints (PEM)." and:"client" placeholder:"FILE"`
+	KeyFile      string `help:"Its key (PEM, without a passphrase)." and:"client" placeholder:"FILE"`
+	ServerName   string `help:"What the certificate of the endpoint must name. Default: its host." placeholder:"NAME"`
+	User         string `help:"Authorize requests as this user." and:"basic" xor:"login" placeholder:"NAME"`
+	PasswordFile string `help:"The user's password is in this file." and:"basic" placeholder:"FILE"`
+	BearerFile   string `help:"Authorize requests by the token in this file." xor:"login" placeholder:"FILE"`
+	Direct       bool   `help:"Past the proxy of the hosts (notify.proxy)."`
+}
+
+func (f linkFlags) apply(request *api.SubscriptionRequest) error {
+	if f.CAFile+f.CertFile+f.ServerName != "" {
+		request.TLS = &api.TLSRequest{ServerName: f.ServerName}
+	}
+	var err error
+	if f.CAFile != "" {
+		_, problem := config.ReadAuthorities(f.CAFile)
+		if request.TLS.CA, err = contents(f.CAFile, problem); err != nil {
+			return err
+		}
+	}
+	if f.CertFile != "" {
+		_, problem := config.ReadCertificate(f.CertFile, f.KeyFile)
+		if request.TLS.Certificate, err = contents(f.CertFile, problem); err != nil {
+			return err
+		}
+		if request.TLS.Key, err = contents(f.KeyFile, nil); err != nil {
+			return err
+		}
+	}
+	if f.User != "" {
+		_, problem := config.ReadPassword(f.User, f.PasswordFile)
+		password, err := contents(f.PasswordFile, problem)
+		if err != nil {
+			return err
+		}
+		request.Auth = &api.AuthRequest{Basic: &api.BasicRequest{User: f.User, Password: strings.TrimRight(password, "\r\n")}}
+	}
+	if f.BearerFile != "" {
+		_, problem := config.ReadToken(f.BearerFile)
+		token, err := contents(f.BearerFile, problem)
+		if err != nil {
+			return err
+		}
+		request.Auth = &api.AuthRequest{Bearer: &api.BearerRequest{Token: strings.TrimRight(token, "\r\n")}}
+	}
+	if f.Direct {
+		request.Proxy = "direct"
+	}
+	return nil
+}
+
+// contents reads a file of which a check has said what is wrong, if anything is.
+func contents(file string, problem *config.Problem) (string, error) {
+	if problem != nil {
+		return "", fmt.Errorf("file %s: %s: %s", file, problem.Message, problem.Remedy)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("file: %w", err)
+	}
+	return string(text), nil
 }
 
 type unsubscribeCommand struct {

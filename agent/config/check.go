@@ -33,6 +33,7 @@ var words = map[string][]string{
 	"confidence":        {"probable", "confirmed", "fenced"},
 	"format":            format.Names(),
 	"role":              {"admin", "consumer"},
+	"proxy":             {"direct"},
 	"notification-kind": {"fault"},
 	"log-level":         {"debug", "info", "warn", "error"},
 	"log-format":        {"text", "json"},
@@ -77,6 +78,8 @@ var texts = map[string]struct {
 	"expression":    {"a regular expression", checkExpression},
 	"resource-glob": {"a glob on resource ids", checkResourceGlob},
 	"uuid":          {"a UUID", checkUUID},
+	"user":          {"a user", checkUser},
+	"proxy-url":     {"an http URL of host and port", checkProxyURL},
 	"url":           {"an http or https URL", checkURL},
 	"libvirt-uri":   {"a libvirt URI", checkLibvirtURI},
 	"bind-address":  {"an address of this host, with or without :port", checkBind},
@@ -196,7 +199,7 @@ func checkURL(s string) *wrong {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
 		return &wrong{fmt.Sprintf("%q is not an http or https URL", s), "write it as http://host:port/path"}
 	case u.User != nil:
-		return &wrong{"a URL must not hold a user or a password: it is shown in many places", "sign notifications with secret_file instead"}
+		return &wrong{"a URL must not hold a user or a password: it is shown in many places", "write auth: {basic: {user: …, password_file: …}} instead"}
 	case u.Fragment != "":
 		return &wrong{fmt.Sprintf("%q has a fragment, which is never sent", s), "remove #" + u.Fragment}
 	}
@@ -204,6 +207,36 @@ func checkURL(s string) *wrong {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 			return &wrong{fmt.Sprintf("%q has no valid port", s), "write a port from 1 to 65535"}
 		}
+	}
+	return nil
+}
+
+func checkUser(s string) *wrong {
+	if bad := checkText(s); bad != nil {
+		return bad
+	}
+	if len(s) > 256 || strings.Contains(s, ":") {
+		return &wrong{fmt.Sprintf("%s is not a user", strconv.Quote(s)), "write up to 256 bytes without a colon"}
+	}
+	return nil
+}
+
+// checkProxyURL never repeats what it is given, since people write passwords there.
+func checkProxyURL(s string) *wrong {
+	const remedy = "write it as http://proxy.example:3128"
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "http" || u.Hostname() == "":
+		return &wrong{"it is not an http URL", remedy}
+	case u.User != nil:
+		return &wrong{"a URL must not hold a user or a password: it is shown in many places", "write user and password_file beside it"}
+	case u.Port() == "":
+		return &wrong{"it has no port", remedy}
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return &wrong{"a proxy has no path", remedy}
+	}
+	if n, err := strconv.Atoi(u.Port()); err != nil || n < 1 || n > 65535 {
+		return &wrong{"it has no valid port", "write a port from 1 to 65535"}
 	}
 	return nil
 }
@@ -235,8 +268,10 @@ func unknownKey(t reflect.Type, path, key string) (message, remedy string) {
 	if near := nearest(key, known); near != "" {
 		remedy = fmt.Sprintf("did you mean %q? %s", near, remedy)
 	}
-	if key == "secret" {
-		remedy = "secrets are only read from files: write it into one and name that in secret_file"
+	for _, secret := range []string{"secret", "password", "token"} {
+		if key == secret {
+			remedy = fmt.Sprintf("secrets are only read from files: write it into one and name that in %s_file", secret)
+		}
 	}
 	return "unknown key " + full, remedy
 }
@@ -316,6 +351,7 @@ func (p *parser) across(cfg *Config) {
 				p.add(fmt.Sprintf("%s.endpoints[%d]", at, j), err.Error(), "add its network there")
 			}
 		}
+		p.acrossLink(at, s)
 		if s.Role == "consumer" && len(s.Filter.Projects) == 0 {
 			p.add(at+".role", "a consumer sees its own projects' resources only, and none is named", "write filter: {projects: […]}, or role: admin")
 		}
@@ -327,6 +363,10 @@ func (p *parser) across(cfg *Config) {
 		}
 		p.refused(fmt.Sprintf("notify.subscriptions[%d].", i), cfg.Notify.Subscriptions[i].subscription(cfg.Cluster.Label).Validate())
 	}
+	if proxy := cfg.Notify.Proxy; proxy.URL == "" && p.at["notify.proxy.url"] == nil && (proxy.User != "" || proxy.PasswordFile != "") {
+		p.add("notify.proxy", "there is no proxy that could ask for a user", "write url: http://proxy.example:3128")
+	}
+	p.both("notify.proxy", "user", cfg.Notify.Proxy.User, "password_file", cfg.Notify.Proxy.PasswordFile)
 	virt := cfg.HW.Virt
 	if u, err := url.Parse(virt.URI); err == nil && u.Path == "/session" && virt.Socket == "" && p.at["hw.virt.uri"] != nil {
 		p.add("hw.virt.uri", fmt.Sprintf("%q is one user's libvirt, whose socket is not known", virt.URI),
@@ -373,6 +413,28 @@ func (p *parser) refused(at string, err error) {
 }
 
 // acrossEvents checks the mappings of other monitors' events.
+// acrossLink looks at how the requests of a subscription leave.
+func (p *parser) acrossLink(at string, s *Subscription) {
+	p.both(at+".tls", "cert_file", s.TLS.CertFile, "key_file", s.TLS.KeyFile)
+	p.both(at+".auth.basic", "user", s.Auth.Basic.User, "password_file", s.Auth.Basic.PasswordFile)
+	if s.Auth.Basic != (BasicAuth{}) && s.Auth.Bearer != (BearerAuth{}) {
+		p.add(at+".auth", "there is a user and a token, and a request has one Authorization header", "remove basic or bearer")
+	}
+	if s.TLS != (SubscriptionTLS{}) && len(s.Endpoints) > 0 && !slices.ContainsFunc(s.Endpoints, func(e string) bool { return strings.HasPrefix(strings.ToLower(e), "https:") }) {
+		p.add(at+".tls", "no endpoint is https", "write https endpoints, or remove tls")
+	}
+}
+
+// both says that of two keys of a mapping one is there alone.
+func (p *parser) both(at, first, value, second, other string) {
+	switch {
+	case value != "" && other == "":
+		p.add(at+"."+first, fmt.Sprintf("%s without %s", first, second), fmt.Sprintf("write %s: …, or remove %s", second, first))
+	case value == "" && other != "":
+		p.add(at+"."+second, fmt.Sprintf("%s without %s", second, first), fmt.Sprintf("write %s: …, or remove %s", first, second))
+	}
+}
+
 func (p *parser) acrossEvents(cfg *Config) {
 	types := make(map[string]int)
 	rules := make(map[correlate.Condition]int)

@@ -187,7 +187,7 @@ func (p *parser) loadKeyFile(key, flag, name, file, credentials string, parse fu
 	if credentials != "" && filepath.Dir(file) == filepath.Clean(credentials) {
 		allow = 0o770
 	}
-	data, problem := readPrivate(file, allow)
+	data, problem := readPrivate(file, maxSecret, allow)
 	if problem == nil {
 		if err := parse(data); err != nil {
 			problem = &Problem{Message: err.Error(), Remedy: fmt.Sprintf("it holds what \"paramedic keygen %s\" prints, one key a line", flag)}

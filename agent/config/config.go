@@ -394,8 +394,23 @@ type Notify struct {
 	// within their range: 127.0.0.0/8 allows 127.0.0.1, 0.0.0.0/0 does not. Read at start only.
 	AllowCallbacks []netip.Prefix `yaml:"allow_callbacks"`
 	SOL            SOL            `yaml:"sol"`
+	Proxy          Proxy          `yaml:"proxy"`
 	// Subscriptions of this file; others come and go over the API.
 	Subscriptions []Subscription `yaml:"subscriptions"`
+}
+
+// Proxy is the forward proxy by which notifications leave, those of http and https alike, with CONNECT to the addresses that
+// their names have here. No proxy is taken from the environment. Read at start only.
+type Proxy struct {
+	// URL of the proxy. It need not lie in allow_callbacks. When empty: there is none.
+	URL string `yaml:"url" check:"proxy-url"`
+	// User that the proxy asks for.
+	User string `yaml:"user" check:"user"`
+	// PasswordFile holds the user's password, alone on a line. Found as a secret_file is. Needed with user.
+	PasswordFile string `yaml:"password_file" check:"text"`
+
+	// Credentials are the user and what Load has read from PasswordFile.
+	Credentials notify.Credentials `yaml:"-"`
 }
 
 // Retry bounds how long an undelivered notification is tried.
@@ -441,10 +456,50 @@ type Subscription struct {
 	Filter Filter `yaml:"filter"`
 	// Rate is how many requests a minute the consumer takes, from all hosts together. When 0: any number. What waits
 	// is overtaken by what is newer of the same alarm.
-	Rate uint64 `yaml:"rate" min:"0" max:"60000" default:"0"`
+	Rate uint64           `yaml:"rate" min:"0" max:"60000" default:"0"`
+	TLS  SubscriptionTLS  `yaml:"tls"`
+	Auth SubscriptionAuth `yaml:"auth"`
+	// Proxy direct: past notify.proxy. When empty: by it, when there is one.
+	Proxy string `yaml:"proxy" check:"proxy"`
 
-	// Secret is what Load has read from SecretFile.
-	Secret notify.Secret `yaml:"-"`
+	// Secret is what Load has read from SecretFile, Authorities from TLS, and Credentials from TLS and Auth.
+	Secret      notify.Secret      `yaml:"-"`
+	Authorities string             `yaml:"-"`
+	Credentials notify.Credentials `yaml:"-"`
+}
+
+// SubscriptionTLS is how https endpoints are known, and how they know us. All files are PEM, found as a secret_file is, and given to
+// the other hosts with the subscription.
+type SubscriptionTLS struct {
+	// CAFile holds the certificates of the authorities that the endpoint's certificate is taken by, and those alone. When
+	// empty: the system's.
+	CAFile string `yaml:"ca_file" check:"text"`
+	// CertFile holds our certificate, for a consumer that asks for one, and those between it and its authority.
+	CertFile string `yaml:"cert_file" check:"text"`
+	// KeyFile holds its key, without a passphrase. Others than owner and group must have no access to it.
+	KeyFile string `yaml:"key_file" check:"text"`
+	// ServerName that the endpoint's certificate must have. When empty: the host of its URL.
+	ServerName string `yaml:"server_name" check:"name"`
+}
+
+// SubscriptionAuth is what the requests show in their Authorization header: a user with password, or a token.
+type SubscriptionAuth struct {
+	Basic  BasicAuth  `yaml:"basic"`
+	Bearer BearerAuth `yaml:"bearer"`
+}
+
+// BasicAuth is a user with password (RFC 7617).
+type BasicAuth struct {
+	// User, without a colon.
+	User string `yaml:"user" check:"user"`
+	// PasswordFile holds the password, alone on a line. Found and kept as a secret_file is. Needed with user.
+	PasswordFile string `yaml:"password_file" check:"text"`
+}
+
+// BearerAuth is a token (RFC 6750).
+type BearerAuth struct {
+	// TokenFile holds the token, alone on a line. Found and kept as a secret_file is.
+	TokenFile string `yaml:"token_file" check:"text"`
 }
 
 // Filter says what a consumer wants to hear; an empty list passes all, and what several keys say must all hold. Projects, domains,

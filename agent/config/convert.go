@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/paramedic-ha/paramedic/agent/southbound"
@@ -26,22 +27,33 @@ func (c *Config) Subscriptions() []notify.Subscription {
 
 func (s Subscription) subscription(label string) notify.Subscription {
 	return notify.Subscription{
-		ID:        notify.FileID(label, s.Name),
-		Name:      s.Name,
-		Endpoints: s.Endpoints,
-		DeliverTo: s.DeliverTo,
-		Format:    s.Format,
-		Secret:    s.Secret,
-		Role:      notify.Role(s.Role),
-		Origin:    notify.OriginFile,
-		Filter:    s.Filter.filter(),
-		MaxRate:   int(s.Rate), // small: checked
+		ID:          notify.FileID(label, s.Name),
+		Name:        s.Name,
+		Endpoints:   s.Endpoints,
+		DeliverTo:   s.DeliverTo,
+		Format:      s.Format,
+		Secret:      s.Secret,
+		Link:        notify.Link{Authorities: s.Authorities, ServerName: s.TLS.ServerName, Direct: s.Proxy == "direct"},
+		Credentials: s.Credentials,
+		Role:        notify.Role(s.Role),
+		Origin:      notify.OriginFile,
+		Filter:      s.Filter.filter(),
+		MaxRate:     int(s.Rate), // small: checked
 	}
 }
 
 // Site is what SOL's messages say of this cloud.
 func (s SOL) Site() format.SOLSite {
 	return format.SOLSite{APIRoot: strings.TrimRight(s.APIRoot, "/"), VIM: s.VIMConnectionID}
+}
+
+// Proxy is the proxy by which notifications leave; nil: none.
+func (c *Config) Proxy() *notify.Proxy {
+	u, err := url.Parse(c.Notify.Proxy.URL) // checked by Parse
+	if err != nil || u.Host == "" {
+		return nil
+	}
+	return &notify.Proxy{Address: u.Host, Credentials: c.Notify.Proxy.Credentials}
 }
 
 // filter is f as notify takes it; its values have been checked by Parse.

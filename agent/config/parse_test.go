@@ -24,7 +24,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files and docs/configuration.md anew")
 
 var compare = cmp.Options{
-	cmpopts.IgnoreFields(Subscription{}, "Secret"),
+	cmpopts.IgnoreFields(Subscription{}, "Secret", "Authorities", "Credentials"), cmpopts.IgnoreFields(Proxy{}, "Credentials"),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
@@ -157,6 +157,7 @@ notify:
   retry: {max_age: 1h}
   allow_callbacks: [10.0.0.0/8, "fd00::/8"]
   sol: {api_root: "https://faults.example/", vim_connection_id: vim-1}
+  proxy: {url: "http://proxy:3128/", user: p, password_file: pw}
   subscriptions:
   - name: a
     endpoints: ["http://10.1.2.3:80/x", "https://vnfm.example/y"]
@@ -183,7 +184,10 @@ notify:
         perceived_severities: [CRITICAL]
         event_types: [EQUIPMENT_ALARM]
         probable_causes: [network]
-  - {name: b, endpoints: ["http://10.0.0.1/"], role: consumer, filter: {projects: [p1], resource_types: [domain], conditions: [network, crash]}}
+    tls: {ca_file: ca.pem, cert_file: c.pem, key_file: k.pem, server_name: vnfm}
+    auth: {basic: {user: u, password_file: pw2}}
+    proxy: direct
+  - {name: b, auth: {bearer: {token_file: t}}, endpoints: ["http://10.0.0.1/"], role: consumer, filter: {projects: [p1], resource_types: [domain], conditions: [network, crash]}}
 history: {max_alarms: 7, max_age: 2h}
 log: {level: debug, format: json}
 `))
@@ -247,6 +251,7 @@ log: {level: debug, format: json}
 			Dir: "/tmp/n", Retry: Retry{MaxAge: time.Hour},
 			AllowCallbacks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 			SOL:            SOL{APIRoot: "https://faults.example/", VIMConnectionID: "vim-1"},
+			Proxy:          Proxy{URL: "http://proxy:3128/", User: "p", PasswordFile: "pw"},
 			Subscriptions: []Subscription{
 				{
 					Name: "a", Endpoints: []string{"http://10.1.2.3:80/x", "https://vnfm.example/y"}, DeliverTo: "all", Rate: 60, Format: "sol", Role: "admin",
@@ -260,9 +265,12 @@ log: {level: debug, format: json}
 							PerceivedSeverities: []string{"CRITICAL"}, EventTypes: []string{"EQUIPMENT_ALARM"}, ProbableCauses: []string{"network"},
 						},
 					},
+					TLS:   SubscriptionTLS{CAFile: "ca.pem", CertFile: "c.pem", KeyFile: "k.pem", ServerName: "vnfm"},
+					Auth:  SubscriptionAuth{Basic: BasicAuth{User: "u", PasswordFile: "pw2"}},
+					Proxy: "direct",
 				},
 				{
-					Name: "b", Endpoints: []string{"http://10.0.0.1/"}, DeliverTo: "first", Format: "native", Role: "consumer",
+					Name: "b", Auth: SubscriptionAuth{Bearer: BearerAuth{TokenFile: "t"}}, Endpoints: []string{"http://10.0.0.1/"}, DeliverTo: "first", Format: "native", Role: "consumer",
 					Filter: Filter{Projects: []string{"p1"}, ResourceTypes: []string{"domain"}, Conditions: []string{"network", "crash"}, MinConfidence: "confirmed"},
 				},
 			},
@@ -303,6 +311,12 @@ log: {level: debug, format: json}
 	}
 	if subs[0].ID != notify.FileID("prod", "a") || subs[1].ID != notify.FileID("prod", "b") || subs[0].Origin != notify.OriginFile {
 		t.Errorf("subscriptions are not the file's: %+v", subs)
+	}
+	if want := (notify.Link{ServerName: "vnfm", Direct: true}); subs[0].Link != want || subs[1].Link != (notify.Link{}) {
+		t.Errorf("links %+v and %+v", subs[0].Link, subs[1].Link)
+	}
+	if p := cfg.Proxy(); p == nil || p.Address != "proxy:3128" || Default().Proxy() != nil {
+		t.Errorf("proxy %+v", p)
 	}
 }
 

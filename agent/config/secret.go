@@ -5,28 +5,77 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
-// loadSecrets fills every Subscription.Secret from its file. credentials is systemd's credential directory, or "".
+// Sizes of files in bytes; what notify takes of them is less.
+const (
+	maxToken = 16 << 10
+	maxPEM   = 256 << 10
+)
+
+// loadSecrets reads what subscriptions and the proxy name: secrets, certificates, passwords and tokens. credentials is systemd's
+// credential directory, or "".
 func (p *parser) loadSecrets(cfg *Config, credentials string) {
 	for i := range cfg.Notify.Subscriptions {
 		s := &cfg.Notify.Subscriptions[i]
-		if s.SecretFile == "" {
-			continue
+		at := func(key string) string { return fmt.Sprintf("notify.subscriptions[%d].%s", i, key) }
+		p.load(at("secret_file"), "secret file", s.SecretFile, credentials, func(file string) (problem *Problem) {
+			s.Secret, problem = ReadSecret(file)
+			return problem
+		})
+		p.load(at("tls.ca_file"), "file", s.TLS.CAFile, credentials, func(file string) (problem *Problem) {
+			s.Authorities, problem = ReadAuthorities(file)
+			return problem
+		})
+		take := func(c notify.Credentials, problem *Problem) *Problem {
+			s.Credentials = s.Credentials.With(c)
+			return problem
 		}
-		file := secretPath(s.SecretFile, credentials, filepath.Dir(p.file))
-		secret, problem := ReadSecret(file)
-		if problem != nil {
-			if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) && !filepath.IsAbs(s.SecretFile) {
-				problem.Remedy = "put it there, or make it a systemd credential (LoadCredential=); \"paramedic keygen --file\" makes one"
+		p.load(at("tls.cert_file"), "file", s.TLS.CertFile, credentials, func(file string) *Problem {
+			key := secretPath(s.TLS.KeyFile, credentials, filepath.Dir(p.file))
+			if _, problem := readPrivate(key, maxPEM, 0o770); problem != nil {
+				return nil // said below
 			}
-			p.add(fmt.Sprintf("notify.subscriptions[%d].secret_file", i), "secret file "+file+": "+problem.Message, problem.Remedy)
-			continue
-		}
-		s.Secret = secret
+			return take(ReadCertificate(file, key))
+		})
+		p.load(at("tls.key_file"), "file", s.TLS.KeyFile, credentials, func(file string) *Problem {
+			_, problem := readPrivate(file, maxPEM, 0o770)
+			return problem
+		})
+		p.load(at("auth.basic.password_file"), "file", s.Auth.Basic.PasswordFile, credentials, func(file string) *Problem {
+			return take(ReadPassword(s.Auth.Basic.User, file))
+		})
+		p.load(at("auth.bearer.token_file"), "file", s.Auth.Bearer.TokenFile, credentials, func(file string) *Problem {
+			return take(ReadToken(file))
+		})
 	}
+	proxy := &cfg.Notify.Proxy
+	p.load("notify.proxy.password_file", "file", proxy.PasswordFile, credentials, func(file string) (problem *Problem) {
+		proxy.Credentials, problem = ReadPassword(proxy.User, file)
+		return problem
+	})
+}
+
+// load has read look at the file that a key names, if it names one, and tells at the key what is wrong with it.
+func (p *parser) load(key, what, name, credentials string, read func(file string) *Problem) {
+	if name == "" {
+		return
+	}
+	file := secretPath(name, credentials, filepath.Dir(p.file))
+	problem := read(file)
+	if problem == nil {
+		return
+	}
+	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) && !filepath.IsAbs(name) {
+		problem.Remedy = "put it there, or make it a systemd credential (LoadCredential=)"
+		if strings.HasSuffix(key, ".secret_file") {
+			problem.Remedy += "; \"paramedic keygen --file\" makes one"
+		}
+	}
+	p.add(key, what+" "+file+": "+problem.Message, problem.Remedy)
 }
 
 // secretPath finds a secret file: an absolute path as it is, else a systemd credential, else beside the configuration.
@@ -44,8 +93,8 @@ func secretPath(name, credentials, beside string) string {
 }
 
 // readPrivate reads a file that nobody may use beyond the bits of allow. The problem never holds any of its contents.
-func readPrivate(file string, allow os.FileMode) ([]byte, *Problem) {
-	data, problem := readFile(file, maxSecret)
+func readPrivate(file string, limit int64, allow os.FileMode) ([]byte, *Problem) {
+	data, problem := readFile(file, limit)
 	if problem != nil {
 		return nil, problem
 	}
@@ -64,7 +113,7 @@ func readPrivate(file string, allow os.FileMode) ([]byte, *Problem) {
 
 // ReadSecret reads a signing secret from a file as keygen writes it. The problem never holds any of the secret.
 func ReadSecret(file string) (notify.Secret, *Problem) {
-	data, problem := readPrivate(file, 0o770)
+	data, problem := readPrivate(file, maxSecret, 0o770)
 	if problem != nil {
 		problem.File = file
 		return notify.Secret{}, problem
@@ -78,4 +127,60 @@ func ReadSecret(file string) (notify.Secret, *Problem) {
 		}
 	}
 	return secret, nil
+}
+
+// ReadAuthorities reads the certificates of authorities.
+func ReadAuthorities(file string) (string, *Problem) {
+	data, problem := readFile(file, maxPEM)
+	if problem != nil {
+		problem.File = file
+		return "", problem
+	}
+	authorities, err := notify.ParseAuthorities(data)
+	if err != nil {
+		return "", &Problem{File: file, Message: err.Error(), Remedy: "write the certificates of the consumer's authority into it, as PEM"}
+	}
+	return authorities, nil
+}
+
+// ReadCertificate reads a certificate and its key. The problem never holds any of the key.
+func ReadCertificate(file, keyFile string) (notify.Credentials, *Problem) {
+	certificate, problem := readFile(file, maxPEM)
+	if problem != nil {
+		problem.File = file
+		return notify.Credentials{}, problem
+	}
+	key, problem := readPrivate(keyFile, maxPEM, 0o770)
+	if problem != nil {
+		problem.File = keyFile
+		return notify.Credentials{}, problem
+	}
+	c, err := notify.ClientCertificate(certificate, key)
+	if err != nil {
+		return c, &Problem{File: file, Message: err.Error(), Remedy: "write a certificate and its key into the two files, as PEM"}
+	}
+	return c, nil
+}
+
+// ReadPassword reads the password of a user. The problem never holds any of it.
+func ReadPassword(user, file string) (notify.Credentials, *Problem) {
+	return readLine(file, func(line string) (notify.Credentials, error) { return notify.BasicCredentials(user, line) })
+}
+
+// ReadToken reads a token. The problem never holds any of it.
+func ReadToken(file string) (notify.Credentials, *Problem) {
+	return readLine(file, notify.BearerCredentials)
+}
+
+func readLine(file string, parse func(string) (notify.Credentials, error)) (notify.Credentials, *Problem) {
+	data, problem := readPrivate(file, maxToken, 0o770)
+	if problem != nil {
+		problem.File = file
+		return notify.Credentials{}, problem
+	}
+	c, err := parse(strings.TrimRight(string(data), "\r\n"))
+	if err != nil {
+		return c, &Problem{File: file, Message: err.Error(), Remedy: "write it into the file, alone on one line"}
+	}
+	return c, nil
 }

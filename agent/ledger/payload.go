@@ -101,6 +101,10 @@ type Subscription struct {
 	Refused  bool   `json:"refused,omitempty"`  // Paused is because two hosts' consumer has refused it, and not an operator's word
 	Secret   []byte `json:"secret,omitempty"`   // sealed, under the id
 	Unsealed bool   `json:"unsealed,omitempty"` // there is no key to seal with (cluster.insecure): Secret is bare
+	Link     Link   `json:"link,omitzero"`
+	// Credentials are sealed for the id (notify.Credentials), or bare.
+	Credentials     []byte `json:"credentials,omitempty"`
+	BareCredentials bool   `json:"bare_credentials,omitempty"`
 	// Snapshot is what the consumer was given when it subscribed, by alarm: no gap between it and the stream.
 	Snapshot   map[string]Given `json:"snapshot,omitempty"`
 	SnapshotOf uint64           `json:"snapshot_of,omitempty"` // the Version that last added to it
@@ -112,6 +116,13 @@ type Given struct {
 	Revision  string              `json:"revision"`
 	Resource  correlate.ID        `json:"resource"`
 	Condition correlate.Condition `json:"condition"`
+}
+
+// Link is notify.Link.
+type Link struct {
+	Authorities string `json:"authorities,omitempty"`
+	ServerName  string `json:"server_name,omitempty"`
+	Direct      bool   `json:"direct,omitempty"`
 }
 
 // Filter is notify.Filter in words.

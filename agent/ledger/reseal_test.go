@@ -27,7 +27,7 @@ func TestSecretsAreSealedAnewUnderAChangedKey(t *testing.T) {
 	}
 	sub := notify.Subscription{
 		ID: "2ec84f5b-60f4-424f-8e97-45acb767f72b", Version: 7, Name: "vnfm", Endpoints: []string{"http://10.0.0.5/"}, Format: notify.FormatNative,
-		Role: notify.RoleAdmin, Origin: notify.OriginAPI, Secret: secret, Paused: "for a while",
+		Role: notify.RoleAdmin, Origin: notify.OriginAPI, Secret: secret, Credentials: bearer("t"), Paused: "for a while",
 	}
 	for _, c := range []struct {
 		name   string
@@ -76,6 +76,9 @@ func TestSecretsAreSealedAnewUnderAChangedKey(t *testing.T) {
 			got, err := notify.OpenSecret(p.Secret, ring(newKey), []byte(sub.ID))
 			if err != nil || p.Unsealed || string(got.Seal(nil, nil)) != string(secret.Seal(nil, nil)) {
 				t.Errorf("the new key does not open it to the same: %v", err)
+			}
+			if got, err := notify.OpenCredentials(p.Credentials, ring(newKey), sub.ID); err != nil || p.BareCredentials || !got.Equal(sub.Credentials) {
+				t.Errorf("the new key does not open the credentials to the same: %v", err)
 			}
 			if p.Version != sub.Version || p.Paused != sub.Paused || p.Name != sub.Name {
 				t.Errorf("it has changed: %+v", p)

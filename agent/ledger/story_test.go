@@ -562,6 +562,7 @@ func (s *story) sub(id string, arg map[string]string) notify.Subscription {
 	if arg["secret"] != "" {
 		sub.Secret = notify.NewSecret([]byte(strings.Repeat(arg["secret"], 24)[:24]))
 	}
+	sub.Credentials = bearer(arg["token"])
 	return sub
 }
 
@@ -569,6 +570,11 @@ func (s *story) end(span string) time.Time {
 	d, err := time.ParseDuration(span)
 	s.check(err)
 	return s.now.Add(d)
+}
+
+func bearer(text string) notify.Credentials {
+	c, _ := notify.BearerCredentials(text) // of an empty text there are none
+	return c
 }
 
 // publish is what the notifier does when an operator speaks.
@@ -613,7 +619,9 @@ func (s *story) file(h *storyHost, input string) []notify.Subscription {
 	var subs []notify.Subscription
 	for _, line := range strings.Split(input, "\n") {
 		if f := strings.Fields(line); len(f) > 1 {
-			sub := s.sub("file-"+f[0], map[string]string{"name": f[0], "to": f[1]})
+			line, shown, _ := strings.Cut(line, " token=") // of which the version knows nothing
+			f = strings.Fields(line)
+			sub := s.sub("file-"+f[0], map[string]string{"name": f[0], "to": f[1], "token": shown})
 			if len(f) > 2 {
 				sub.Secret = notify.NewSecret([]byte(strings.Repeat(f[2], 24)[:24]))
 			}
@@ -688,6 +696,12 @@ func (s *story) describeSub(sub notify.Subscription) string {
 	}
 	if !sub.Expires.IsZero() {
 		text += ", until " + sub.Expires.Format("15:04")
+	}
+	switch {
+	case sub.Credentials.Locked():
+		text += ", credentials locked"
+	case !sub.Credentials.IsZero():
+		text += ", with credentials"
 	}
 	if sub.Paused != "" {
 		text += ", paused: " + sub.Paused

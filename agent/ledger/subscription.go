@@ -36,7 +36,7 @@ func (l *Ledger) File(now time.Time, subs []notify.Subscription) Orders {
 		l.halt410(s)
 		old, had := l.file[s.ID]
 		l.file[s.ID] = s
-		if had && old.Version == s.Version && old.Created.Equal(s.Created) && has(l.own, slot{gossip.KindFileWish, s.ID}) {
+		if had && old.Version == s.Version && old.Created.Equal(s.Created) && old.Credentials.Equal(s.Credentials) && has(l.own, slot{gossip.KindFileWish, s.ID}) {
 			continue // a seal is never the same twice
 		}
 		delete(l.ordered, s.ID)
@@ -383,7 +383,7 @@ func (l *Ledger) judge(id string, t *target) {
 		case w.refused != nil:
 			text = "a subscription that another host knows: " + w.refused.Error()
 		case w.locked != nil:
-			text = fmt.Sprintf("its secret is of no use here, peers must deliver for this host: %v: give all hosts the same cluster.secrets_key_file", w.locked)
+			text = fmt.Sprintf("its secrets are of no use here, peers must deliver for this host: %v: give all hosts the same cluster.secrets_key_file", w.locked)
 		}
 	}
 	if bad && (was != now || text == "") {

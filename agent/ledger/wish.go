@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -22,8 +23,8 @@ type wish struct {
 	sub     notify.Subscription // with its secret; Paused is left to target
 	refused error               // why it can't be used here at all
 	writer  string              // of a shared one
-	locked  error               // why its secret can't be opened: others must deliver
-	stale   bool                // its secret is not sealed under the key that we seal with
+	locked  error               // why its secrets can't be opened: others must deliver
+	stale   bool                // they are not sealed under the key that we seal with
 }
 
 // pauseOnly says that a shared record is not a subscription but the pause of one that files name.
@@ -46,6 +47,9 @@ func (l *Ledger) seal(s notify.Subscription) Subscription {
 	if !s.Secret.IsZero() {
 		p.Secret, p.Unsealed = s.Secret.Seal(l.cfg.Sealer, []byte(s.ID)), l.cfg.Sealer == nil && !s.Secret.Locked()
 	}
+	if c := s.Credentials; !c.IsZero() {
+		p.Credentials, p.BareCredentials = c.Seal(l.cfg.Sealer, s.ID), l.cfg.Sealer == nil && !c.Locked()
+	}
 	return p
 }
 
@@ -59,11 +63,11 @@ func (l *Ledger) rewritten(w *wish) Subscription {
 	return p
 }
 
-// words writes all of a subscription but its secret.
+// words writes all of a subscription but its secrets.
 func words(s notify.Subscription) Subscription {
 	p := Subscription{
 		Version: s.Version, Name: s.Name, Endpoints: s.Endpoints, Format: s.Format, Role: string(s.Role), Owner: s.Owner, Paused: s.Paused,
-		Verified: s.Verified, Rate: s.Rate, MaxRate: s.MaxRate, Created: s.Created, Expires: s.Expires,
+		Verified: s.Verified, Rate: s.Rate, MaxRate: s.MaxRate, Created: s.Created, Expires: s.Expires, Link: Link(s.Link),
 		Filter: Filter{
 			Projects: s.Filter.Projects, Domains: s.Filter.Domains, ResourceTypes: recast[string](s.Filter.ResourceTypes),
 			Conditions: recast[string](s.Filter.Conditions), MinSeverity: s.Filter.MinSeverity.String(), Kinds: s.Filter.Kinds,
@@ -106,10 +110,10 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 	if w.pauseOnly() && origin == notify.OriginAPI {
 		return w
 	}
-	w.payload.Secret, w.payload.Filter = nil, Filter{} // once is enough
+	w.payload.Secret, w.payload.Credentials, w.payload.Link, w.payload.Filter = nil, nil, Link{}, Filter{} // once is enough
 	w.sub = notify.Subscription{
 		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, DeliverTo: p.DeliverTo, Format: p.Format, Role: notify.Role(p.Role), Owner: p.Owner, Origin: origin,
-		Verified: p.Verified, Rate: p.Rate, MaxRate: p.MaxRate, Created: p.Created, Expires: p.Expires,
+		Verified: p.Verified, Rate: p.Rate, MaxRate: p.MaxRate, Created: p.Created, Expires: p.Expires, Link: notify.Link(p.Link),
 		Filter: notify.Filter{
 			Projects: p.Filter.Projects, Domains: p.Filter.Domains, ResourceTypes: recast[correlate.Kind](p.Filter.ResourceTypes),
 			Conditions: recast[correlate.Condition](p.Filter.Conditions), Kinds: p.Filter.Kinds,
@@ -146,22 +150,29 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 	if err := w.sub.Validate(); err != nil {
 		refuse(errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
-	sealer := l.cfg.Sealer
-	if p.Unsealed {
-		sealer = nil
-	}
-	if len(p.Secret) > 0 && sealer == nil && !p.Unsealed {
-		sealer = noKey{}
-	}
-	w.sub.Secret, w.locked = notify.OpenSecret(p.Secret, sealer, []byte(id))
-	w.stale = len(p.Secret) > 0 && w.locked == nil && !l.sealedNow(p)
+	var lockedSecret, lockedCredentials error
+	w.sub.Secret, lockedSecret = notify.OpenSecret(p.Secret, l.opener(p.Unsealed), []byte(id))
+	w.sub.Credentials, lockedCredentials = notify.OpenCredentials(p.Credentials, l.opener(p.BareCredentials), id)
+	w.locked = cmp.Or(lockedSecret, lockedCredentials)
+	w.stale = w.locked == nil && (!l.sealedNow(p.Secret, p.Unsealed) || !l.sealedNow(p.Credentials, p.BareCredentials))
 	return w
 }
 
-// sealedNow says that a secret which can be opened here is sealed as we would seal it.
-func (l *Ledger) sealedNow(p Subscription) bool {
+// opener opens what a record holds sealed, or bare.
+func (l *Ledger) opener(bare bool) notify.Sealer {
+	switch {
+	case bare:
+		return nil
+	case l.cfg.Sealer == nil:
+		return noKey{}
+	}
+	return l.cfg.Sealer
+}
+
+// sealedNow says that what can be opened here is sealed as we would seal it.
+func (l *Ledger) sealedNow(sealed []byte, bare bool) bool {
 	ring, ok := l.cfg.Sealer.(interface{ Current(sealed []byte) bool })
-	return !ok || !p.Unsealed && ring.Current(p.Secret)
+	return !ok || len(sealed) == 0 || !bare && ring.Current(sealed)
 }
 
 // reseal writes the shared subscriptions anew whose secrets lie bare, or under a key that is on its way out. Nothing else of
@@ -201,6 +212,6 @@ func digest(s notify.Subscription) [sha256.Size]byte {
 	p := words(s)
 	p.Created, p.Paused = time.Time{}, ""
 	h := sha256.New()
-	_ = json.NewEncoder(h).Encode([]any{p, s.Origin, s.Paused != "", s.Secret.Locked(), s.Secret.Seal(nil, nil)}) // can't fail
+	_ = json.NewEncoder(h).Encode([]any{p, s.Origin, s.Paused != "", s.Secret.Locked(), s.Secret.Seal(nil, nil), s.Credentials.Locked(), s.Credentials.Seal(nil, "")}) // can't fail
 	return [sha256.Size]byte(h.Sum(nil))
 }

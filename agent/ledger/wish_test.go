@@ -14,7 +14,7 @@ import (
 // full is a subscription of the API in which every field says something, but for those that full's test names.
 func full() notify.Subscription {
 	return notify.Subscription{
-		ID: "4fe1c0de-0000-4000-8000-000000000001", Version: 9, Name: "vnfm", Endpoints: []string{"http://10.0.0.9/in"}, DeliverTo: notify.DeliverAll, Format: "sol",
+		ID: "4fe1c0de-0000-4000-8000-000000000001", Version: 9, Name: "vnfm", Endpoints: []string{"https://10.0.0.9/in"}, DeliverTo: notify.DeliverAll, Format: "sol",
 		Secret: notify.NewSecret([]byte("24 bytes are the least it takes")), Role: notify.RoleAdmin, Origin: notify.OriginAPI, Owner: "vnfm-a",
 		Filter: notify.Filter{
 			Projects: []string{"red"}, Domains: []string{"web"}, ResourceTypes: []correlate.Kind{correlate.KindNIC},
@@ -28,8 +28,23 @@ func full() notify.Subscription {
 			},
 		},
 		Verified: true, Rate: 60, MaxRate: 600, Created: noon, Expires: noon.Add(time.Hour),
+		Credentials: bearer("t"), Link: notify.Link{Authorities: authority, ServerName: "vnfm", Direct: true},
 	}
 }
+
+// authority is a certificate, read as any must be that comes from a peer.
+const authority = `-----BEGIN CERTIFICATE-----
+MIIBhTCCASugAwIBAgIUSadMPCroOiPCByS7WXVHJiWTFnMwCgYIKoZIzj0EAwIw
+FzEVMBMGA1UEAwwMYW4gYXV0aG9yaXR5MCAXDTI2MTEyOTAyNTY0MVoYDzIxMjYx
+MTA1MDI1NjQxWjAXMRUwEwYDVQQDDAxhbiBhdXRob3JpdHkwWTATBgcqhkjOPQIB
+BggqhkjOPQMBBwNCAATUpyWKdD/+Ya87Ou9Q58/oQAV4MXvgAa0iaCBYLSBDpbEJ
+YQnS3HbKnzM0f+lqmcM+cKfRtkaL8lMqE53v/n3go1MwUTAdBgNVHQ4EFgQUPgoj
+SAFldo7t1aKq+m4B32C9VegwHwYDVR0jBBgwFoAUPgojSAFldo7t1aKq+m4B32C9
+VegwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiAjZFFsTFy45snV
+kvWmWqD+122MnmOC/yYfcyvupyMEHAIhAOwNnGQLNfxGz8kahFTXbBKBS79ymW8V
+Mt38ggUzLzsP
+-----END CERTIFICATE-----
+`
 
 // TestEveryFieldOfASubscriptionReachesThePeers: a new one that does not would be lost at the next takeover. A pause has its own way
 // (target), and whether the consumer can be reached is for each host to say.
@@ -44,7 +59,7 @@ func TestEveryFieldOfASubscriptionReachesThePeers(t *testing.T) {
 			case here[f.Name]:
 			case v.Field(i).IsZero():
 				t.Errorf("full says nothing of %s%s", at, f.Name)
-			case f.Type == reflect.TypeFor[notify.Filter](), f.Type == reflect.TypeFor[notify.SOLFilter]():
+			case f.Type == reflect.TypeFor[notify.Filter](), f.Type == reflect.TypeFor[notify.SOLFilter](), f.Type == reflect.TypeFor[notify.Link]():
 				unsaid(v.Field(i), at+f.Name+".")
 			}
 		}
@@ -63,7 +78,7 @@ func TestEveryFieldOfASubscriptionReachesThePeers(t *testing.T) {
 	if w.refused != nil || w.locked != nil {
 		t.Fatal(w.refused, w.locked)
 	}
-	if diff := cmp.Diff(s, w.sub, cmp.AllowUnexported(notify.Secret{})); diff != "" {
+	if diff := cmp.Diff(s, w.sub, cmp.AllowUnexported(notify.Secret{}), cmp.Comparer(notify.Credentials.Equal)); diff != "" {
 		t.Error(diff)
 	}
 }
