@@ -414,6 +414,7 @@ func TestAlarmsThatNobodyIsOwedAreForgotten(t *testing.T) {
 		n.Publish(effects(alarm(fmt.Sprint("a", i), 2*i+1, correlate.Raised)))
 		n.Publish(effects(alarm(fmt.Sprint("a", i), 2*i+2, correlate.Cleared)))
 	}
+	n.dispatch() // nothing waits from here on
 	eventually(t, "nothing is kept", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return len(n.alarms) == 0 && len(c.messages()) > 0 })
 	stop()
 	n, _ = start(t, cfg, fileSub("a", c.URL))
