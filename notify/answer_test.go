@@ -43,7 +43,7 @@ func FuzzAnswer(f *testing.F) {
 			return here, nil
 		}
 		n := &Notifier{cfg: Config{Label: "prod", Now: time.Now}, dial: dial}
-		out := newSender("paramedic", dial, nil, time.Now)
+		out := newSender("paramedic", n.way(Subscription{}), time.Now)
 		defer out.close()
 		const endpoint = "http://consumer.example/x"
 		a := out.post(t.Context(), []string{endpoint}, request{id: "1", want: 4096})
@@ -56,7 +56,7 @@ func FuzzAnswer(f *testing.F) {
 		if n.challenge(t.Context(), out, fileSub("a", endpoint), endpoint) == nil {
 			t.Fatal("it has guessed the challenge")
 		}
-		if rate, err := n.handshake(t.Context(), out, endpoint); rate < 0 || err != nil && rate != 0 {
+		if rate, err := n.handshake(t.Context(), out, Subscription{}, endpoint); rate < 0 || err != nil && rate != 0 {
 			t.Fatalf("%d a minute is allowed, %v", rate, err)
 		}
 	})
