@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
 	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
@@ -280,4 +281,37 @@ func TestADamagedOutboxHasTheListReadAnew(t *testing.T) {
 	}
 	start(t, cfg, solSub("vnfm", m.URL))
 	eventually(t, "it is said", func() bool { return len(m.told(format.SOLRebuiltNotification)) == 1 })
+}
+
+// TestWhoeverTellsAVNFManagerUsesTheSameIds: the home, a peer that delivers in its place, and one that speaks for it when it is lost.
+func TestWhoeverTellsAVNFManagerUsesTheSameIds(t *testing.T) {
+	m := newManager(t)
+	home, peer, _, _, _ := cutOff(t, solSub("vnfm", m.URL))
+	home.Publish(effects(ofVNFs(alarm("a1", 1, correlate.Raised), "vnf-a", "vnf-b")))
+	eventually(t, "the peer tells both", func() bool { return m.objects() == "vnf-a vnf-b" })
+	settledAll(t, home)
+	peer.Speak(changes(ofVNFs(alarm("a1", 2, correlate.Changed), "vnf-a")), []Pair{{
+		Subscription: FileID("prod", "vnfm"), AlarmID: "a1", Told: rev(1), Owed: rev(2), Left: []delivery.Part{{ID: "vnf-b"}},
+	}})
+	eventually(t, "the fault has left the one", func() bool { return m.objects() == "vnf-a" })
+	settledAll(t, peer)
+	direct, c := newManager(t), alarm("a1", 3, correlate.Cleared)
+	cfg, _ := testConfig(t, t.TempDir())
+	alone, _ := start(t, cfg, solSub("vnfm", direct.URL))
+	alone.Publish(effects(ofVNFs(alarm("a1", 1, correlate.Raised), "vnf-a", "vnf-b")))
+	eventually(t, "the home itself tells both", func() bool { return direct.objects() == "vnf-a vnf-b" })
+	ids := func(m *manager) (ids []string) {
+		for _, n := range m.told(format.SOLAlarmNotification) {
+			if n.Alarm.Severity == "CRITICAL" && strings.Contains(n.body, `"revision=2.1"`) {
+				ids = append(ids, n.ID+" "+n.Alarm.ID+" "+n.Subscription)
+			}
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	if a, b := ids(m), ids(direct); len(a) != 2 || !slices.Equal(a, b) {
+		t.Errorf("by a peer %v, by the home %v", a, b)
+	}
+	peer.Speak(changes(c), nil)
+	eventually(t, "the end is told", func() bool { return m.objects() == "" })
 }

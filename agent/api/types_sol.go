@@ -53,9 +53,9 @@ type SOLInstanceFilter struct {
 	IDs []string `json:"vnfInstanceIds,omitempty"`
 }
 
-// SOLAuthentication is SubscriptionAuthentication.
+// SOLAuthentication is SubscriptionAuthentication: the ways in which a consumer lets notifications in.
 type SOLAuthentication struct {
-	Types []string  `json:"authType"`
+	Types []string  `json:"authType"` // BASIC, OAUTH2_CLIENT_CREDENTIALS, TLS_CERT
 	Basic *SOLBasic `json:"paramsBasic,omitempty"`
 	OAuth *SOLOAuth `json:"paramsOauth2ClientCredentials,omitempty"`
 }
@@ -66,7 +66,7 @@ type SOLBasic struct {
 	Password string `json:"password"`
 }
 
-// SOLOAuth is what a token is asked for with.
+// SOLOAuth is what a token would be asked for with.
 type SOLOAuth struct {
 	ClientID string `json:"clientId"`
 	Secret   string `json:"clientPassword"`

@@ -321,9 +321,8 @@ func (b SOLSubscriptionRequest) subscription(who identity) (notify.Subscription,
 	}
 	sub.Name = "sol " + callback.Host
 	if b.Authentication != nil {
-		return sub, &refusal{
-			http.StatusUnprocessableEntity, "invalid", "the contents are not acceptable",
-			"authentication: not known to this version: leave it out, or make the subscription with POST /v1/subscriptions, format sol",
+		if sub.Credentials, err = b.Authentication.credentials(); err != nil {
+			return sub, err
 		}
 	}
 	if b.Verbosity != "" && b.Verbosity != "FULL" {
@@ -343,6 +342,25 @@ func (b SOLSubscriptionRequest) subscription(who identity) (notify.Subscription,
 		sub.Role, sub.Filter.Projects = notify.RoleConsumer, slices.Clone(who.projects)
 	}
 	return sub, nil
+}
+
+// credentials are those by which a consumer lets notifications in: of the ways that it accepts, the one that there is.
+func (a SOLAuthentication) credentials() (notify.Credentials, error) {
+	unfit := func(format string, args ...any) error {
+		return &refusal{http.StatusUnprocessableEntity, "invalid", "the contents are not acceptable", "authentication: " + fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case !slices.Contains(a.Types, "BASIC"):
+		return notify.Credentials{}, unfit(
+			"authType %v: want BASIC with paramsBasic; a token, or a certificate of TLS, is given with POST /v1/subscriptions, format %s", a.Types, solFormat)
+	case a.Basic == nil:
+		return notify.Credentials{}, unfit("paramsBasic is missing: nothing was agreed on otherwise")
+	}
+	login, err := notify.BasicCredentials(a.Basic.User, a.Basic.Password)
+	if err != nil {
+		return login, unfit("paramsBasic: %v", err)
+	}
+	return login, nil
 }
 
 func (s *Server) fromSOLSubscription(sub notify.Subscription) SOLSubscription {

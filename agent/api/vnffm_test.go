@@ -21,16 +21,19 @@ import (
 // vnfManager answers a GET with probe, and keeps the notifications that it is sent.
 type vnfManager struct {
 	*httptest.Server
-	mu    sync.Mutex
-	probe int
-	got   []map[string]any
+	mu     sync.Mutex
+	probe  int
+	got    []map[string]any
+	logins map[string]string // of the last request to a path
 }
 
 func newVNFManager(t *testing.T) *vnfManager {
-	m := &vnfManager{probe: http.StatusNoContent}
+	m := &vnfManager{probe: http.StatusNoContent, logins: map[string]string{}}
 	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		user, password, _ := r.BasicAuth()
+		m.logins[r.URL.Path] = user + ":" + password
 		if r.Method == http.MethodGet {
 			w.WriteHeader(m.probe)
 			return
@@ -154,9 +157,20 @@ func TestVNFFaultManagement(t *testing.T) {
 	if sub := get[Subscription](c, "GET", "/v1/subscriptions/"+made.ID, nil, 200); sub.Format != "sol" || !slices.Equal(sub.Filter.VNFs, []string{"vnf-a"}) || !slices.Equal(sub.Filter.Conditions, []string{"carrier"}) {
 		t.Errorf("%+v", sub)
 	}
-	unfiltered := get[SOLSubscription](c, "POST", "/vnffm/v1/subscriptions", SOLSubscriptionRequest{CallbackURI: m.URL + "/all", Verbosity: "FULL"}, 201)
-	text, _ := json.Marshal(unfiltered)
-	solValid(t, "FmSubscription", text)
+	res, body = c.send("POST", "/vnffm/v1/subscriptions", SOLSubscriptionRequest{
+		CallbackURI: m.URL + "/all", Verbosity: "FULL",
+		Authentication: &SOLAuthentication{Types: []string{"TLS_CERT", "BASIC"}, Basic: &SOLBasic{User: "nfvo", Password: "HUSHHUSH"}},
+	})
+	var unfiltered SOLSubscription
+	if err := json.Unmarshal(body, &unfiltered); err != nil || res.StatusCode != http.StatusCreated || strings.Contains(string(body), "HUSH") {
+		t.Fatalf("%d %s", res.StatusCode, body)
+	}
+	solValid(t, "FmSubscription", body)
+	eventually(t, "both are sent, and let in", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.logins["/all"] == "nfvo:HUSHHUSH" && m.logins["/"] == ":"
+	})
 
 	// Acknowledged, once, by whoever has read the newest.
 	stale := func(match string) int {
@@ -236,9 +250,12 @@ func TestAWrongRequestToVNFFaultManagementIsRefused(t *testing.T) {
 		{"POST", "/subscriptions", `{"callbackUri":"` + m.URL + `","verbosity":"SHORT"}`, 400, "FULL"},
 		{"POST", "/subscriptions", `{"callbackUri":"` + m.URL + `","filter":{"vnfInstanceSubscriptionFilter":{"vnfdIds":["x"]}}}`, 400, "the names are vnfInstanceIds"},
 		{"POST", "/subscriptions", `{"callbackUri":"` + m.URL + `","filter":{"eventTypes":["equipment"]}}`, 422, "event_types"},
-		{"POST", "/subscriptions", `{"callbackUri":"` + m.URL + `","authentication":{"authType":["OAUTH2_CLIENT_CREDENTIALS"],"paramsOauth2ClientCredentials":{"clientId":"a"}}}`, 422, "authentication"},
+		{"POST", "/subscriptions", `{"callbackUri":"` + m.URL + `","authentication":{"authType":["OAUTH2_CLIENT_CREDENTIALS"],"paramsOauth2ClientCredentials":{"clientId":"a"}}}`, 422, "want BASIC with paramsBasic"},
+		{"POST", "/subscriptions", `{"callbackUri":"` + m.URL + `","authentication":{"authType":["TLS_CERT"]}}`, 422, "want BASIC with paramsBasic"},
+		{"POST", "/subscriptions", `{"callbackUri":"` + m.URL + `","authentication":{"authType":["BASIC"]}}`, 422, "paramsBasic is missing"},
+		{"POST", "/subscriptions", `{"callbackUri":"` + m.URL + `","authentication":{"authType":["BASIC"],"paramsBasic":{"userName":"a:b","password":"HUSHHUSH"}}}`, 422, "without a colon"},
 	} {
-		if p := c.problem(test.method, format.SOLBase+test.path, test.body, test.status); !strings.Contains(p.Detail, test.want) {
+		if p := c.problem(test.method, format.SOLBase+test.path, test.body, test.status); !strings.Contains(p.Detail, test.want) || strings.Contains(p.Detail, "HUSH") {
 			t.Errorf("%s %s: %s", test.method, test.path, p.Detail)
 		}
 	}

@@ -112,6 +112,24 @@ func TestAFaultThatLeavesAllAndComesBackIsToldAnew(t *testing.T) {
 	round(t, m, "[x]", Outcome{})
 }
 
+// TestAnEndThatSaysNothingOfOtherFaultsIsToldOnce, though another fault comes while it is told.
+func TestAnEndThatSaysNothingOfOtherFaultsIsToldOnce(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		m := split(func() float64 { return 0 })
+		m.cfg.Apart = func() bool { return apart }
+		owe(m, hit("a", 1, correlate.Raised, "x"), t0)
+		round(t, m, "[x]", Outcome{})
+		owe(m, hit("a", 2, correlate.Cleared, "x"), t0)
+		over := m.Tick(t0).Start[0]
+		owe(m, hit("b", 3, correlate.Raised, "x"), t0)
+		round(t, m, "[x]", Outcome{})
+		eff := m.Result("a", Outcome{Done: over.Asks}, t0)
+		if again := m.Tick(t0).Start; len(again) > 0 == apart || len(eff.Remove) == 1 != apart {
+			t.Errorf("apart %t: told again %+v, %+v", apart, again, eff)
+		}
+	}
+}
+
 func TestWhoeverWasToldByAnotherWayIsToldTheEnd(t *testing.T) {
 	for name, told := range map[string]func(*Machine){
 		"receipt": func(m *Machine) { m.Told("a", correlate.Revision{Term: 2, Counter: 1}, nil) },
