@@ -92,7 +92,7 @@ func New(opts Options) (*Agent, error) {
 		registry:    prometheus.NewRegistry(),
 		config:      c,
 		supervisors: make(map[string]*supervisor),
-		failed:      make(chan error, 5), // one per long-running part; each sends once at the most
+		failed:      make(chan error, 8), // one per long-running part; each sends once at the most
 		stopped:     make(chan struct{}),
 	}
 	if a.specs == nil {
@@ -252,6 +252,7 @@ func (a *Agent) Start() error {
 	a.swap(a.pending)
 	a.pending = nil
 	a.background("the memory of this host", a.remember)
+	a.background("the credentials", a.renewCredentials)
 	if a.cluster != nil { // which looks at the sources
 		a.background("the restatement", a.giveUpFormer)
 	}
@@ -417,8 +418,6 @@ func needRestart(old, c *config.Config) []string {
 		{"api.socket", old.API.Socket == c.API.Socket},
 		{"notify.dir", old.Notify.Dir == c.Notify.Dir},
 		{"notify.retry.max_age", old.Notify.Retry.MaxAge == c.Notify.Retry.MaxAge},
-		{"notify.allow_callbacks", slices.Equal(old.Notify.AllowCallbacks, c.Notify.AllowCallbacks)},
-		{"notify.proxy", sameProxy(old.Proxy(), c.Proxy())},
 		{"log.format", old.Log.Format == c.Log.Format},
 	} {
 		if !k.same {
@@ -426,6 +425,11 @@ func needRestart(old, c *config.Config) []string {
 		}
 	}
 	return keys
+}
+
+// sameExit reports whether requests leave as before.
+func sameExit(old, c *config.Config) bool {
+	return slices.Equal(old.Notify.AllowCallbacks, c.Notify.AllowCallbacks) && sameProxy(old.Proxy(), c.Proxy())
 }
 
 func sameProxy(a, b *notify.Proxy) bool {
@@ -455,6 +459,9 @@ func (a *Agent) Reload(c *config.Config) error {
 	// From here on nothing can fail but the storing of the subscriptions, which comes first.
 	if err := a.notifier.SetFile(c.Subscriptions()); err != nil {
 		return fmt.Errorf("reload the subscriptions: %w", err)
+	}
+	if !sameExit(old, c) {
+		a.notifier.SetExit(c.Notify.AllowCallbacks, c.Proxy())
 	}
 	a.notifier.SetPlace(c.Node.Name, placeOf(c))
 	a.mu.Lock()

@@ -43,6 +43,7 @@ func FuzzAnswer(f *testing.F) {
 			return here, nil
 		}
 		n := &Notifier{cfg: Config{Label: "prod", Now: time.Now}, dial: dial}
+		n.exit.Store(n.exitBy(nil, nil))
 		out := newSender("paramedic", n.way(Subscription{}), time.Now)
 		defer out.close()
 		const endpoint = "http://consumer.example/x"

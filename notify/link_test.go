@@ -451,6 +451,38 @@ func TestCredentialsThatCannotBeOpenedAreKept(t *testing.T) {
 	}
 }
 
+// TestAPeerThatHasTheKeyDeliversWithTheCredentials for a home that can't open them, which is asked to do as much for nobody.
+func TestAPeerThatHasTheKeyDeliversWithTheCredentials(t *testing.T) {
+	c := newConsumer(t, nil)
+	s := apiSubscription(c.URL)
+	s.Secret, s.Role, s.Rate = Secret{}, RoleAdmin, 0
+	s.Credentials = bearer(t, "t")
+	by := newSealer(t, 1)
+	locked := s
+	locked.Credentials, _ = OpenCredentials(s.Credentials.Seal(by, s.ID), newSealer(t, 2), s.ID)
+	if _, err := OpenCredentials(s.Credentials.Seal(by, s.ID), by, "another"); err == nil {
+		t.Error("opened for another subscription")
+	}
+	peerConfig, _ := testConfig(t, t.TempDir())
+	peerConfig.Node = "cmp-2"
+	peer, _ := start(t, peerConfig)
+	put(t, peer, s, nil)
+	o := newOthers()
+	o.deliver = peer.Deliver
+	cfg, _ := testConfig(t, t.TempDir())
+	cfg.Peers = o
+	n, _ := start(t, cfg)
+	put(t, n, locked, nil)
+	n.Publish(effects(alarm("a1", 1, correlate.Raised, "p1")))
+	if m := c.waitFor(t, 1)[0]; m.event.Data.Reporter != "cmp-2" || m.header.Get("Authorization") != "Bearer t" {
+		t.Errorf("%v %s", m.header, m.body)
+	}
+	if _, err := n.Deliver(t.Context(), HandOver{NotificationID: "n", Subscription: s.ID, Version: s.Version, Change: correlate.Change{Alarm: alarm("a", 1, correlate.Raised)}}); !errors.Is(err, ErrLocked) {
+		t.Error(err)
+	}
+	eventually(t, "it has settled", func() bool { return len(n.Deliveries("")) == 0 })
+}
+
 // TestTheVersionOfAFileCountsItsLinkAndNotItsCredentials, which may be each host's own; of one with neither it is what it was
 // before there were any.
 func TestTheVersionOfAFileCountsItsLinkAndNotItsCredentials(t *testing.T) {

@@ -34,8 +34,8 @@ const (
 type Notifier struct {
 	cfg      Config
 	log      *slog.Logger
-	dial     dialFunc
-	proxied  dialFunc // by the proxy; nil: there is none
+	dial     dialFunc             // of tests, instead of the real one
+	exit     atomic.Pointer[exit] // replaced under mu
 	box      *outbox
 	restored Restored
 	metrics  *metrics
@@ -72,7 +72,7 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Node == "" || cfg.Label == "" || cfg.Dir == "" {
 		return nil, errors.New("notifier: node, label and directory must be given")
 	}
-	return newNotifier(cfg, newDialer(cfg.AllowCallbacks, nil))
+	return newNotifier(cfg, nil)
 }
 
 // newNotifier has the seam where tests put connections of their own.
@@ -103,9 +103,7 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, guests: map[string]struct{}{}, left: l.pairs,
 		past: map[string]subscriptionRecord{}, places: Places{cfg.Node: cfg.Place},
 	}
-	if cfg.Proxy != nil {
-		n.proxied = newProxyDialer(*cfg.Proxy, cfg.UserAgent, cfg.AllowCallbacks, nil)
-	}
+	n.exit.Store(n.exitBy(cfg.AllowCallbacks, cfg.Proxy))
 	n.workers.Store(&[]*worker{})
 	n.requests, n.cancel = context.WithCancel(context.Background())
 	n.in.init()

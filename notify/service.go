@@ -167,7 +167,7 @@ func (n *Notifier) callable(s Subscription) error {
 	var problems []error
 	for i, e := range s.Endpoints {
 		if addr, ok := LiteralCallback(e); ok {
-			if err := CheckCallback(n.cfg.AllowCallbacks, addr); err != nil {
+			if err := CheckCallback(n.exit.Load().allow, addr); err != nil {
 				problems = append(problems, fmt.Errorf("endpoints[%d]: %w", i, err))
 			}
 		}

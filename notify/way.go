@@ -31,11 +31,43 @@ type way struct {
 	tls  *tls.Config
 }
 
-// way is that of a subscription, as valid and as unlocked as it can be.
+// exit is how connections leave this host.
+type exit struct {
+	allow   []netip.Prefix
+	dial    dialFunc
+	proxied dialFunc // nil: there is no proxy
+}
+
+func (n *Notifier) exitBy(allow []netip.Prefix, p *Proxy) *exit {
+	e := &exit{allow: allow, dial: n.dial}
+	if e.dial == nil {
+		e.dial = newDialer(allow, nil)
+	}
+	if p != nil {
+		e.proxied = newProxyDialer(*p, n.cfg.UserAgent, allow, nil)
+	}
+	return e
+}
+
+// SetExit replaces Config.AllowCallbacks and Config.Proxy. Requests that are under way end as they began; no connection of
+// before is used again.
+func (n *Notifier) SetExit(allow []netip.Prefix, p *Proxy) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.exit.Store(n.exitBy(allow, p))
+	for _, w := range n.list() {
+		w.mu.Lock()
+		w.sender.use(n.way(w.sub))
+		w.mu.Unlock()
+	}
+}
+
+// way is that of a valid subscription; of a locked one without its certificate.
 func (n *Notifier) way(s Subscription) *way {
-	w := &way{dial: n.dial, tls: s.tlsConfig()}
-	if n.proxied != nil && !s.Link.Direct {
-		w.dial = n.proxied
+	e := n.exit.Load()
+	w := &way{dial: e.dial, tls: s.tlsConfig()}
+	if e.proxied != nil && !s.Link.Direct {
+		w.dial = e.proxied
 	}
 	return w
 }

@@ -27,6 +27,9 @@ type Config struct {
 	Notify    Notify    `yaml:"notify"`
 	History   History   `yaml:"history"`
 	Log       Log       `yaml:"log"`
+
+	// File is where Load has read it; other files are found beside it.
+	File string `yaml:"-"`
 }
 
 // Node is this host.
@@ -391,7 +394,7 @@ type Notify struct {
 	Retry Retry  `yaml:"retry"`
 	// AllowCallbacks are the networks that notifications may be sent to. When empty: any. Addresses of this host itself
 	// (loopback), link-local, unspecified and multicast ones, and fd00:ec2::254 are refused unless one of these networks lies
-	// within their range: 127.0.0.0/8 allows 127.0.0.1, 0.0.0.0/0 does not. Read at start only.
+	// within their range: 127.0.0.0/8 allows 127.0.0.1, 0.0.0.0/0 does not.
 	AllowCallbacks []netip.Prefix `yaml:"allow_callbacks"`
 	SOL            SOL            `yaml:"sol"`
 	Proxy          Proxy          `yaml:"proxy"`
@@ -400,7 +403,7 @@ type Notify struct {
 }
 
 // Proxy is the forward proxy by which notifications leave, those of http and https alike, with CONNECT to the addresses that
-// their names have here. No proxy is taken from the environment. Read at start only.
+// their names have here. No proxy is taken from the environment.
 type Proxy struct {
 	// URL of the proxy. It need not lie in allow_callbacks. When empty: there is none.
 	URL string `yaml:"url" check:"proxy-url"`

@@ -102,6 +102,19 @@ func TestLoadReadsCertificatesAndCredentialsAndSaysWhatIsWrongWithThem(t *testin
 		}
 	}
 
+	if fresh, changed, err := cfg.Renewed(); err != nil || changed || !fresh.Subscriptions()[0].Credentials.Equal(subs[0].Credentials) {
+		t.Errorf("what has not changed is new: %v %v", changed, err)
+	}
+	write("token", "another\n", 0o600)
+	if fresh, changed, err := cfg.Renewed(); err != nil || !changed || fresh.Subscriptions()[1].Credentials.Equal(bearer) || !cfg.Subscriptions()[1].Credentials.Equal(bearer) {
+		t.Errorf("a new token is not taken, or not apart: %v %v", changed, err)
+	}
+	write("password", "HUSH\nHUSH", 0o600)
+	if _, _, err := cfg.Renewed(); err == nil || !strings.Contains(err.Error(), "password: want one line") || strings.Contains(err.Error(), "HUSH") {
+		t.Errorf("%v", err)
+	}
+	write("password", "HUSH HUSH\n", 0o600)
+
 	_, problems = load(
 		"tls: {ca_file: with-key.pem}", "tls: {ca_file: empty.pem}", "tls: {ca_file: absent.pem}", "tls: {cert_file: c.pem, key_file: open.pem}",
 		"tls: {cert_file: c.pem, key_file: other.pem}", "tls: {cert_file: c.pem, key_file: locked.pem}", "tls: {cert_file: k.pem, key_file: k.pem}",

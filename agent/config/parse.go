@@ -44,7 +44,9 @@ func Load(path string) (*Config, error) {
 	p := &parser{file: path}
 	cfg := p.parse(data)
 	credentials := os.Getenv("CREDENTIALS_DIRECTORY")
+	cfg.File = path
 	p.loadSecrets(cfg, credentials)
+	p.loadCredentials(cfg, credentials)
 	p.loadClusterKeys(cfg, credentials)
 	if cfg.Node.Name == "" {
 		name, err := os.Hostname()

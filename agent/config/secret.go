@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/paramedic-ha/paramedic/notify"
@@ -16,8 +17,7 @@ const (
 	maxPEM   = 256 << 10
 )
 
-// loadSecrets reads what subscriptions and the proxy name: secrets, certificates, passwords and tokens. credentials is systemd's
-// credential directory, or "".
+// loadSecrets reads the secrets and authorities of subscriptions. credentials is systemd's credential directory, or "".
 func (p *parser) loadSecrets(cfg *Config, credentials string) {
 	for i := range cfg.Notify.Subscriptions {
 		s := &cfg.Notify.Subscriptions[i]
@@ -30,6 +30,15 @@ func (p *parser) loadSecrets(cfg *Config, credentials string) {
 			s.Authorities, problem = ReadAuthorities(file)
 			return problem
 		})
+	}
+}
+
+// loadCredentials reads what subscriptions and the proxy show: certificates, passwords and tokens.
+func (p *parser) loadCredentials(cfg *Config, credentials string) {
+	for i := range cfg.Notify.Subscriptions {
+		s := &cfg.Notify.Subscriptions[i]
+		s.Credentials = notify.Credentials{}
+		at := func(key string) string { return fmt.Sprintf("notify.subscriptions[%d].%s", i, key) }
 		take := func(c notify.Credentials, problem *Problem) *Problem {
 			s.Credentials = s.Credentials.With(c)
 			return problem
@@ -57,6 +66,21 @@ func (p *parser) loadSecrets(cfg *Config, credentials string) {
 		proxy.Credentials, problem = ReadPassword(proxy.User, file)
 		return problem
 	})
+}
+
+// Renewed is c with the certificates, passwords and tokens that its files hold now, and whether they are others. Nothing else is
+// read again. An error says what can't be used.
+func (c *Config) Renewed() (*Config, bool, error) {
+	fresh := *c
+	fresh.Notify.Subscriptions = slices.Clone(c.Notify.Subscriptions)
+	p := &parser{file: c.File}
+	p.loadCredentials(&fresh, os.Getenv("CREDENTIALS_DIRECTORY"))
+	if _, err := p.result(&fresh); err != nil {
+		return nil, false, err
+	}
+	same := fresh.Notify.Proxy.Credentials.Equal(c.Notify.Proxy.Credentials) &&
+		slices.EqualFunc(fresh.Notify.Subscriptions, c.Notify.Subscriptions, func(a, b Subscription) bool { return a.Credentials.Equal(b.Credentials) })
+	return &fresh, !same, nil
 }
 
 // load has read look at the file that a key names, if it names one, and tells at the key what is wrong with it.
