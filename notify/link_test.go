@@ -451,7 +451,7 @@ func TestCredentialsThatCannotBeOpenedAreKept(t *testing.T) {
 	}
 }
 
-// TestAPeerThatHasTheKeyDeliversWithTheCredentials for a home that can't open them, which is asked to do as much for nobody.
+// TestAPeerThatHasTheKeyDeliversWithTheCredentials for a home that can't open them; the home makes nobody's requests meanwhile.
 func TestAPeerThatHasTheKeyDeliversWithTheCredentials(t *testing.T) {
 	c := newConsumer(t, nil)
 	s := apiSubscription(c.URL)
