@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		crashChild(dir, os.Getenv(crashURL))
 		return
 	}
+	if dir := os.Getenv(matrixDir); dir != "" {
+		matrixChild(dir)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -120,6 +120,6 @@ func (w *worker) pair(r delivery.Record) Pair {
 func pairOf(subscription string, r delivery.Record) Pair {
 	return Pair{
 		Subscription: subscription, AlarmID: r.AlarmID, Told: r.Told, Owed: r.Owed,
-		Parked: r.Parked, Attempts: r.Attempts, LastError: r.LastError,
+		Parked: r.Parked, Again: r.Again, Attempts: r.Attempts, LastError: r.LastError,
 	}
 }

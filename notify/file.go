@@ -100,7 +100,6 @@ func (n *Notifier) SetFile(subs []Subscription) error {
 			n.drop([]*worker{w})
 		case origin == OriginFile: // a peer's may
 			n.orphan(w)
-			n.metrics.forget(w.sub.Name)
 		}
 	}
 	if n.orphaned = now; n.cfg.Peers == nil {

@@ -64,7 +64,8 @@ func TestAGuestIsToldUnderItsHomesNameAndId(t *testing.T) {
 	}
 }
 
-// TestASpeakerOwesWhatIsNotToldYet: of the alarms of cmp-2 one is told, one has a newer revision, one is over and one was refused.
+// TestASpeakerOwesWhatIsNotToldYet: of the alarms of cmp-2 one is told, one has a newer revision, one is over, one was
+// refused and one had grown too old while its consumer took nothing.
 func TestASpeakerOwesWhatIsNotToldYet(t *testing.T) {
 	c := newConsumer(t, nil)
 	n, o, _ := clustered(t, t.TempDir(), fileSub("a", c.URL))
@@ -79,16 +80,18 @@ func TestASpeakerOwesWhatIsNotToldYet(t *testing.T) {
 		}
 		return p
 	}
+	again := pair("waits for its consumer", 0, 10, true)
+	again.Again = true
 	n.Speak(changes(
 		guest("told", 1, correlate.Raised), guest("newer", 3, correlate.Changed), guest("over", 5, correlate.Cleared), guest("never told", 7, correlate.Cleared),
-		guest("parked", 8, correlate.Raised), guest("fresh", 9, correlate.Raised),
-	), []Pair{pair("told", 1, 0, false), pair("newer", 2, 3, false), pair("over", 4, 5, false), pair("parked", 0, 8, true)})
-	c.waitFor(t, 3)
+		guest("parked", 8, correlate.Raised), guest("fresh", 9, correlate.Raised), guest("waits for its consumer", 10, correlate.Raised),
+	), []Pair{pair("told", 1, 0, false), pair("newer", 2, 3, false), pair("over", 4, 5, false), pair("parked", 0, 8, true), again})
+	c.waitFor(t, 4)
 	eventually(t, "all but the parked one is delivered", func() bool {
 		all := n.Deliveries("")
 		return len(all) == 1 && all[0].AlarmID == "parked"
 	})
-	for id, want := range map[string]string{"told": "[]", "newer": "[2.3]", "over": "[2.5]", "never told": "[]", "parked": "[]", "fresh": "[2.9]"} {
+	for id, want := range map[string]string{"told": "[]", "newer": "[2.3]", "over": "[2.5]", "never told": "[]", "parked": "[]", "fresh": "[2.9]", "waits for its consumer": "[2.10]"} {
 		if got := fmt.Sprint(c.revisions(id)); got != want {
 			t.Errorf("%s: sent %s, want %s", id, got, want)
 		}
@@ -100,7 +103,7 @@ func TestASpeakerOwesWhatIsNotToldYet(t *testing.T) {
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.guests) != 4 || len(n.alarms) != 4 {
+	if len(n.guests) != 5 || len(n.alarms) != 5 {
 		t.Errorf("kept: guests %v", n.guests)
 	}
 }

@@ -25,7 +25,9 @@ var (
 	ErrBusy        = errors.New("too much is under way")
 	ErrPaused      = errors.New("it is paused")
 	ErrLocked      = errors.New("its secrets can't be opened here")
-	errAlive       = errors.New("it says that this host is lost, which lives")
+	// ErrSilent is of Peers.HandOver: a peer did not say whether it has asked the consumer.
+	ErrSilent = errors.New("no answer")
+	errAlive  = errors.New("it says that this host is lost, which lives")
 )
 
 // request is what a hand-over asks of the consumer.
@@ -73,7 +75,7 @@ func (w *worker) send(sub Subscription, h HandOver) answer {
 	peers := w.n.cfg.Peers
 	var before error // why no peer could, when one was asked first
 	if peers != nil && (sub.Locked() || !w.sender.warm.since().IsZero()) {
-		a, err := w.handOver(sub.Name, h)
+		a, err := w.handOver(h)
 		if err == nil {
 			return a
 		}
@@ -92,30 +94,31 @@ func (w *worker) send(sub Subscription, h HandOver) answer {
 			r.connect = connectTimeout
 		}
 		a = w.sender.post(w.requests, w.aims(sub), r)
-		if a.reached || peers == nil || w.requests.Err() != nil {
+		if a.outcome.Unheard = !a.reached; a.reached || peers == nil || w.requests.Err() != nil {
 			return a
 		}
 	}
 	if before == nil {
-		b, err := w.handOver(sub.Name, h)
+		b, err := w.handOver(h)
 		if err == nil {
 			return b
 		}
 		before = err
 	}
 	a.outcome.Err = fmt.Sprintf("%s; nor by a peer: %s", a.outcome.Err, before)
+	a.outcome.Unheard = !a.reached && !errors.Is(before, ErrSilent) && !errors.Is(before, context.DeadlineExceeded) && !errors.Is(before, context.Canceled)
 	return a
 }
 
-func (w *worker) handOver(name string, h HandOver) (answer, error) {
+func (w *worker) handOver(h HandOver) (answer, error) {
 	ctx, cancel := context.WithTimeout(w.requests, handOverTimeout)
 	defer cancel()
 	got, err := w.n.cfg.Peers.HandOver(ctx, h)
 	if err != nil {
-		w.n.metrics.handOver(name, "failed")
+		w.kin.tally.handOver("failed")
 		return answer{}, err
 	}
-	w.n.metrics.handOver(name, got.Outcome.Verdict.String())
+	w.kin.tally.handOver(got.Outcome.Verdict.String())
 	got.Outcome.By = got.By
 	return answer{outcome: got.Outcome, sent: got.Sent, answered: got.Answered}, nil
 }

@@ -78,6 +78,7 @@ func hostOf(endpoint string) string {
 // kin is what the legs of one subscription share.
 type kin struct {
 	update chan struct{} // held by the one who changes the subscription over the API
+	tally  tally
 
 	mu      sync.Mutex
 	rebuilt map[string]Rebuilt // by leg: the word that is owed

@@ -4,41 +4,23 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
-// metrics has one series per subscription and outcome at most.
+// metrics are those of the whole notifier; each subscription's are its own (tally), and end with it.
 type metrics struct {
 	registry  prometheus.Registerer
-	attempts  *prometheus.CounterVec
-	replaced  *prometheus.CounterVec
-	dropped   *prometheus.CounterVec
-	handed    *prometheus.CounterVec
 	guests    *prometheus.CounterVec
 	stage     *prometheus.HistogramVec
 	commits   prometheus.Histogram
 	records   prometheus.Counter
 	unwritten prometheus.Gauge
-	queue     *queueCollector
+	tallies   tallies
 }
 
 func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 	fast := prometheus.ExponentialBuckets(50e-6, 2, 20) // 50 µs … 26 s
 	m := &metrics{
 		registry: registry,
-		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paramedic_notify_attempts_total", Help: "Requests to consumers, by what came of them.",
-		}, []string{"subscription", "outcome"}),
-		replaced: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paramedic_notify_superseded_total", Help: "Revisions that a newer one replaced before they were delivered.",
-		}, []string{"subscription"}),
-		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paramedic_notify_evicted_total", Help: "Deliveries dropped because a subscription's queue was full.",
-		}, []string{"subscription"}),
-		handed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paramedic_notify_handovers_total", Help: "Requests handed over to a peer, by what came of them; failed: no peer could.",
-		}, []string{"subscription", "outcome"}),
 		guests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paramedic_notify_peer_deliveries_total", Help: "Requests made, or refused, for the homes of other hosts' alarms.",
 		}, []string{"outcome"}),
@@ -54,7 +36,7 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 		unwritten: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "paramedic_notify_outbox_broken", Help: "1 while the outbox can't be written and notifications are not durable.",
 		}),
-		queue: newQueueCollector(n),
+		tallies: tallies{n},
 	}
 	if registry == nil {
 		return m, nil
@@ -69,7 +51,7 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.attempts, m.replaced, m.dropped, m.handed, m.guests, m.stage, m.commits, m.records, m.unwritten, m.queue}
+	return []prometheus.Collector{m.guests, m.stage, m.commits, m.records, m.unwritten, m.tallies}
 }
 
 func (m *metrics) unregister() {
@@ -81,23 +63,7 @@ func (m *metrics) unregister() {
 	}
 }
 
-func (m *metrics) attempt(subscription string, v delivery.Verdict) {
-	m.attempts.WithLabelValues(subscription, v.String()).Inc()
-}
-
-func (m *metrics) handOver(subscription, outcome string) {
-	m.handed.WithLabelValues(subscription, outcome).Inc()
-}
-
 func (m *metrics) guest(outcome string) { m.guests.WithLabelValues(outcome).Inc() }
-
-func (m *metrics) superseded(subscription string) { m.replaced.WithLabelValues(subscription).Inc() }
-
-func (m *metrics) evicted(subscription string, n int) {
-	if n > 0 {
-		m.dropped.WithLabelValues(subscription).Add(float64(n))
-	}
-}
 
 func (m *metrics) broken(yes bool) {
 	m.unwritten.Set(0)
@@ -121,43 +87,4 @@ func (m *metrics) stages(s Stages) {
 	between("send", s.Outbox, s.Sent)
 	between("answer", s.Sent, s.Answered)
 	between("total", s.Occurred, s.Answered)
-}
-
-// forget drops the series of a subscription that ended.
-func (m *metrics) forget(subscription string) {
-	match := prometheus.Labels{"subscription": subscription}
-	m.attempts.DeletePartialMatch(match)
-	m.replaced.DeletePartialMatch(match)
-	m.dropped.DeletePartialMatch(match)
-	m.handed.DeletePartialMatch(match)
-}
-
-// queueCollector reads the queues when asked, so that nothing is counted twice.
-type queueCollector struct {
-	n    *Notifier
-	desc *prometheus.Desc
-}
-
-func newQueueCollector(n *Notifier) *queueCollector {
-	return &queueCollector{n: n, desc: prometheus.NewDesc("paramedic_notify_deliveries", "Deliveries by state: pending, in-flight, parked.", []string{"subscription", "state"}, nil)}
-}
-
-func (q *queueCollector) Describe(ch chan<- *prometheus.Desc) { ch <- q.desc }
-
-func (q *queueCollector) Collect(ch chan<- prometheus.Metric) {
-	type count struct{ pending, flying, parked int }
-	counts := map[string]count{} // several endpoints have one name, and those of API subscriptions need not be unique
-	for _, w := range q.n.list() {
-		w.mu.Lock()
-		name := w.sub.Name
-		owed, parked, flying := w.machine.Counts()
-		w.mu.Unlock()
-		c := counts[name]
-		counts[name] = count{c.pending + owed - parked - flying, c.flying + flying, c.parked + parked}
-	}
-	for name, c := range counts {
-		for state, v := range map[string]int{"pending": c.pending, "in-flight": c.flying, "parked": c.parked} {
-			ch <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, float64(v), name, state)
-		}
-	}
 }

@@ -134,7 +134,8 @@ const (
 type DeliveryView struct {
 	ID           string // the notification id; the same for each endpoint that is told
 	Endpoint     string // of a subscription with DeliverAll
-	Subscription string
+	Subscription string // its name
+	Consumer     string // its id
 	AlarmID      string
 	Resource     correlate.ID
 	Condition    correlate.Condition
@@ -146,6 +147,7 @@ type DeliveryView struct {
 	NextAttempt  time.Time
 	LastError    string
 	By           string // the host that made the last attempt; empty before the first
+	Again        bool   // parked while its consumer took nothing: tried again as soon as it takes something
 }
 
 // Stages is the time line of one settled notification under OPNFV Doctor's names; zero when a stage was not reached.
@@ -211,5 +213,9 @@ type Service interface {
 	Test(ctx context.Context, id string) (Stages, error)
 	Deliveries(state DeliveryState) []DeliveryView // state "" is all
 	Retry(ctx context.Context, id string) error
+	// RetryAll tries everything that a subscription is owed again at once, and says how many that is.
+	RetryAll(ctx context.Context, subscription string) (int, error)
+	// Discard takes a delivery for made: the consumer is not told of it, and of what comes after it as ever.
+	Discard(ctx context.Context, id string) error
 	Profile() []Stages // the last 1000 settled notifications, oldest first
 }

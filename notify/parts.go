@@ -63,6 +63,7 @@ func (w *worker) tellEach(sub Subscription, h HandOver, asks []delivery.Ask) ans
 		sum     answer
 		left    int
 		stopped bool
+		heard   bool
 	)
 	note := func(ask delivery.Ask, a answer) {
 		mu.Lock()
@@ -71,6 +72,7 @@ func (w *worker) tellEach(sub Subscription, h HandOver, asks []delivery.Ask) ans
 			sum.sent, sum.answered = a.sent, a.answered
 		}
 		o := a.outcome
+		heard = heard || !o.Unheard
 		if o.Verdict == delivery.Settled {
 			sum.outcome.Done, sum.outcome.By = append(sum.outcome.Done, ask), cmp.Or(sum.outcome.By, o.By)
 			return
@@ -100,6 +102,7 @@ func (w *worker) tellEach(sub Subscription, h HandOver, asks []delivery.Ask) ans
 		})
 	}
 	group.Wait()
+	sum.outcome.Unheard = !heard
 	if left > 0 && sum.outcome.Verdict == delivery.Settled { // cut off by the end of Run
 		sum.outcome.Verdict = delivery.Retry
 	}

@@ -331,7 +331,8 @@ func TestAPeerMakesTheRequestsOfEachMachineInOurPlace(t *testing.T) {
 	n.Publish(effects(alarm("a1", 2, correlate.Cleared, "p", "p")))
 	d.eventually(t, "0:active 1:active")
 	settledAll(t, n)
-	if st := n.Profile(); len(st) != 2 || st[0].By != "cmp-2" {
+	eventually(t, "both are in the profile", func() bool { return len(n.Profile()) == 2 })
+	if st := n.Profile(); st[0].By != "cmp-2" {
 		t.Errorf("%+v", st)
 	}
 	whole := HandOver{NotificationID: "x", Subscription: peer.Subscriptions()[0].ID, Version: peer.Subscriptions()[0].Version, Change: correlate.Change{Alarm: alarm("a1", 1, correlate.Raised, "p")}}

@@ -38,7 +38,7 @@ type Peers interface {
 	// Owing is how many other hosts owe a subscription something that is not parked. It does not wait for them.
 	Owing(subscription string) int
 	// HandOver has a peer make one request in our place, because no endpoint can be reached from here. It ends when a
-	// peer has got an answer from the consumer, when no peer could, or with ctx.
+	// peer has got an answer from the consumer, when no peer could, or with ctx. The error is ErrSilent when one may have asked.
 	HandOver(ctx context.Context, h HandOver) (Answer, error)
 }
 
@@ -48,6 +48,7 @@ type Pair struct {
 	Told, Owed            correlate.Revision // zero: nothing
 	Left                  []delivery.Part    // told, or may have been, and the owed revision does not speak of them: the consumer is yet to hear that
 	Parked                bool
+	Again                 bool // parked, and tried again when the consumer takes something
 	Attempts              int
 	LastError             string
 	Removed               bool // its clear is told, or the subscription ended

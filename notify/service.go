@@ -45,9 +45,6 @@ func (n *Notifier) changeLeg(w *worker, s Subscription, now time.Time) {
 		w.mu.Unlock()
 		return
 	}
-	if old.Name != s.Name {
-		n.metrics.forget(old.Name)
-	}
 	if was := w.leg.resource(old); was != w.leg.resource(s) && w.reported != "" {
 		w.reported = ""
 		n.report(was, correlate.CondSubscription, "")
@@ -75,7 +72,6 @@ func (n *Notifier) drop(legs []*worker) {
 	for _, w := range legs {
 		n.end(w)
 		n.box.put(write{place{shelfSubscriptions, w.owner}, nil})
-		n.metrics.forget(w.sub.Name)
 	}
 }
 
@@ -447,7 +443,9 @@ func (w *worker) test(ctx context.Context, r request) answer {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		at := w.n.cfg.Now()
-		w.machine.Worked(at)
+		if writes := w.writes(w.machine.Worked(at)); len(writes) > 0 {
+			w.n.box.put(writes...)
+		}
 		w.worked = true
 		w.pump(at)
 	}
@@ -488,9 +486,9 @@ func (w *worker) deliveries(state DeliveryState) []DeliveryView {
 			continue
 		}
 		v := DeliveryView{
-			ID: NotificationID(a.ID, a.Revision, w.owner, w.sub.Version), Endpoint: w.leg.only, Subscription: w.sub.Name, AlarmID: a.ID, Resource: a.Key.Resource,
-			Condition: a.Key.Condition, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
-			Created: r.Created, NextAttempt: r.Next, LastError: r.LastError,
+			ID: NotificationID(a.ID, a.Revision, w.owner, w.sub.Version), Endpoint: w.leg.only, Subscription: w.sub.Name, Consumer: w.owner, AlarmID: a.ID,
+			Resource: a.Key.Resource, Condition: a.Key.Condition, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
+			Created: r.Created, NextAttempt: r.Next, LastError: r.LastError, Again: r.Again,
 		}
 		if r.Attempts > 0 {
 			v.By = cmp.Or(r.By, w.n.cfg.Node)
@@ -507,6 +505,16 @@ func (w *worker) deliveries(state DeliveryState) []DeliveryView {
 
 // Retry tries a delivery, parked or waiting, at once; to each endpoint that is owed it.
 func (n *Notifier) Retry(_ context.Context, id string) error {
+	return n.decide(id, (*delivery.Machine).Unpark)
+}
+
+// Discard takes a delivery for made, at each endpoint that is owed it; see Service.
+func (n *Notifier) Discard(_ context.Context, id string) error {
+	return n.decide(id, (*delivery.Machine).Discard)
+}
+
+// decide carries out an operator's word about a delivery.
+func (n *Notifier) decide(id string, word func(m *delivery.Machine, alarmID string, now time.Time) (delivery.Effects, bool)) error {
 	now, found := n.cfg.Now(), false
 	for _, w := range n.list() {
 		for _, d := range w.deliveries("") {
@@ -514,12 +522,13 @@ func (n *Notifier) Retry(_ context.Context, id string) error {
 				continue
 			}
 			w.mu.Lock()
-			eff, ok := w.machine.Unpark(d.AlarmID, now)
+			eff, ok := word(w.machine, d.AlarmID, now)
 			if ok {
 				n.box.put(w.writes(eff)...)
 				w.pump(now)
 			}
 			w.mu.Unlock()
+			n.released(eff.Remove)
 			found = found || ok
 		}
 	}
@@ -527,6 +536,26 @@ func (n *Notifier) Retry(_ context.Context, id string) error {
 		return nil
 	}
 	return fmt.Errorf("delivery %q: %w", id, ErrNotFound)
+}
+
+// RetryAll tries everything that a subscription is owed again; see Service.
+func (n *Notifier) RetryAll(_ context.Context, subscription string) (tried int, err error) {
+	legs := n.legsOf(subscription)
+	if len(legs) == 0 {
+		return 0, fmt.Errorf("subscription %q: %w", subscription, ErrNotFound)
+	}
+	now := n.cfg.Now()
+	for _, w := range legs {
+		w.mu.Lock()
+		eff := w.machine.UnparkAll(now)
+		if writes := w.writes(eff); len(writes) > 0 {
+			n.box.put(writes...)
+		}
+		w.pump(now)
+		w.mu.Unlock()
+		tried += len(eff.Save)
+	}
+	return tried, nil
 }
 
 // Profile is the stages of the last settled notifications, oldest first.

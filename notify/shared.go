@@ -119,10 +119,10 @@ func (n *Notifier) takePairs(alarms []correlate.Change, pairs []Pair, now time.T
 			if p.Told == (correlate.Revision{}) {
 				continue
 			}
-			p.Owed, p.Parked = correlate.Revision{}, false
+			p.Owed, p.Parked, p.Again = correlate.Revision{}, false, false
 		}
 		r := delivery.Record{
-			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parts: p.Left, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: now,
+			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parts: p.Left, Parked: p.Parked, Again: p.Again, Attempts: p.Attempts, LastError: p.LastError, Created: now,
 		}
 		legs, named := n.heirs(p.Subscription)
 		if !named {
@@ -193,7 +193,7 @@ func (n *Notifier) leave(subscription string, r delivery.Record) {
 		if r.Told.Compare(left[i].Told) > 0 {
 			left[i].View = 0 // what that showed is not known
 			if left[i].Told = r.Told; left[i].Owed.Compare(r.Told) <= 0 {
-				left[i].Owed, left[i].Parked = correlate.Revision{}, false
+				left[i].Owed, left[i].Parked, left[i].Again = correlate.Revision{}, false, false
 			}
 		}
 		r = delivery.Record(left[i])

@@ -395,10 +395,8 @@ func TestAReimagedHostGoesOnWhereItsFormerLifeEnded(t *testing.T) {
 			if d := n.Deliveries(DeliveryParked); len(d) != 2 {
 				t.Fatalf("%+v", d)
 			}
-			for _, d := range n.Deliveries("") {
-				if err := n.Retry(t.Context(), d.ID); err != nil {
-					t.Fatal(err)
-				}
+			if tried, err := n.RetryAll(t.Context(), s.ID); tried != 2 || err != nil {
+				t.Fatal(tried, err)
 			}
 			settledAll(t, n)
 			eventually(t, "the peers know", func() bool { p, ok := o.pair(s.ID, "owed"); return ok && p.Told == rev(3) })

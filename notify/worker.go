@@ -135,11 +135,11 @@ func (w *worker) offer(batch []change, now time.Time) {
 		}
 		eff := w.machine.Enqueue(c.newest, now)
 		writes = append(writes, w.writes(eff)...)
-		w.n.metrics.evicted(w.sub.Name, eff.Evicted)
+		w.kin.tally.dropped(eff.Evicted)
 		if owed && a.Revision.Compare(pair.Owed) > 0 {
-			w.n.metrics.superseded(w.sub.Name)
+			w.kin.tally.replaced()
 		}
-		if !ok && len(eff.Save) > 0 {
+		if _, _, held := w.machine.Pair(a.ID); held && !ok {
 			w.n.pairs[a.ID]++
 		}
 		w.n.release(eff.Remove)
@@ -189,13 +189,18 @@ func (w *worker) pump(now time.Time) {
 	w.align(now)
 	w.machine.Space(w.spacing(now))
 	eff, sub := w.machine.Tick(now), w.sub
+	if eff.Room {
+		w.n.group.Go(w.refill)
+	}
 	for _, s := range eff.Start {
 		w.n.group.Go(func() { w.deliver(sub, s) })
 	}
 	w.judge(now)
 	at := eff.Wake
-	if f := w.machine.FailingSince(); !f.IsZero() && w.reported == "" && !w.halted(now) && (at.IsZero() || f.Add(failingLong).Before(at)) {
-		at = f.Add(failingLong)
+	for _, since := range []time.Time{w.machine.FailingSince(), w.machine.ParkedSince()} {
+		if due := since.Add(failingLong); !since.IsZero() && w.reported == "" && !w.halted(now) && (at.IsZero() || due.Before(at)) {
+			at = due
+		}
 	}
 	for _, end := range []time.Time{w.sub.Expires, w.rests} {
 		if end.After(now) && (at.IsZero() || end.Before(at)) {
@@ -209,6 +214,14 @@ func (w *worker) pump(now time.Time) {
 		w.wakeAt = at
 		w.wake()
 	}
+}
+
+// refill owes what stands and was dropped for want of room.
+func (w *worker) refill() {
+	w.n.mu.Lock()
+	defer w.n.mu.Unlock()
+	w.offer(w.n.standing(), w.n.cfg.Now())
+	w.n.box.flush()
 }
 
 func (w *worker) wake() {
@@ -347,11 +360,14 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	if a.outcome.Unasked {
 		return
 	}
-	w.n.metrics.attempt(name, a.outcome.Verdict)
+	w.kin.tally.attempt(a.outcome.Verdict)
 	switch {
 	case s.Repeat:
 	case a.outcome.Verdict == delivery.Settled:
 		w.n.profile.add(st)
+		if !st.Found.IsZero() {
+			w.kin.tally.told(now.Sub(st.Found))
+		}
 		if st.By == w.n.cfg.Node { // else it is of two clocks
 			w.n.metrics.stages(st)
 		}
@@ -365,7 +381,7 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 // judge reports a subscription that has failed for long or is paused, once, and its recovery. Under mu.
 func (w *worker) judge(now time.Time) {
 	var problem string
-	switch f := w.machine.FailingSince(); {
+	switch f, p := w.machine.FailingSince(), w.machine.ParkedSince(); {
 	case w.sub.Paused != "":
 		problem = "paused: " + w.sub.Paused
 	case !w.rests.IsZero():
@@ -374,14 +390,17 @@ func (w *worker) judge(now time.Time) {
 		problem = fmt.Sprintf("its secrets can't be opened here (%s): give this host the key in cluster.secrets_key_file, or the subscription new ones", w.sub.WhyLocked())
 	case !f.IsZero() && now.Sub(f) >= failingLong:
 		problem = fmt.Sprintf("no delivery has succeeded since %s", f.UTC().Format(time.RFC3339))
-		if w.leg.only != "" {
-			problem = "to its endpoint " + hostOf(w.leg.only) + " " + problem
-		}
-	case !f.IsZero() || !w.worked:
+	case !p.IsZero() && now.Sub(p) >= failingLong:
+		_, parked, _ := w.machine.Counts()
+		problem = fmt.Sprintf("deliveries are parked since %s, %d by now: mend what their last error says, and try them again", p.UTC().Format(time.RFC3339), parked)
+	case !f.IsZero() || !p.IsZero() || !w.worked:
 		return // too early to tell: what stands stands
 	}
 	if (problem == "") == (w.reported == "") {
 		return
+	}
+	if w.leg.only != "" && w.sub.Paused == "" && w.rests.IsZero() && problem != "" {
+		problem = "to its endpoint " + hostOf(w.leg.only) + " " + problem
 	}
 	w.reported = problem
 	w.n.report(w.leg.resource(w.sub), correlate.CondSubscription, problem)

@@ -140,6 +140,20 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		t.Errorf("parked: %+v", parked)
 	}
 	c.send("POST", "/v1/deliveries/"+parked[0].ID+"/retry", nil)
+	eventually(t, "it is parked again, and all of the subscription are tried again", func() bool { // nothing is while it is in flight
+		return get[RetriedCount](c, "POST", "/v1/subscriptions/"+refusing.ID+"/retry", nil, 200).Retried == 1
+	})
+	for _, d := range get[DeliveryList](c, "GET", "/v1/deliveries?subscription="+made.Subscription.ID, nil, 200).Deliveries {
+		if d.Consumer != made.Subscription.ID {
+			t.Errorf("owed to another one: %+v", d)
+		}
+	}
+	if res, _ := c.send("DELETE", "/v1/deliveries/"+parked[0].ID, nil); res.StatusCode != http.StatusNoContent {
+		t.Errorf("discard: %s", res.Status)
+	}
+	if left := get[DeliveryList](c, "GET", "/v1/deliveries?subscription="+refusing.ID, nil, 200).Deliveries; len(left) != 0 {
+		t.Errorf("discarded, and still owed: %+v", left)
+	}
 	c.problem("POST", "/v1/subscriptions/"+refusing.ID+"/test", nil, 502)
 	eventually(t, "a settled notification", func() bool {
 		return len(get[StageList](c, "GET", "/v1/profile", nil, 200).Stages) > 0
@@ -307,6 +321,8 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"GET", "/v1/watch?since=17", nil, 400, "2.17"},
 		{"GET", "/v1/deliveries?state=lost", nil, 400, "want one of pending, parked"},
 		{"POST", "/v1/deliveries/none/retry", nil, 404, ""},
+		{"POST", "/v1/subscriptions/none/retry", nil, 404, ""},
+		{"DELETE", "/v1/deliveries/none", nil, 404, ""},
 		{"GET", "/v1/subscriptions/none", nil, 404, "/v1/subscriptions lists"},
 		{"DELETE", "/v1/subscriptions/none", nil, 404, ""},
 		{"PATCH", "/v1/subscriptions/none", `{"paused":"tea"}`, 404, ""},

@@ -202,10 +202,10 @@ func labels(in map[string][]string) map[string][]string {
 
 func fromDelivery(d notify.DeliveryView) Delivery {
 	return Delivery{
-		ID: d.ID, Endpoint: d.Endpoint, Subscription: d.Subscription, AlarmID: d.AlarmID, Resource: string(d.Resource),
+		ID: d.ID, Endpoint: d.Endpoint, Subscription: d.Subscription, Consumer: d.Consumer, AlarmID: d.AlarmID, Resource: string(d.Resource),
 		Condition: string(d.Condition), Revision: d.Revision.String(), State: string(d.State), Attempts: d.Attempts,
 		Superseded: d.Superseded, Created: stamp(d.Created), NextAttempt: stamp(d.NextAttempt), LastError: d.LastError,
-		By: d.By,
+		By: d.By, Again: d.Again,
 	}
 }
 

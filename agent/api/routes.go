@@ -51,7 +51,9 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "PATCH", path: "/v1/subscriptions/{id}", handle: s.patchSubscription, limit: consumerTimeout},
 		{method: "DELETE", path: "/v1/subscriptions/{id}", handle: s.deleteSubscription},
 		{method: "POST", path: "/v1/subscriptions/{id}/test", handle: s.postTest, limit: consumerTimeout},
+		{method: "POST", path: "/v1/subscriptions/{id}/retry", handle: s.postRetryAll},
 		{method: "GET", path: "/v1/deliveries", handle: s.getDeliveries},
+		{method: "DELETE", path: "/v1/deliveries/{id}", handle: s.deleteDelivery},
 		{method: "POST", path: "/v1/deliveries/{id}/retry", handle: s.postRetry},
 		{method: "GET", path: "/v1/profile", handle: s.getProfile},
 		{method: "GET", path: "/v1/openapi.yaml", handle: func(w http.ResponseWriter, _ *http.Request) {

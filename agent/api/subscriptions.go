@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -101,13 +102,16 @@ func (s *Server) postTest(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) getDeliveries(w http.ResponseWriter, r *http.Request) {
-	q := newQuery(r.URL.RawQuery, "state")
+	q := newQuery(r.URL.RawQuery, "state", "subscription")
 	state := q.choice("state", "", string(notify.DeliveryPending), string(notify.DeliveryParked))
 	if q.err != nil {
 		s.refuse(w, r, q.err)
 		return
 	}
 	deliveries := s.backend.Notify().Deliveries(notify.DeliveryState(state))
+	if id := q.text("subscription"); id != "" {
+		deliveries = slices.DeleteFunc(deliveries, func(d notify.DeliveryView) bool { return d.Consumer != id })
+	}
 	s.answer(w, r, http.StatusOK, DeliveryList{Deliveries: each(deliveries, fromDelivery)})
 }
 
@@ -118,6 +122,27 @@ func (s *Server) postRetry(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.Info("delivery retried", "delivery", id, "by", identityOf(r.Context()).name)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) postRetryAll(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	n, err := s.backend.Notify().RetryAll(r.Context(), id)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.log.Info("all deliveries of a subscription retried", "subscription", id, "deliveries", n, "by", identityOf(r.Context()).name)
+	s.answer(w, r, http.StatusOK, RetriedCount{n})
+}
+
+func (s *Server) deleteDelivery(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if err := s.backend.Notify().Discard(r.Context(), id); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.log.Info("delivery discarded", "delivery", id, "by", identityOf(r.Context()).name)
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -425,8 +425,9 @@ type Subscribed struct {
 // Delivery is one revision of one alarm on its way to one subscription.
 type Delivery struct {
 	ID           string     `json:"id"`
-	Endpoint     string     `json:"endpoint"` // of a subscription that tells all its endpoints; else empty
-	Subscription string     `json:"subscription"`
+	Endpoint     string     `json:"endpoint"`        // of a subscription that tells all its endpoints; else empty
+	Subscription string     `json:"subscription"`    // its name
+	Consumer     string     `json:"subscription_id"` // for two may have one name
 	AlarmID      string     `json:"alarm_id"`
 	Resource     string     `json:"resource"`
 	Condition    string     `json:"condition"`
@@ -437,7 +438,13 @@ type Delivery struct {
 	Created      *time.Time `json:"created"`
 	NextAttempt  *time.Time `json:"next_attempt"`
 	LastError    string     `json:"last_error"`
-	By           string     `json:"by"` // the host that made the last attempt; empty before the first
+	By           string     `json:"by"`    // the host that made the last attempt; empty before the first
+	Again        bool       `json:"again"` // parked while its consumer took nothing: tried again as soon as it takes something
+}
+
+// RetriedCount answers POST /v1/subscriptions/{id}/retry.
+type RetriedCount struct {
+	Retried int `json:"retried"`
 }
 
 // DeliveryList is GET /v1/deliveries.

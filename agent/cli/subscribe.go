@@ -321,8 +321,11 @@ func (c *testCommand) Run(s *session) error {
 }
 
 type deliveriesCommand struct {
-	State string `help:"pending or parked; default both." enum:"pending,parked,all" default:"all"`
-	Retry string `help:"Try a parked one again now, by its id or the beginning of it." placeholder:"DELIVERY"`
+	State        string `help:"pending or parked; default both." enum:"pending,parked,all" default:"all"`
+	Subscription string `help:"Only those to this one, by its name, its id or the beginning of it." placeholder:"SUBSCRIPTION"`
+	Retry        string `help:"Try one again now, by its id or the beginning of it." placeholder:"DELIVERY" xor:"word"`
+	RetryAll     bool   `help:"Try all of them again now." xor:"word"`
+	Discard      string `help:"Take one for made: its consumer is not told of it, and of what comes after it as ever." placeholder:"DELIVERY" xor:"word"`
 }
 
 func (c *deliveriesCommand) Run(s *session) error {
@@ -330,19 +333,34 @@ func (c *deliveriesCommand) Run(s *session) error {
 	if c.State != "all" {
 		query.Set("state", c.State)
 	}
+	if c.Subscription != "" {
+		sub, err := s.findSubscription(c.Subscription)
+		if err != nil {
+			return err
+		}
+		query.Set("subscription", sub.ID)
+	}
 	list := api.DeliveryList{Deliveries: []api.Delivery{}}
 	if err := s.client.get(s.ctx, "/v1/deliveries", query, &list); err != nil {
 		return err
 	}
-	if c.Retry != "" {
-		d, err := findOne(list.Deliveries, "delivery", "paramedic deliveries", c.Retry, func(d api.Delivery) (string, string) { return d.ID, "" })
+	one := func(id, method, path, done string) error {
+		d, err := findOne(list.Deliveries, "delivery", "paramedic deliveries", id, func(d api.Delivery) (string, string) { return d.ID, "" })
 		if err != nil {
 			return err
 		}
-		if err := s.client.do(s.ctx, "POST", "/v1/deliveries/"+url.PathEscape(d.ID)+"/retry", nil, nil); err != nil {
+		if err := s.client.do(s.ctx, method, "/v1/deliveries/"+url.PathEscape(d.ID)+path, nil, nil); err != nil {
 			return err
 		}
-		return s.out.show(d, func() { s.out.line("on its way again: " + word(d.ID)) })
+		return s.out.show(d, func() { s.out.line(done + word(d.ID)) })
+	}
+	switch {
+	case c.Retry != "":
+		return one(c.Retry, "POST", "/retry", "on its way again: ")
+	case c.Discard != "":
+		return one(c.Discard, "DELETE", "", "discarded: ")
+	case c.RetryAll:
+		return c.retryAll(s, list.Deliveries)
 	}
 	return s.out.show(list, func() {
 		if len(list.Deliveries) == 0 {
@@ -352,10 +370,36 @@ func (c *deliveriesCommand) Run(s *session) error {
 		var rows [][]string
 		for _, d := range list.Deliveries {
 			rows = append(rows, []string{
-				word(short(d.ID)), word(d.State), word(short(d.Subscription)), word(d.Resource), word(d.Condition), word(d.Revision),
+				word(short(d.ID)), word(standing(d)), word(short(d.Subscription)), word(d.Resource), word(d.Condition), word(d.Revision),
 				strconv.Itoa(d.Attempts), strconv.Itoa(d.Superseded), s.out.clock(d.NextAttempt), word(d.By), word(d.LastError),
 			})
 		}
 		s.out.table([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REV", "TRIES", "OLDER", "NEXT", "BY", "LAST ERROR"}, rows)
 	})
+}
+
+// standing is the state of a delivery in a word.
+func standing(d api.Delivery) string {
+	if d.Again {
+		return "again"
+	}
+	return d.State
+}
+
+// retryAll asks for all that is owed to those subscriptions to which something listed is.
+func (c *deliveriesCommand) retryAll(s *session, list []api.Delivery) error {
+	var sum api.RetriedCount
+	asked := map[string]bool{}
+	for _, d := range list {
+		if asked[d.Consumer] {
+			continue
+		}
+		asked[d.Consumer] = true
+		var n api.RetriedCount
+		if err := s.client.do(s.ctx, "POST", "/v1/subscriptions/"+url.PathEscape(d.Consumer)+"/retry", nil, &n); err != nil {
+			return err
+		}
+		sum.Retried += n.Retried
+	}
+	return s.out.show(sum, func() { s.out.line(strconv.Itoa(sum.Retried) + " on their way again") })
 }

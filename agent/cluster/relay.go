@@ -232,10 +232,10 @@ func (r *relay) ask(ctx context.Context, peer string, h notify.HandOver) (notify
 				wait = false
 			case <-silent.C:
 				r.counts.silent.Add(1)
-				return notify.Answer{}, fmt.Errorf("ask %s: no answer within %v", peer, askLimit)
+				return notify.Answer{}, fmt.Errorf("ask %s: %w within %v", peer, notify.ErrSilent, askLimit)
 			case <-ctx.Done():
 				r.counts.silent.Add(1)
-				return notify.Answer{}, fmt.Errorf("ask %s: no answer: %w", peer, ctx.Err())
+				return notify.Answer{}, fmt.Errorf("ask %s: %w: %w", peer, notify.ErrSilent, ctx.Err())
 			}
 		}
 	}

@@ -57,10 +57,11 @@ func recorded() map[string]any {
 		"domain": &Domain{
 			Name: "instance-1", Project: "red", Inactive: true, Since: noon, Ports: []correlate.Port{{MAC: "52:54:00:00:00:01", PortID: "port-1"}}, PortsTotal: 9,
 		},
-		"alarm":    &Alarm{Change: fullAlarm(), AffectedTotal: 12, AtRiskTotal: 13},
-		"words":    &Alarm{Change: withWords(fullAlarm())},
-		"delivery": &Delivery{Taken: 7, Told: "2.1", Owed: "2.2", Parked: true, Attempts: 3, LastError: "answered 500"},
-		"receipt":  &Receipt{Home: "cmp-1", Told: "2.1"},
+		"alarm":          &Alarm{Change: fullAlarm(), AffectedTotal: 12, AtRiskTotal: 13},
+		"words":          &Alarm{Change: withWords(fullAlarm())},
+		"delivery":       &Delivery{Taken: 7, Told: "2.1", Owed: "2.2", Parked: true, Attempts: 3, LastError: "answered 500"},
+		"delivery-again": &Delivery{Owed: "2.2", Parked: true, Again: true, Attempts: 3, LastError: "no answer in time"},
+		"receipt":        &Receipt{Home: "cmp-1", Told: "2.1"},
 		"subscription": &Subscription{
 			Version: 9, Name: "vnfm", Endpoints: []string{"http://10.0.0.9/in"}, Format: "native", Role: "consumer",
 			Filter: Filter{

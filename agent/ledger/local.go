@@ -157,7 +157,7 @@ func (l *Ledger) writePairs() {
 			l.remove(gossip.KindDelivery, id)
 			continue
 		}
-		d := Delivery{Parked: p.Parked, Attempts: p.Attempts, LastError: cut(p.LastError, maxError), Left: p.Left[:min(len(p.Left), maxLeft)]}
+		d := Delivery{Parked: p.Parked, Again: p.Again, Attempts: p.Attempts, LastError: cut(p.LastError, maxError), Left: p.Left[:min(len(p.Left), maxLeft)]}
 		if p.Told != (correlate.Revision{}) {
 			d.Told = p.Told.String()
 		}
@@ -279,7 +279,7 @@ func (l *Ledger) formerPairs(of func(alarm string) bool) []notify.Pair {
 		subscription, alarm := splitPair(id)
 		if p := l.former.deliveries[id]; of(alarm) {
 			pairs = append(pairs, notify.Pair{
-				Subscription: subscription, AlarmID: alarm, Told: p.told, Owed: p.owed, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Left: p.Left,
+				Subscription: subscription, AlarmID: alarm, Told: p.told, Owed: p.owed, Parked: p.Parked, Again: p.Again, Attempts: p.Attempts, LastError: p.LastError, Left: p.Left,
 			})
 		}
 	}

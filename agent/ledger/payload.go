@@ -64,6 +64,7 @@ type Delivery struct {
 	Told      string `json:"told,omitempty"`  // revisions as correlate.Revision.String writes them
 	Owed      string `json:"owed,omitempty"`
 	Parked    bool   `json:"parked,omitempty"`
+	Again     bool   `json:"again,omitempty"` // parked, and tried again when the consumer takes something
 	Attempts  int    `json:"attempts,omitempty"`
 	LastError string `json:"last_error,omitempty"`
 	// Left are those that the consumer is yet to hear are no longer hit; of a form that tells each by itself. At most maxLeft.

@@ -190,7 +190,7 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 			var p progress
 			if p, err = l.codec.decodeDelivery(id, rec.Payload); err == nil {
 				h.owes(id, p, 1)
-				p.Delivery = Delivery{Taken: p.Taken, Parked: p.Parked, Left: p.Left} // the rest is for its own next life, which has it from the replica
+				p.Delivery = Delivery{Taken: p.Taken, Parked: p.Parked, Again: p.Again, Left: p.Left} // the rest is for its own next life, which has it from the replica
 				h.deliveries[id] = p
 				l.checkReceipt(id)
 			}

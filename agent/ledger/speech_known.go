@@ -26,7 +26,7 @@ func (l *Ledger) addKnown(home string, sp *speech, g *Guests) {
 	if h := l.hosts[home]; h != nil {
 		for id, d := range h.deliveries {
 			if subscription, alarm := splitPair(id); has(sp.alarms, alarm) {
-				pairs[id] = notify.Pair{Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked, Left: d.Left}
+				pairs[id] = notify.Pair{Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked, Again: d.Again, Left: d.Left}
 			}
 		}
 	}
@@ -61,7 +61,7 @@ func (l *Ledger) addKnown(home string, sp *speech, g *Guests) {
 	for _, id := range slices.Sorted(maps.Keys(pairs)) {
 		p := pairs[id]
 		if p.Owed.Compare(p.Told) <= 0 {
-			p.Owed, p.Parked = correlate.Revision{}, false
+			p.Owed, p.Parked, p.Again = correlate.Revision{}, false, false
 		}
 		g.Pairs = append(g.Pairs, p)
 	}

@@ -32,6 +32,11 @@ type entry struct {
 	repeats bool             // in flight is what was said already
 	tries   int              // at that, failed
 	over    bool             // its clear was told elsewhere while it flew: it ends with the Result, and is not shown until then
+	heard   bool             // a request about it may have come to the consumer
+	before  []Part           // Parts before the request in flight was opened
+	opened  bool
+	hurries int       // how often a success has cut its waiting short, since it was owed
+	hurried time.Time // the last time
 }
 
 // Machine is the state of one subscription's deliveries.
@@ -54,6 +59,12 @@ type Machine struct {
 	quiet     time.Time // nothing starts before: Retry-After
 	nextStart time.Time
 	failing   time.Time // first failure since the last success
+	worked    time.Time // the last success
+	probe     time.Time // of the last retry of an outage
+	parkedAt  time.Time // when the first of those that are parked was
+	again     int       // parked ones that are tried again with the next success
+	short     bool      // something that stands was dropped for want of room
+	stuck     bool      // nothing could be dropped, and nothing has changed since
 }
 
 // New makes an empty machine. rand returns numbers in [0,1).
@@ -78,7 +89,7 @@ func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 		e.Owed = r.Owed
 	}
 	if newest.Alarm == nil || r.Owed == (correlate.Revision{}) || r.Owed.Compare(r.Told) <= 0 {
-		e.Owed, e.Parked = correlate.Revision{}, false
+		e.Owed, e.Parked, e.Again = correlate.Revision{}, false, false
 		if e.Parts == nil {
 			m.doubt(e, newest.Alarm)
 		}
@@ -89,12 +100,12 @@ func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 		return
 	}
 	m.owed++
-	e.owed = newest
+	e.owed, e.heard = newest, true
 	m.doubt(e, newest.Alarm) // the run may have ended while it was told
 	if newest.Alarm.Revision.Compare(r.Owed) > 0 {
 		e.Owed, e.Created = newest.Alarm.Revision, now
 		e.Superseded++
-		e.Parked, e.Attempts, e.Next, e.Backoff = false, 0, time.Time{}, false
+		e.Parked, e.Again, e.Attempts, e.Next, e.Backoff = false, false, 0, time.Time{}, false
 	}
 	if e.Created.IsZero() || e.Created.After(now) {
 		e.Created = now
@@ -108,7 +119,10 @@ func (m *Machine) Restore(r Record, newest correlate.Change, now time.Time) {
 	}
 	e.outbox = e.Created
 	if e.Parked {
-		m.parked++
+		m.countParked(now)
+		if e.Again {
+			m.again++
+		}
 		return
 	}
 	if e.Attempts > 0 {
@@ -152,6 +166,24 @@ func (m *Machine) Owed(alarmID string) *correlate.Alarm {
 // Counts returns how many pairs are owed (parked ones included), parked, and in flight.
 func (m *Machine) Counts() (owed, parked, inFlight int) { return m.owed, m.parked, m.inFlight }
 
+// OldestOwed is since when the oldest revision that is neither told nor parked has been owed; zero when there is none.
+func (m *Machine) OldestOwed() (oldest time.Time) {
+	for _, e := range m.pairs {
+		if e.owed.Alarm != nil && !e.Parked && (oldest.IsZero() || e.Created.Before(oldest)) {
+			oldest = e.Created
+		}
+	}
+	return oldest
+}
+
+// ParkedSince is since when something has been parked, as far as this run knows; zero when nothing is.
+func (m *Machine) ParkedSince() time.Time {
+	if m.parked == 0 {
+		return time.Time{}
+	}
+	return m.parkedAt
+}
+
 // FailingSince is when the first attempt failed since the last success; zero when all is well.
 func (m *Machine) FailingSince() time.Time { return m.failing }
 
@@ -159,11 +191,15 @@ func (m *Machine) FailingSince() time.Time { return m.failing }
 func (m *Machine) Space(d time.Duration) { m.cfg.Spacing = d }
 
 // Worked is the caller's word that the consumer answered a request which is not a delivery (a test).
-func (m *Machine) Worked(now time.Time) { m.succeeded(now) }
+func (m *Machine) Worked(now time.Time) Effects {
+	var eff Effects
+	m.succeeded(&eff, now)
+	return eff
+}
 
 // Enqueue owes a revision. One that is not newer than what is owed or told changes nothing, nor does one that shows the
-// consumer what it was shown. A newer revision of a parked alarm un-parks it. It starts at the first Tick after its commit,
-// or after the limit given to Hold.
+// consumer what it was shown, nor one for which there is no room. A newer revision of a parked alarm un-parks it. It starts at
+// the first Tick after its commit, or after the limit given to Hold.
 func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 	var eff Effects
 	a := c.Alarm
@@ -175,7 +211,12 @@ func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 		return eff
 	}
 	if (e == nil || e.owed.Alarm == nil) && m.cfg.Capacity > 0 && m.owed >= m.cfg.Capacity {
-		m.evict(&eff)
+		over := !a.Standing() && (e == nil || e.knows())
+		if m.evict(&eff, now); m.owed >= m.cfg.Capacity && !over {
+			eff.Evicted++
+			m.short = m.short || a.Standing()
+			return eff
+		}
 	}
 	if e == nil {
 		e = &entry{Record: Record{AlarmID: a.ID}, index: -1}
@@ -193,7 +234,7 @@ func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 		m.unpark(e)
 	}
 	e.owed, e.Owed, e.Created, e.over = c, a.Revision, now, false
-	e.outbox, e.hold = time.Time{}, 0
+	e.outbox, e.hold, e.hurries = time.Time{}, 0, 0
 	m.drop(e)
 	m.fresh = append(m.fresh, e)
 	eff.Save = append(eff.Save, e.Record)
@@ -214,11 +255,15 @@ func (m *Machine) Tick(now time.Time) Effects {
 		m.begin(e, e.owed.Alarm, now)
 		s := Start{Change: e.owed, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded}
 		if s.Asks, s.Split = m.asks(e, e.sent); s.Split {
+			e.before, e.opened = e.Parts, true
 			e.open(s.Asks)
 		}
 		eff.Start = append(eff.Start, s)
 	}
-	m.again(&eff, now)
+	m.repeatDue(&eff, now)
+	if m.short && m.owed <= m.cfg.Capacity/2 {
+		m.short, eff.Room = false, true
+	}
 	return eff
 }
 
@@ -241,6 +286,7 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 	sent := e.sent
 	e.sent = nil
 	m.inFlight--
+	m.stuck = false
 	if e.repeats {
 		return m.repeated(e, o, now)
 	}
@@ -248,13 +294,17 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 		return m.late(e, o, now)
 	}
 	newer := e.Owed.Compare(sent.Revision) > 0
+	if o.Unheard && e.opened {
+		e.Parts = e.before
+	}
+	e.before, e.opened = nil, false
 	m.done(e, o.Done)
-	e.LastError, e.By = o.Err, o.By
+	e.LastError, e.By, e.heard = o.Err, o.By, e.heard || !o.Unheard
 
 	switch o.Verdict {
 	case Settled:
 		if !o.Unasked {
-			m.succeeded(now)
+			m.succeeded(&eff, now)
 		}
 		e.Attempts, e.Next, e.Backoff, e.LastError, e.By = 0, time.Time{}, false, "", ""
 		if asks, _ := m.asks(e, e.owed.Alarm); !newer && len(asks) > 0 { // see done
@@ -280,11 +330,11 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 		m.failed(now)
 		e.Attempts++
 		if !newer && now.Sub(e.Created) >= m.cfg.MaxAge {
-			m.park(e, &eff)
+			m.park(e, now, &eff)
 			break
 		}
 		if e.Backoff = o.RetryAfter <= 0; e.Backoff {
-			e.Next = now.Add(m.backoff(e.Attempts))
+			e.Next = m.turn(now.Add(m.backoff(e.Attempts)), now)
 		} else {
 			e.Next = m.hush(o, now)
 		}
@@ -297,7 +347,7 @@ func (m *Machine) Result(alarmID string, o Outcome, now time.Time) Effects {
 			m.push(e)
 			break
 		}
-		m.park(e, &eff)
+		m.park(e, now, &eff)
 	case Pause:
 		m.failed(now)
 		e.Attempts++
@@ -316,6 +366,16 @@ func (m *Machine) hush(o Outcome, now time.Time) time.Time {
 	return until
 }
 
+// turn is when a retry may start that would at a time. In an outage they follow each other, however many wait: one is enough to find out that
+// it is over.
+func (m *Machine) turn(at, now time.Time) time.Time {
+	if now.Sub(m.failing) < outage {
+		return at
+	}
+	m.probe = later(m.probe, now).Add(probeEvery)
+	return later(at, m.probe)
+}
+
 // backoff is how long to wait after n failures.
 func (m *Machine) backoff(n int) time.Duration { return m.cfg.Backoff(n, m.rand()) }
 
@@ -330,18 +390,22 @@ func (c Config) Backoff(n int, random float64) time.Duration {
 }
 
 // succeeded ends the failing time, and the waiting.
-func (m *Machine) succeeded(now time.Time) {
-	if m.failing.IsZero() {
-		return
+func (m *Machine) succeeded(eff *Effects, now time.Time) {
+	m.worked, m.probe = now, time.Time{}
+	if !m.failing.IsZero() {
+		m.failing = time.Time{}
+		m.Hurry(now)
 	}
-	m.failing = time.Time{}
-	m.Hurry(now)
+	m.revive(eff, now)
 }
 
-// Hurry makes due at once what waits in our own backoff: the consumer is back, or seems to be.
+// Hurry makes due at once what waits in our own backoff: the consumer is back, or seems to be. What fails all the same is not
+// sent with each success of others: it is hurried ever more seldom.
 func (m *Machine) Hurry(now time.Time) {
 	for _, e := range m.waiting {
-		if e.Backoff {
+		if e.Backoff && (e.hurries == 0 || now.Sub(e.hurried) >= m.cfg.Backoff(e.hurries, 1)) {
+			e.hurries++
+			e.hurried = now
 			e.Backoff = false
 			if e.Next.After(now) {
 				e.Next = now
@@ -413,4 +477,5 @@ func (m *Machine) same(e *entry, a *correlate.Alarm) bool {
 func (m *Machine) settle(e *entry) {
 	e.owed, e.Owed, e.Superseded, e.hold = correlate.Change{}, correlate.Revision{}, 0, 0
 	m.owed--
+	m.stuck = false
 }

@@ -156,27 +156,6 @@ func TestAPauseStopsAllUntilResume(t *testing.T) {
 	}
 }
 
-func TestWhenFullWhatMattersLeastGoesFirst(t *testing.T) {
-	cfg := DefaultConfig()
-	cfg.Capacity, cfg.InFlight = 4, 1
-	m := New(cfg, func() float64 { return 0 })
-	m.Pause()
-	owe(m, newAlarm("raised", 1, correlate.Raised), t0)
-	owe(m, newAlarm("gone", 2, correlate.Raised), t0)
-	owe(m, newAlarm("gone", 3, correlate.Cleared), t0)
-	m.Told("told", correlate.Revision{Term: 1, Counter: 1}, nil)
-	owe(m, newAlarm("told", 4, correlate.Cleared), t0)
-	owe(m, newAlarm("other", 5, correlate.Raised), t0)
-	var order []string
-	for i := range 4 {
-		eff := owe(m, newAlarm(fmt.Sprint("new", i), uint64(10+i), correlate.Raised), t0.Add(time.Duration(i+1)))
-		order = append(order, eff.Remove...)
-	}
-	if fmt.Sprint(order) != "[gone told raised other]" {
-		t.Fatalf("evicted %v", order)
-	}
-}
-
 // TestTheNewestRevisionEndsDeliveredOrParked drives a machine at random against a model of what each consumer saw.
 func TestTheNewestRevisionEndsDeliveredOrParked(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

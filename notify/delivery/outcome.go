@@ -41,6 +41,7 @@ type Outcome struct {
 	View       uint64        `json:"-"` // what the consumer was shown; see Config.View
 	Done       []Ask         `json:"-"` // of a split form: those that the consumer took; all of them when Settled
 	Unasked    bool          `json:"-"` // there was nothing to tell, so that nobody was asked
+	Unheard    bool          `json:"-"` // nothing of it can have come to the consumer
 }
 
 // Classify judges an HTTP answer: 2xx settles; 410 pauses; 408, 425, 429 and 5xx are retried; every other 3xx

@@ -147,5 +147,10 @@ func (m *Machine) done(e *entry, asks []Ask) {
 	}
 }
 
+// certain reports whether the consumer was told something of the alarm: it answered that it took it.
+func (e *entry) certain() bool {
+	return e.Told != (correlate.Revision{}) || slices.ContainsFunc(e.Parts, func(p Part) bool { return p.View != 0 })
+}
+
 // knows reports whether the consumer was told anything of the alarm, or may have been.
 func (e *entry) knows() bool { return e.Told != (correlate.Revision{}) || len(e.Parts) > 0 }

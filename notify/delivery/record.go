@@ -14,8 +14,8 @@ type Config struct {
 	MaxRetry   time.Duration // upper bound of the backoff
 	MaxQuiet   time.Duration // upper bound of what Retry-After may ask for
 	Spacing    time.Duration // between the starts of two requests; zero: none
-	// Capacity is how many undelivered pairs are kept. When full, a sixteenth goes at once, in this order: clears of
-	// alarms that the consumer was never told of, parked ones, other clears, then the oldest. In-flight ones stay.
+	// Capacity is how many undelivered pairs are kept; when full, some go, a sixteenth at once: see evict. What the consumer
+	// has to be told is over stays beyond it: no more of that comes than the consumer was told of.
 	Capacity int
 	// View is a digest of what the consumer sees of a revision. A standing one that shows what was shown last is not sent. Nil,
 	// or zero of a revision: it is news.
@@ -44,7 +44,8 @@ type Record struct {
 	Told       correlate.Revision // the newest one delivered; zero when none was
 	View       uint64             `json:",omitempty"` // what was shown of it; zero: not known
 	Parts      []Part             `json:",omitzero"`  // what was told, or may have been, of each, in a split form; nil: not known
-	Parked     bool               // waits for an operator, or for a newer revision
+	Parked     bool               // waits for an operator, for a newer revision, or (Again) for its consumer
+	Again      bool               `json:",omitempty"` // parked, and tried again when the consumer has taken something
 	Attempts   int                // at the owed revision, or since the last success
 	Superseded int                // older revisions that the owed one replaced unsent
 	Created    time.Time          // when the owed revision was first owed
@@ -74,4 +75,5 @@ type Effects struct {
 	Parked  int  // pairs parked by this call
 	Evicted int  // pairs dropped for want of room by this call
 	Paused  bool // the consumer asked to stop, by this call
+	Room    bool // there is room again for what was dropped: Enqueue all that stands
 }

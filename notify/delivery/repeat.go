@@ -32,8 +32,8 @@ func (m *Machine) rest(e *entry, at time.Time) {
 	heap.Push(&m.resting, e)
 }
 
-// again starts what is to be said again. It leaves half of the requests to what is owed.
-func (m *Machine) again(eff *Effects, now time.Time) {
+// repeatDue starts what is to be said again. It leaves half of the requests to what is owed.
+func (m *Machine) repeatDue(eff *Effects, now time.Time) {
 	for !m.paused && m.inFlight < (m.cfg.InFlight+1)/2 && len(m.resting) > 0 {
 		e := m.resting[0]
 		if due := later(later(e.at, m.quiet), m.nextStart); due.After(now) {
@@ -67,7 +67,7 @@ func (m *Machine) repeated(e *entry, o Outcome, now time.Time) Effects {
 	wait := m.repeat()
 	switch o.Verdict {
 	case Settled:
-		m.succeeded(now)
+		m.succeeded(&eff, now)
 		e.tries = 0
 	case Retry:
 		m.failed(now)

@@ -4,31 +4,46 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 )
 
-// evict makes room; see Config.Capacity.
-func (m *Machine) evict(eff *Effects) {
-	all := m.oldestFirst(func(*entry) bool { return true })
+// evict makes room, a sixteenth of it: clears of alarms that the consumer was never told of go first, then what stands, parked before
+// waiting, the oldest before newer. The latter costs no truth: all that stands is enqueued again when there is room (Effects.Room).
+// That an alarm is over, of which the consumer was told, goes last, and only when the consumer itself has refused to hear it, or gave no
+// answer to what it was told.
+// What is in flight stays.
+func (m *Machine) evict(eff *Effects, now time.Time) {
+	if m.stuck {
+		return
+	}
+	const last = 3
 	rank := func(e *entry) int {
 		switch {
-		case !e.owed.Alarm.Standing() && !e.knows():
+		case !e.owed.Alarm.Standing() && !e.knows() && !e.heard:
 			return 0
-		case e.Parked:
+		case e.owed.Alarm.Standing() && e.Parked:
 			return 1
-		case !e.owed.Alarm.Standing():
+		case e.owed.Alarm.Standing():
 			return 2
 		}
-		return 3
+		return last
 	}
+	all := m.oldestFirst(func(e *entry) bool { return rank(e) < last || e.Parked && !e.Again || !e.certain() })
 	slices.SortStableFunc(all, func(a, b *entry) int { return rank(a) - rank(b) })
+	if spare := slices.IndexFunc(all, func(e *entry) bool { return rank(e) == last }); spare > 0 {
+		all = all[:spare]
+	}
+	m.stuck = len(all) == 0
 	for _, e := range all[:min(len(all), max(1, m.cfg.Capacity/16))] {
 		eff.Evicted++
+		m.short = m.short || e.owed.Alarm.Standing()
 		if e.knows() && e.owed.Alarm.Standing() { // it is still owed the clear
 			m.drop(e)
 			if e.Parked {
 				m.unpark(e)
 			}
 			m.settle(e)
+			m.rest(e, now)
 			eff.Save = append(eff.Save, e.Record)
 			continue
 		}

@@ -15,7 +15,17 @@ func (m *Machine) Settle(alarmID string, r correlate.Revision, cleared bool, now
 	if e == nil || e.over || r.Compare(e.Told) <= 0 {
 		return eff
 	}
+	if e.owed.Alarm != nil && e.Owed.Compare(r) <= 0 {
+		defer func() { m.succeeded(&eff, now) }() // not from here, but the consumer is there
+	}
+	m.take(&eff, e, r, cleared, now)
+	return eff
+}
+
+// take notes what the consumer knows, or is taken to know, without our asking.
+func (m *Machine) take(eff *Effects, e *entry, r correlate.Revision, cleared bool, now time.Time) {
 	e.Told, e.View, e.Parts = r, 0, doubtful(e.Parts)
+	e.before, e.opened = nil, false
 	if e.said = nil; e.resting { // what was told is newer than that
 		m.drop(e)
 	}
@@ -29,20 +39,29 @@ func (m *Machine) Settle(alarmID string, r correlate.Revision, cleared bool, now
 		}
 		e.Attempts, e.Next, e.Backoff, e.LastError, e.By = 0, time.Time{}, false, "", ""
 		m.settle(e)
-		m.succeeded(now) // not from here, but the consumer is there
 	}
 	if !cleared || e.owed.Alarm != nil {
 		m.rest(e, now.Add(m.repeat()))
 		eff.Save = append(eff.Save, e.Record)
-		return eff
+		return
 	}
-	eff.Remove = append(eff.Remove, alarmID)
+	eff.Remove = append(eff.Remove, e.AlarmID)
 	if e.sent != nil {
 		e.over = true
 	} else {
-		delete(m.pairs, alarmID)
+		delete(m.pairs, e.AlarmID)
 	}
-	return eff
+}
+
+// Discard takes what is owed of an alarm for told, at an operator's word. What comes after it is sent as ever. It returns false when
+// nothing is owed.
+func (m *Machine) Discard(alarmID string, now time.Time) (eff Effects, ok bool) {
+	e := m.pairs[alarmID]
+	if e == nil || e.owed.Alarm == nil {
+		return Effects{}, false
+	}
+	m.take(&eff, e, e.Owed, !e.owed.Alarm.Standing(), now)
+	return eff, true
 }
 
 // late is the Result of a request whose revision was told by another host meanwhile.
@@ -50,7 +69,7 @@ func (m *Machine) late(e *entry, o Outcome, now time.Time) Effects {
 	var eff Effects
 	switch o.Verdict {
 	case Settled:
-		m.succeeded(now)
+		m.succeeded(&eff, now)
 	case Pause:
 		eff.Paused = !m.paused
 		m.paused = true

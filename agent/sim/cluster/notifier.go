@@ -160,7 +160,7 @@ func (n *notifier) tell(p notify.Pair) {
 
 func pairOf(subscription string, r delivery.Record) notify.Pair {
 	return notify.Pair{
-		Subscription: subscription, AlarmID: r.AlarmID, Told: r.Told, Owed: r.Owed, Parked: r.Parked, Attempts: r.Attempts, LastError: r.LastError,
+		Subscription: subscription, AlarmID: r.AlarmID, Told: r.Told, Owed: r.Owed, Parked: r.Parked, Again: r.Again, Attempts: r.Attempts, LastError: r.LastError,
 	}
 }
 
@@ -343,7 +343,7 @@ func (n *notifier) adopt(alarms []correlate.Change, pairs []notify.Pair) {
 			continue
 		}
 		r := delivery.Record{
-			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parked: p.Parked, Attempts: p.Attempts, LastError: p.LastError, Created: n.a.even(),
+			AlarmID: p.AlarmID, Owed: p.Owed, Told: p.Told, Parked: p.Parked, Again: p.Again, Attempts: p.Attempts, LastError: p.LastError, Created: n.a.even(),
 		}
 		w := n.workers[p.Subscription]
 		if w == nil {
@@ -377,7 +377,7 @@ func (n *notifier) leave(subscription string, r delivery.Record) {
 	if i := slices.IndexFunc(left, func(p delivery.Record) bool { return p.AlarmID == r.AlarmID }); i >= 0 {
 		if r.Told.Compare(left[i].Told) > 0 {
 			if left[i].Told = r.Told; left[i].Owed.Compare(r.Told) <= 0 {
-				left[i].Owed, left[i].Parked = correlate.Revision{}, false
+				left[i].Owed, left[i].Parked, left[i].Again = correlate.Revision{}, false, false
 			}
 		}
 		r = left[i]

@@ -1,0 +1,395 @@
+package notify
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+// step is where the sender is killed. Before it, one fault was told, or was tried to be; then that one clears and two others come.
+type step struct {
+	name string
+	hold bool     // receivers that answer keep the request until the kill, or until they are let go
+	do   []string // words to the sender; "held" and "answered" are waited for here
+}
+
+const matrixBefore, matrixThen, matrixAfter = "100", "011", "010"
+
+var matrixSteps = []step{
+	{"before the commit", false, []string{"pause", "stall", "world " + matrixThen}},
+	{"sent before the commit", false, []string{"stall", "world " + matrixThen, "begun"}},
+	{"after the commit, before sending", false, []string{"pause", "world " + matrixThen, "commit"}},
+	{"while the request is in flight", true, []string{"world " + matrixThen, "commit", "begun", "held"}},
+	{"after the answer, before it is noted", true, []string{"world " + matrixThen, "commit", "begun", "held", "freeze", "answered"}},
+	{"after it is noted", false, []string{"world " + matrixThen, "noted", "commit"}},
+}
+
+// matrixForms are the forms in which a behaviour is met: native in all.
+func matrixForms(b behaviour) []string {
+	switch b.name {
+	case "200", "204", "400", "410", "429 for a second", "500", "503", "resets before the answer", "resets in the answer", "resets what it accepts",
+		"200 and its body never ends", "hangs after the request", "speaks no HTTP", "its name is gone":
+		return []string{"native", "aodh", "alertmanager"}
+	}
+	return []string{"native"}
+}
+
+// TestNothingIsLostWhateverTheReceiverDoesAndWhereverTheSenderIsKilled is the matrix of delivery.md: receivers that misbehave in every way ×
+// the sender, a real process, killed with SIGKILL at each step × forms. Then the receivers turn good, one fault more is over, and the sender starts
+// again; an operator tries again what is parked. What each receiver knows then is the truth: both what it knows from requests that it took, and from all
+// that it read, for one that fails may have kept it or not.
+func TestNothingIsLostWhateverTheReceiverDoesAndWhereverTheSenderIsKilled(t *testing.T) {
+	t.Parallel()
+	authority, err := newPKI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, s := range matrixSteps {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMatrix(t, n, authority)
+			truth := m.run(s)
+			for _, r := range m.all {
+				t.Run(r.wish.Name, func(t *testing.T) { r.judge(t, truth) })
+			}
+		})
+	}
+}
+
+type matrix struct {
+	t     *testing.T
+	dir   string
+	names *directory
+	at    string // of the name server
+	all   []*receiver
+}
+
+func newMatrix(t *testing.T, number int, authority *pki) *matrix {
+	m := &matrix{t: t, dir: t.TempDir(), names: &directory{known: map[string][]string{}}}
+	m.at = m.names.serve(t)
+	if err := authority.write(filepath.Join(m.dir, "authority.pem")); err != nil {
+		t.Fatal(err)
+	}
+	wishes := []matrixWish{}
+	for _, b := range behaviours() {
+		for _, form := range matrixForms(b) {
+			// An address of its own keeps its port free for it.
+			r := &receiver{behaviour: b, pki: authority, addr: fmt.Sprintf("127.%d.%d.1:0", 100+number, len(m.all)+1)}
+			if err := r.open(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(r.close)
+			if r.name2 != "" {
+				r.name2 = form + "." + r.name2
+				m.names.set(r.name2, b.bad)
+			}
+			path := "/"
+			if form == "alertmanager" {
+				path = "/api/v2/alerts"
+			}
+			r.wish = matrixWish{b.name + ", " + form, r.url(path), form}
+			wishes = append(wishes, r.wish)
+			m.all = append(m.all, r)
+		}
+	}
+	raw, err := json.Marshal(wishes)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(m.dir, "subscriptions.json"), raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// run goes through the step and returns what stands at the end: resource → alarm id and revision.
+func (m *matrix) run(s step) (truth map[string]string) {
+	first := m.start("1")
+	first.say("world " + matrixBefore)
+	first.say("commit")
+	first.say("begun")
+	for _, r := range m.all {
+		r.mu.Lock()
+		if s.hold && r.answer != nil {
+			r.gate = make(chan struct{})
+		}
+		r.mu.Unlock()
+	}
+	for _, word := range s.do {
+		switch word {
+		case "held":
+			m.wait("all requests are held", func(r *receiver) bool { return r.gate == nil || r.held > 0 || r.pauses() })
+		case "answered":
+			for _, r := range m.all {
+				r.mu.Lock()
+				if r.gate != nil {
+					close(r.gate)
+				}
+				r.mu.Unlock()
+			}
+			m.wait("all are answered", func(r *receiver) bool { return r.gate == nil || r.answered > 0 || r.pauses() || r.silent() })
+			for _, r := range m.all {
+				r.mu.Lock()
+				r.gate = nil
+				r.mu.Unlock()
+			}
+		default:
+			first.say(word)
+		}
+	}
+	first.kill()
+	for _, r := range m.all {
+		if err := r.turnGood(); err != nil {
+			m.t.Fatal(err)
+		}
+		host, _, _ := net.SplitHostPort(r.addr)
+		if r.name2 != "" {
+			m.names.set(r.name2, []string{host})
+		}
+	}
+	second := m.start("2")
+	second.say("world " + matrixAfter)
+	second.say("operator")
+	second.say("settled")
+	if err := json.Unmarshal([]byte(second.say("truth")), &truth); err != nil {
+		m.t.Fatal(err)
+	}
+	second.stop()
+	for _, r := range m.all {
+		r.close()
+	}
+	if len(truth) != strings.Count(matrixAfter, "1") {
+		m.t.Fatalf("%v stands", truth)
+	}
+	return truth
+}
+
+// pauses: it is paused by its first answer, and nothing more is sent.
+func (r *receiver) pauses() bool { return r.name == "410" }
+
+// silent: it reads, and writes nothing.
+func (r *receiver) silent() bool {
+	return r.name == "hangs after the request" || r.name == "resets before the answer"
+}
+
+func (m *matrix) wait(what string, ok func(*receiver) bool) {
+	m.t.Helper()
+	eventually(m.t, what, func() bool {
+		return !slices.ContainsFunc(m.all, func(r *receiver) bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return !ok(r)
+		})
+	})
+}
+
+// matrixProcess is a running sender.
+type matrixProcess struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	lines chan string
+}
+
+func (m *matrix) start(run string) *matrixProcess {
+	m.t.Helper()
+	p := &matrixProcess{t: m.t, cmd: exec.Command(os.Args[0]), lines: make(chan string, 1)}
+	p.cmd.Env = append(os.Environ(), matrixDir+"="+m.dir, matrixNames+"="+m.at, matrixRun+"="+run, "SSL_CERT_FILE="+filepath.Join(m.dir, "authority.pem"))
+	log, err := os.Create(filepath.Join(m.dir, "log-"+run))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() {
+		_ = log.Close()
+		if text, err := os.ReadFile(log.Name()); err == nil && m.t.Failed() {
+			m.t.Logf("sender %s says:\n%s", run, text)
+		}
+	})
+	p.cmd.Stderr = log
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		m.t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		defer close(p.lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.lines <- s.Text()
+		}
+	}()
+	m.t.Cleanup(func() {
+		p.kill()
+		<-read
+	})
+	return p
+}
+
+// say has the sender do something, and waits until it is done.
+func (p *matrixProcess) say(word string) (answer string) {
+	p.t.Helper()
+	if _, err := fmt.Fprintln(p.in, word); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case line := <-p.lines:
+		answer, ok := strings.CutPrefix(line, "done "+word+" ")
+		if !ok {
+			p.t.Fatalf("%s: %q", word, line)
+		}
+		return answer
+	case <-time.After(patience):
+		p.t.Fatalf("%s: not done after %v", word, patience)
+	}
+	return ""
+}
+
+func (p *matrixProcess) kill() {
+	if p.cmd.ProcessState == nil {
+		_ = p.cmd.Process.Kill() // SIGKILL
+		_ = p.cmd.Wait()
+	}
+}
+
+func (p *matrixProcess) stop() {
+	p.t.Helper()
+	_ = p.in.Close()
+	if err := p.cmd.Wait(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// judge holds what a receiver was told against what stands.
+func (r *receiver) judge(t *testing.T, truth map[string]string) {
+	taken, all := map[string]string{}, map[string]string{}
+	contents, last := map[string]string{}, map[string]correlate.Revision{}
+	for _, one := range r.got {
+		words, about, err := r.understand(one)
+		if err != nil {
+			t.Fatalf("%v: %s", err, one.body)
+		}
+		if was, ok := contents[one.id]; ok && was != about {
+			t.Errorf("under the id %s it was told\n%s\nand\n%s", one.id, was, about)
+		}
+		contents[one.id] = about
+		for _, w := range words {
+			w.apply(all)
+			if one.taken {
+				w.apply(taken)
+			}
+			by := one.run + w.alarm
+			if w.revision.Compare(last[by]) < 0 {
+				t.Errorf("run %s told %v of %s after %v", one.run, w.revision, w.alarm, last[by])
+			}
+			last[by] = w.revision
+		}
+	}
+	for what, knows := range map[string]map[string]string{"from what it took": taken, "from all that it read": all} {
+		for resource, k := range knows {
+			if _, stands := truth[resource]; !stands && !strings.HasPrefix(k, "-") {
+				t.Errorf("%s it believes that %s stands: %s", what, resource, k)
+			}
+		}
+		for resource, want := range truth {
+			if got := knows[resource]; got != want && (r.wish.Format == "native" || got == "" || strings.HasPrefix(got, "-")) {
+				t.Errorf("%s it knows of %s: %q, want %q", what, resource, got, want)
+			}
+		}
+	}
+}
+
+// matrixWord is one thing said about one domain.
+type matrixWord struct {
+	resource, alarm string
+	revision        correlate.Revision // zero: the form has none, and the last word counts
+	stands          bool
+}
+
+// apply is what a consumer does that drops lower revisions, and takes a higher term for a successor.
+func (w matrixWord) apply(knows map[string]string) {
+	mark := ""
+	if !w.stands {
+		mark = "-"
+	}
+	if w.revision != (correlate.Revision{}) {
+		_, text, _ := strings.Cut(knows[w.resource], " ")
+		if known, err := correlate.ParseRevision(text); err == nil && w.revision.Compare(known) < 0 {
+			return
+		}
+	}
+	knows[w.resource] = mark + w.alarm + " " + w.revision.String()
+}
+
+// understand reads what was told in the receiver's form. about is what may not differ under one id.
+func (r *receiver) understand(one *reading) (words []matrixWord, about string, err error) {
+	switch r.wish.Format {
+	case "native":
+		var e struct {
+			Time string
+			Data struct {
+				Alarm    json.RawMessage
+				Affected json.RawMessage
+			}
+		}
+		var a struct{ ID, Revision, State string }
+		var hit []struct{ Resource string }
+		if err = json.Unmarshal(one.body, &e); err == nil {
+			if err = json.Unmarshal(e.Data.Alarm, &a); err == nil {
+				err = json.Unmarshal(e.Data.Affected, &hit)
+			}
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		w := matrixWord{alarm: a.ID, stands: a.State != "cleared"}
+		if w.revision, err = correlate.ParseRevision(a.Revision); err != nil || len(hit) != 1 {
+			return nil, "", fmt.Errorf("%d affected, %w", len(hit), err)
+		}
+		w.resource = hit[0].Resource
+		return []matrixWord{w}, string(e.Data.Alarm) + string(e.Data.Affected) + e.Time, nil
+	case "aodh":
+		var e struct {
+			Current    string
+			ReasonData struct{ Event struct{ Traits [][3]any } } `json:"reason_data"`
+		}
+		if err = json.Unmarshal(one.body, &e); err != nil {
+			return nil, "", err
+		}
+		traits := map[string]string{}
+		for _, tr := range e.ReasonData.Event.Traits {
+			traits[fmt.Sprint(tr[0])] = fmt.Sprint(tr[2])
+		}
+		about = fmt.Sprint(e.Current, traits["state"], traits["instance_id"], traits["alarm"], traits["revision"])
+		return []matrixWord{{resource: "domain/" + traits["instance_id"], alarm: traits["alarm"], stands: traits["state"] == "error"}}, about, nil
+	}
+	var alerts []struct {
+		Labels map[string]string
+		EndsAt time.Time
+	}
+	if err = json.Unmarshal(one.body, &alerts); err != nil {
+		return nil, "", err
+	}
+	for _, a := range alerts {
+		w := matrixWord{resource: "domain/" + a.Labels["domain"], alarm: a.Labels["alarm"], stands: a.EndsAt.After(one.at)}
+		words = append(words, w)
+		about += fmt.Sprint(a.Labels, w.stands)
+	}
+	return words, about, nil
+}
