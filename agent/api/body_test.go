@@ -43,12 +43,13 @@ func FuzzSubscriptionBody(f *testing.F) {
 		`{"name":"a","endpoints":["http://a/"],"filter":{"projects":["p"],"domains":["d"],"resource_types":["nic"],"conditions":["carrier"],"min_severity":"major","kinds":["fault"],"states":["failed","at-risk"],"min_confidence":"confirmed"}}`,
 		`{"filter":{"hosts":["cmp-*"],"zones":["a"],"labels":{"az":["nova-1"],"az":[]},"resources":["nic/*"]}}`, `{"filter":{"labels":{"az":null,"":["x"]}}}`,
 		`{"name":"a","endpoints":["http://a/"],"expires_in":"1h","rate":60}`, `{"name":"a","endpoints":["http://a/"],"expires":"2026-11-22T10:00:00Z"}`,
+		`{"name":"a","endpoints":["https://a/"],"tls":{"ca":"-----BEGIN CERTIFICATE-----","server_name":"b","certificate":"c","key":"k"},"auth":{"basic":{"user":"u","password":"p"}},"proxy":"direct"}`,
 		`{"name":"a","name":"b"}`, `{"name":null}`, `{"filter":{"x":1}}`, `[[[[`, `{"name":"a"}x`, "{\"name\":\"\xff\"}")
 }
 
 func FuzzSubscriptionChangeBody(f *testing.F) {
 	fuzzBody(f, func(b SubscriptionChange) { _, _ = b.patch(time.Unix(1e9, 0)) },
-		`{"name":"a","endpoints":[],"secret":"whsec_","paused":""}`, `{"filter":{"states":["ok"]}}`, `{}`,
+		`{"name":"a","endpoints":[],"secret":"whsec_","paused":""}`, `{"filter":{"states":["ok"]}}`, `{"tls":{},"auth":{"bearer":{"token":"t"}},"proxy":""}`, `{}`,
 		`{"secret":"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz","secret_overlap":"24h","expires":"","rate":0}`, `{"expires_in":"-1s"}`)
 }
 
