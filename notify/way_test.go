@@ -280,3 +280,23 @@ func TestAProxyThatDiesCostsNothingButAnAttempt(t *testing.T) {
 		t.Errorf("%s", got[1].body)
 	}
 }
+
+// TestAPeerDeliversWhatTheProxyOfThisHostDoesNot: nothing of the request has left, and the peer has a way of its own.
+func TestAPeerDeliversWhatTheProxyOfThisHostDoesNot(t *testing.T) {
+	c := newConsumer(t, nil)
+	peerConfig, _ := testConfig(t, t.TempDir())
+	peerConfig.Node = "cmp-2"
+	peer, _ := start(t, peerConfig, fileSub("a", c.URL))
+	o := newOthers()
+	o.deliver = peer.Deliver
+	p := newProxy(t)
+	p.says("HTTP/1.1 403 Forbidden\r\n\r\n")
+	cfg, _ := testConfig(t, t.TempDir())
+	cfg.Peers, cfg.Proxy = o, &Proxy{Address: p.Addr().String()}
+	n, _ := start(t, cfg, fileSub("a", c.URL))
+	n.Publish(effects(alarm("a1", 1, correlate.Raised)))
+	if m := c.waitFor(t, 1)[0]; m.event.Data.Reporter != "cmp-2" {
+		t.Errorf("%s", m.body)
+	}
+	eventually(t, "it has settled", func() bool { return len(n.Deliveries("")) == 0 })
+}

@@ -106,6 +106,8 @@ type Subscription struct {
 	// Credentials are sealed for the id (notify.Credentials), or bare.
 	Credentials     []byte `json:"credentials,omitempty"`
 	BareCredentials bool   `json:"bare_credentials,omitempty"`
+	// Renewed is when a host's file was found to hold these credentials, by the clock of that host.
+	Renewed time.Time `json:"renewed,omitzero"`
 	// Snapshot is what the consumer was given when it subscribed, by alarm: no gap between it and the stream.
 	Snapshot   map[string]Given `json:"snapshot,omitempty"`
 	SnapshotOf uint64           `json:"snapshot_of,omitempty"` // the Version that last added to it

@@ -701,7 +701,7 @@ func (s *story) describeSub(sub notify.Subscription) string {
 	case sub.Credentials.Locked():
 		text += ", credentials locked"
 	case !sub.Credentials.IsZero():
-		text += ", with credentials"
+		text += ", with " + string(sub.Credentials.Seal(nil, sub.ID))
 	}
 	if sub.Paused != "" {
 		text += ", paused: " + sub.Paused

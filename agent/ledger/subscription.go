@@ -41,7 +41,11 @@ func (l *Ledger) File(now time.Time, subs []notify.Subscription) Orders {
 		}
 		delete(l.ordered, s.ID)
 		s.Paused = ""
-		if err := l.set(gossip.KindFileWish, s.ID, l.seal(s)); err != nil {
+		p := l.seal(s)
+		if !s.Credentials.IsZero() {
+			p.Renewed = now.Round(0).UTC()
+		}
+		if err := l.set(gossip.KindFileWish, s.ID, p); err != nil {
 			l.remove(gossip.KindFileWish, s.ID)
 			l.say(subscriptionResource(s), correlate.CondUnusable, tooBig(err))
 		} else {
@@ -305,15 +309,17 @@ func (l *Ledger) target(id string) target {
 		l.halt(&t, own, shared)
 		return t
 	}
+	var sub notify.Subscription
 	switch {
 	case len(names) > 0:
 		t.wish = l.newest(id, names)
+		sub = l.renewed(id, names, t.wish)
 	case shared != nil && !shared.pauseOnly():
-		t.wish = shared
+		t.wish, sub = shared, shared.sub
 	default:
 		return t
 	}
-	l.halt(&t, t.wish.sub, shared)
+	l.halt(&t, sub, shared)
 	t.over = t.sub.Over(l.now)
 	t.live = t.wish.refused == nil && !t.ended && !t.over
 	return t
@@ -356,6 +362,18 @@ func (l *Ledger) newest(id string, names []string) *wish {
 		}
 	}
 	return best
+}
+
+// renewed is the subscription of a wish with the credentials that were renewed last, of those that files of the same version
+// hold: the host whose wish it is may be gone, and its token over. Ties by the lower name.
+func (l *Ledger) renewed(id string, names []string, best *wish) notify.Subscription {
+	sub, at := best.sub, best.payload.Renewed
+	for _, name := range names {
+		if w := l.hosts[name].wishes[id]; w.use() == 2 && w.payload.Version == best.payload.Version && w.payload.Renewed.After(at) {
+			sub.Credentials, at = w.sub.Credentials, w.payload.Renewed
+		}
+	}
+	return sub
 }
 
 // judge reports what is wrong with a subscription: files that contradict each other, contents that can't be used here, a
