@@ -207,6 +207,7 @@ func (h *hosts) ready() {
 
 func (h *clusterHost) say(d correlate.Delta) {
 	h.t.Helper()
+	d.Events = slices.Clone(d.Events) // the queue writes in them, and two hosts may be told the same
 	select {
 	case h.deltas <- d:
 	case <-time.After(patience):
