@@ -29,6 +29,7 @@ type plan struct {
 	alone     int // of each kind, with only one of them
 	idle      time.Duration
 	instances int // domains of the throughput loop
+	consumers int // that one fault is told to
 	feed      time.Duration
 	only      string // one of the blocks; empty: all
 
@@ -80,8 +81,9 @@ func main() {
 	flag.IntVar(&p.alone, "alone", 40, "faults of each kind that only one of them sees")
 	flag.DurationVar(&p.idle, "idle", 30*time.Second, "how long the idle agent is watched")
 	flag.IntVar(&p.instances, "instances", 1000, "domains of the throughput loop")
+	flag.IntVar(&p.consumers, "consumers", 200, "consumers that one fault is told to")
 	flag.DurationVar(&p.feed, "feed", 5*time.Second, "how long the throughput loop is fed")
-	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, link, domain, idle, peers, hostloss (of it lossmodel) or cluster (of it agents, fleet or simulated)")
+	flag.StringVar(&p.only, "only", "", "measure nothing but this: throughput, many, link, domain, idle, peers, hostloss (of it lossmodel) or cluster (of it agents, fleet or simulated)")
 	flag.IntVar(&p.agents, "agents", 50, "real agents of the cluster")
 	flag.IntVar(&p.changes, "changes", 200, "changes at one agent that all others hear of")
 	flag.IntVar(&p.subscriptions, "subscriptions", 20, "subscriptions that all agents hear of")
@@ -111,6 +113,11 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 			return fmt.Errorf("throughput: %w", err)
 		}
 	}
+	if wanted("many") {
+		if err := many(ctx, p, &r); err != nil {
+			return fmt.Errorf("many: %w", err)
+		}
+	}
 	for _, b := range []struct {
 		block, name string
 		measure     func(context.Context, plan, *report) error
@@ -122,7 +129,7 @@ func run(ctx context.Context, p plan, out io.Writer) (err error) {
 			r.line("%.0f s so far.", time.Since(began).Seconds())
 		}
 	}
-	if slices.Contains([]string{"throughput", "cluster", "agents", "fleet", "simulated", "hostloss", "lossmodel"}, p.only) {
+	if slices.Contains([]string{"throughput", "many", "cluster", "agents", "fleet", "simulated", "hostloss", "lossmodel"}, p.only) {
 		return nil
 	}
 	s, err := build(p)
