@@ -20,8 +20,12 @@ import (
 
 const matrixDir, matrixNames, matrixRun = "PARAMEDIC_TEST_MATRIX_DIR", "PARAMEDIC_TEST_MATRIX_NAMES", "PARAMEDIC_TEST_MATRIX_RUN"
 
-// matrixWish is a subscription of the matrix, as the child is given it in subscriptions.json.
-type matrixWish struct{ Name, URL, Format string }
+// matrixWish is a subscription of the matrix, as the child is given it in subscriptions.json. Of several endpoints each is told.
+type matrixWish struct {
+	Name      string
+	Endpoints []string
+	Format    string
+}
 
 type matrixSender struct {
 	n       *Notifier
@@ -63,7 +67,11 @@ func matrixChild(dir string) {
 	}
 	subs := make([]Subscription, 0, len(wishes))
 	for _, w := range wishes {
-		subs = append(subs, Subscription{Name: w.Name, Endpoints: []string{w.URL}, Format: w.Format, Role: RoleAdmin})
+		s := Subscription{Name: w.Name, Endpoints: w.Endpoints, Format: w.Format, Role: RoleAdmin}
+		if len(w.Endpoints) > 1 {
+			s.DeliverTo = DeliverAll
+		}
+		subs = append(subs, s)
 	}
 	if err := n.SetFile(subs); err != nil {
 		fail(err)
@@ -108,7 +116,7 @@ func (s *matrixSender) obey(line string) (answer string, err error) {
 	case "stall": // no commit comes to its end from here on
 		s.n.box.writer.Lock()
 	case "pause": // nothing is sent from here on
-		s.each(func(w *worker) { w.machine.Pause() })
+		s.each(func(w *worker) { w.sub.Paused = "by the test" })
 	case "freeze": // no answer is noted from here on
 		for _, w := range s.n.list() {
 			w.mu.Lock()
@@ -152,7 +160,9 @@ func (s *matrixSender) world(domains string) {
 	now := time.Now()
 	d := correlate.Delta{Source: "virt", Full: true}
 	for i, c := range domains {
-		d.Set = append(d.Set, correlate.Resource{ID: matrixDomain(i), Name: fmt.Sprint("instance-", i), Project: "p"})
+		r := correlate.Resource{ID: matrixDomain(i), Name: fmt.Sprint("instance-", i), Project: "p"}
+		r.VNF.ID = fmt.Sprint("vnf-", i)
+		d.Set = append(d.Set, r)
 		status := correlate.StatusOK
 		if c == '1' {
 			status = correlate.StatusFailed
@@ -187,7 +197,7 @@ func (s *matrixSender) all(ok func(pairView) bool) bool {
 	s.each(func(w *worker) {
 		records, flying := w.machine.Records()
 		for _, r := range records {
-			if w.sub.Paused == "" && r.Owed != (correlate.Revision{}) && !ok(pairView{flying[r.AlarmID], r.Parked || r.Attempts > 0}) {
+			if w.sub.Paused == "" && w.rests.IsZero() && r.Owed != (correlate.Revision{}) && !ok(pairView{flying[r.AlarmID], r.Parked || r.Attempts > 0}) {
 				yes = false
 			}
 		}

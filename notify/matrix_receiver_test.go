@@ -185,9 +185,11 @@ type reading struct {
 // receiver is one consumer of the matrix.
 type receiver struct {
 	behaviour
-	wish matrixWish
-	addr string
-	pki  *pki
+	title string // of its cell
+	form  string
+	addr  string
+	pki   *pki
+	vnfs  map[string]string // by alarm, of form sol
 
 	mu       sync.Mutex
 	ln       net.Listener

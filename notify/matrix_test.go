@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -28,6 +29,7 @@ const matrixBefore, matrixThen, matrixAfter = "100", "011", "010"
 
 var matrixSteps = []step{
 	{"before the commit", false, []string{"pause", "stall", "world " + matrixThen}},
+	{"at the first word before the commit", false, []string{"stall", "world " + matrixThen, "first"}},
 	{"sent before the commit", false, []string{"stall", "world " + matrixThen, "begun"}},
 	{"after the commit, before sending", false, []string{"pause", "world " + matrixThen, "commit"}},
 	{"while the request is in flight", true, []string{"world " + matrixThen, "commit", "begun", "held"}},
@@ -40,10 +42,15 @@ func matrixForms(b behaviour) []string {
 	switch b.name {
 	case "200", "204", "400", "410", "429 for a second", "500", "503", "resets before the answer", "resets in the answer", "resets what it accepts",
 		"200 and its body never ends", "hangs after the request", "speaks no HTTP", "its name is gone":
-		return []string{"native", "aodh", "alertmanager"}
+		return []string{"native", "aodh", "alertmanager", "sol"}
+	case "404", "503 for a second", "hangs after the connect", "resets in the request":
+		return []string{"native", besideAnother}
 	}
 	return []string{"native"}
 }
+
+// besideAnother is form native to two endpoints, of which each is told. The other one is well.
+const besideAnother = "native beside another"
 
 // TestNothingIsLostWhateverTheReceiverDoesAndWhereverTheSenderIsKilled is the matrix of delivery.md: receivers that misbehave in every way ×
 // the sender, a real process, killed with SIGKILL at each step × forms. Then the receivers turn good, one fault more is over, and the sender starts
@@ -61,7 +68,7 @@ func TestNothingIsLostWhateverTheReceiverDoesAndWhereverTheSenderIsKilled(t *tes
 			m := newMatrix(t, n, authority)
 			truth := m.run(s)
 			for _, r := range m.all {
-				t.Run(r.wish.Name, func(t *testing.T) { r.judge(t, truth) })
+				t.Run(r.title, func(t *testing.T) { r.judge(t, truth) })
 			}
 		})
 	}
@@ -84,23 +91,26 @@ func newMatrix(t *testing.T, number int, authority *pki) *matrix {
 	wishes := []matrixWish{}
 	for _, b := range behaviours() {
 		for _, form := range matrixForms(b) {
-			// An address of its own keeps its port free for it.
-			r := &receiver{behaviour: b, pki: authority, addr: fmt.Sprintf("127.%d.%d.1:0", 100+number, len(m.all)+1)}
-			if err := r.open(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(r.close)
-			if r.name2 != "" {
-				r.name2 = form + "." + r.name2
-				m.names.set(r.name2, b.bad)
+			wish := matrixWish{b.name + ", " + form, nil, form}
+			bad := m.receiver(number, b, authority)
+			bad.title = wish.Name
+			if bad.name2 != "" {
+				bad.name2 = form + "." + bad.name2
+				m.names.set(bad.name2, b.bad)
 			}
 			path := "/"
-			if form == "alertmanager" {
+			switch form {
+			case "alertmanager":
 				path = "/api/v2/alerts"
+			case besideAnother:
+				wish.Format = "native"
+				other := m.receiver(number, behaviour{name: "200", answer: status("200 OK")}, authority)
+				other.form, other.title = wish.Format, "the other one of "+wish.Name
+				wish.Endpoints = append(wish.Endpoints, other.url(path))
 			}
-			r.wish = matrixWish{b.name + ", " + form, r.url(path), form}
-			wishes = append(wishes, r.wish)
-			m.all = append(m.all, r)
+			bad.form = wish.Format
+			wish.Endpoints = append(wish.Endpoints, bad.url(path))
+			wishes = append(wishes, wish)
 		}
 	}
 	raw, err := json.Marshal(wishes)
@@ -111,6 +121,19 @@ func newMatrix(t *testing.T, number int, authority *pki) *matrix {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// receiver makes one and opens it. It has an address of its own, which nobody else takes while it is closed: not another step, nor another process
+// that runs this test.
+func (m *matrix) receiver(number int, b behaviour, authority *pki) *receiver {
+	pid := os.Getpid()
+	r := &receiver{behaviour: b, pki: authority, addr: fmt.Sprintf("127.%d.%d.%d:17423", 1+pid%250, pid/250%25*10+number, len(m.all)+1)}
+	if err := r.open(); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(r.close)
+	m.all = append(m.all, r)
+	return r
 }
 
 // run goes through the step and returns what stands at the end: resource → alarm id and revision.
@@ -126,8 +149,11 @@ func (m *matrix) run(s step) (truth map[string]string) {
 		}
 		r.mu.Unlock()
 	}
+	before := m.requests()
 	for _, word := range s.do {
 		switch word {
+		case "first":
+			eventually(m.t, "a receiver has been told", func() bool { return m.requests() > before })
 		case "held":
 			m.wait("all requests are held", func(r *receiver) bool { return r.gate == nil || r.held > 0 || r.pauses() })
 		case "answered":
@@ -173,6 +199,18 @@ func (m *matrix) run(s step) (truth map[string]string) {
 		m.t.Fatalf("%v stands", truth)
 	}
 	return truth
+}
+
+// requests is how many have been read by receivers that are told but once of the first fault.
+func (m *matrix) requests() (n int) {
+	for _, r := range m.all {
+		r.mu.Lock()
+		if strings.HasPrefix(r.name, "20") {
+			n += len(r.got)
+		}
+		r.mu.Unlock()
+	}
+	return n
 }
 
 // pauses: it is paused by its first answer, and nothing more is sent.
@@ -301,14 +339,15 @@ func (r *receiver) judge(t *testing.T, truth map[string]string) {
 			last[by] = w.revision
 		}
 	}
-	for what, knows := range map[string]map[string]string{"from what it took": taken, "from all that it read": all} {
+	for what, words := range map[string]map[string]string{"from what it took": taken, "from all that it read": all} {
+		knows := byResource(words)
 		for resource, k := range knows {
 			if _, stands := truth[resource]; !stands && !strings.HasPrefix(k, "-") {
 				t.Errorf("%s it believes that %s stands: %s", what, resource, k)
 			}
 		}
 		for resource, want := range truth {
-			if got := knows[resource]; got != want && (r.wish.Format == "native" || got == "" || strings.HasPrefix(got, "-")) {
+			if got := knows[resource]; got != want && (r.form == "native" || got == "" || strings.HasPrefix(got, "-")) {
 				t.Errorf("%s it knows of %s: %q, want %q", what, resource, got, want)
 			}
 		}
@@ -320,6 +359,19 @@ type matrixWord struct {
 	resource, alarm string
 	revision        correlate.Revision // zero: the form has none, and the last word counts
 	stands          bool
+	apart           bool // each alarm counts by itself; else what was said last of the resource does
+}
+
+// byResource says of each resource that it knows something of whether any alarm stands.
+func byResource(words map[string]string) map[string]string {
+	knows := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(words)) {
+		resource, _, _ := strings.Cut(key, " ")
+		if was, ok := knows[resource]; !ok || strings.HasPrefix(was, "-") {
+			knows[resource] = words[key]
+		}
+	}
+	return knows
 }
 
 // apply is what a consumer does that drops lower revisions, and takes a higher term for a successor.
@@ -328,18 +380,22 @@ func (w matrixWord) apply(knows map[string]string) {
 	if !w.stands {
 		mark = "-"
 	}
+	key := w.resource
+	if w.apart {
+		key += " " + w.alarm
+	}
 	if w.revision != (correlate.Revision{}) {
-		_, text, _ := strings.Cut(knows[w.resource], " ")
+		_, text, _ := strings.Cut(knows[key], " ")
 		if known, err := correlate.ParseRevision(text); err == nil && w.revision.Compare(known) < 0 {
 			return
 		}
 	}
-	knows[w.resource] = mark + w.alarm + " " + w.revision.String()
+	knows[key] = mark + w.alarm + " " + w.revision.String()
 }
 
 // understand reads what was told in the receiver's form. about is what may not differ under one id.
 func (r *receiver) understand(one *reading) (words []matrixWord, about string, err error) {
-	switch r.wish.Format {
+	switch r.form {
 	case "native":
 		var e struct {
 			Time string
@@ -379,6 +435,9 @@ func (r *receiver) understand(one *reading) (words []matrixWord, about string, e
 		about = fmt.Sprint(e.Current, traits["state"], traits["instance_id"], traits["alarm"], traits["revision"])
 		return []matrixWord{{resource: "domain/" + traits["instance_id"], alarm: traits["alarm"], stands: traits["state"] == "error"}}, about, nil
 	}
+	if r.form == "sol" {
+		return r.understandSOL(one)
+	}
 	var alerts []struct {
 		Labels map[string]string
 		EndsAt time.Time
@@ -387,9 +446,39 @@ func (r *receiver) understand(one *reading) (words []matrixWord, about string, e
 		return nil, "", err
 	}
 	for _, a := range alerts {
-		w := matrixWord{resource: "domain/" + a.Labels["domain"], alarm: a.Labels["alarm"], stands: a.EndsAt.After(one.at)}
+		w := matrixWord{resource: "domain/" + a.Labels["domain"], alarm: a.Labels["alarm"], stands: a.EndsAt.After(one.at), apart: true}
 		words = append(words, w)
 		about += fmt.Sprint(a.Labels, w.stands)
 	}
 	return words, about, nil
+}
+
+// understandSOL keeps which VNF an alarm is about: its end does not say that.
+func (r *receiver) understandSOL(one *reading) (words []matrixWord, about string, err error) {
+	var note struct {
+		NotificationType string
+		AlarmID          string
+		Alarm            struct{ ID, ManagedObjectID, PerceivedSeverity string }
+	}
+	if err = json.Unmarshal(one.body, &note); err != nil {
+		return nil, "", err
+	}
+	if r.vnfs == nil {
+		r.vnfs = map[string]string{}
+	}
+	w := matrixWord{apart: true}
+	switch note.NotificationType {
+	case "AlarmNotification":
+		number, _ := strings.CutPrefix(note.Alarm.ManagedObjectID, "vnf-")
+		w.alarm, w.resource, w.stands = note.Alarm.ID, fmt.Sprintf("domain/00000000-0000-4000-8000-%012s", number), true
+		r.vnfs[w.alarm] = w.resource
+	case "AlarmClearedNotification":
+		w.alarm = note.AlarmID
+		if w.resource = r.vnfs[w.alarm]; w.resource == "" {
+			w.resource = "of an alarm that it does not know"
+		}
+	default:
+		return nil, "", fmt.Errorf("a notification of type %q", note.NotificationType)
+	}
+	return []matrixWord{w}, fmt.Sprint(note), nil
 }

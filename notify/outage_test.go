@@ -99,7 +99,7 @@ func (p *pipes) dial(_ context.Context, _, address string) (net.Conn, error) {
 // fail and are well again for longer than what is owed may grow old; the consumers, who knew of ten, can't be connected to, or answer 503. Then
 // they are well.
 func TestAConsumerThatIsDownForLongReturnsToTheTruth(t *testing.T) {
-	for _, form := range []string{"native", "aodh", "alertmanager"} {
+	for _, form := range []string{"native", "aodh", "alertmanager", "sol"} {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { outageOf(t, form) })
@@ -162,7 +162,7 @@ func outageOf(t *testing.T, form string) {
 	for host, before := range known {
 		got := p.take(host)
 		sent[host] = len(got)
-		judged := &receiver{wish: matrixWish{Format: form}, got: slices.Concat(before, got)}
+		judged := &receiver{form: form, got: slices.Concat(before, got)}
 		judged.judge(t, truth)
 	}
 	info, err := os.Stat(filepath.Join(cfg.Dir, dbName))
