@@ -339,6 +339,13 @@ func (r *receiver) judge(t *testing.T, truth map[string]string) {
 			last[by] = w.revision
 		}
 	}
+	defer func() {
+		for _, one := range r.got {
+			if t.Failed() {
+				t.Logf("run %s, at %s, taken %v: %.800s", one.run, one.at.Format(time.StampMicro), one.taken, one.body)
+			}
+		}
+	}()
 	for what, words := range map[string]map[string]string{"from what it took": taken, "from all that it read": all} {
 		knows := byResource(words)
 		for resource, k := range knows {

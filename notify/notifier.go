@@ -257,10 +257,12 @@ func (n *Notifier) drain() {
 		n.alarms[r.Alarm.ID] = r
 		writes = append(writes, write{place{shelfAlarms, r.Alarm.ID}, r})
 	}
+	done := n.box.together()
 	n.box.stage(writes...) // with what is owed of them
 	for _, w := range n.list() {
 		w.offer(batch, now)
 	}
+	done()
 	n.box.flush()
 	for _, b := range batch {
 		n.forgetSettled(b.newest.Alarm.ID)

@@ -80,7 +80,8 @@ type outbox struct {
 
 	db *bbolt.DB // run's, after open
 
-	writer sync.Mutex // held for each use of db, so that a term can be raised before run; taken before mu
+	writer sync.Mutex // held for each use of db, so that a term can be raised before run; taken before group and mu
+	group  sync.Mutex // held while what belongs together is handed over; taken before mu
 
 	mu     sync.Mutex
 	term   uint64
@@ -91,9 +92,11 @@ type outbox struct {
 	// committing is what it commits; nil: none is. runID is random: whose batches seq counts.
 	committing map[place]any
 	runID      uint64
-	slowly     chan struct{} // capacity 1: something waits for a commit
-	slow       string        // that it has not come back; empty when well
-	wake       chan struct{}
+	// staged is how often records were handed over, kept up to which of these the disk has them, or the kernel (see scribe).
+	staged, kept uint64
+	slowly       chan struct{} // capacity 1: something waits for a commit
+	slow         string        // that it has not come back; empty when well
+	wake         chan struct{}
 
 	running bool
 	durable uint64        // the last batch committed
@@ -107,17 +110,27 @@ func (o *outbox) put(writes ...write) (seq uint64) {
 	return seq
 }
 
-// stage is put without starting a commit; flush starts it. What belongs together so costs one fsync.
+// stage is put without starting a commit; flush starts it. What belongs together so costs one fsync; see together.
 func (o *outbox) stage(writes ...write) (seq uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, w := range writes {
 		o.batch[w.place] = w.record
 	}
+	if len(writes) > 0 {
+		o.staged++
+	}
 	if seq = o.seq; len(o.batch) == 0 {
 		seq-- // nothing waits: what the caller means went with the batch before
 	}
 	return seq
+}
+
+// together keeps a commit, and the file beside the outbox, from taking a part of what is handed over until done is called. An alarm that was kept
+// as over, with pairs of before that, would say of nobody who was told of it in a form that speaks of machines.
+func (o *outbox) together() (done func()) {
+	o.group.Lock()
+	return o.group.Unlock
 }
 
 // raise makes a higher term durable. When that fails the term still counts for what is written later.
@@ -161,11 +174,16 @@ func (o *outbox) flush() {
 
 // await waits until batch seq is committed, ctx ends, the outbox turns out broken, or the wait is over.
 func (o *outbox) await(ctx context.Context, seq uint64, wait time.Duration) {
+	o.awaitThat(ctx, wait, func() bool { return o.durable >= seq || o.slow != "" })
+}
+
+// awaitThat is await of anything that moved tells of; it is called under mu.
+func (o *outbox) awaitThat(ctx context.Context, wait time.Duration, that func() bool) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		o.mu.Lock()
-		done, changed := o.durable >= seq || o.broken != "" || o.slow != "" || !o.running, o.changed
+		done, changed := that() || o.broken != "" || !o.running, o.changed
 		o.mu.Unlock()
 		if done {
 			return
@@ -256,13 +274,15 @@ func (o *outbox) setRunning(yes bool) {
 func (o *outbox) commit() {
 	o.writer.Lock()
 	defer o.writer.Unlock()
+	o.group.Lock()
 	o.mu.Lock()
+	o.group.Unlock()
 	if len(o.batch) == 0 || o.broken != "" {
 		clear(o.batch)
 		o.mu.Unlock()
 		return
 	}
-	batch, seq := o.batch, o.seq
+	batch, seq, staged := o.batch, o.seq, o.staged
 	o.batch = make(map[place]any, min(len(batch), 1024))
 	o.seq++
 	o.busy, o.committing = true, batch
@@ -281,7 +301,7 @@ func (o *outbox) commit() {
 		o.fail(err)
 		return
 	}
-	o.durable = seq
+	o.durable, o.kept = seq, max(o.kept, staged)
 	o.moved()
 	o.mu.Unlock()
 	o.observe(len(batch), at.Sub(start))

@@ -29,6 +29,9 @@ const (
 	tailHead  = 5*8 + sha256.Size
 	// tailDelay is what a commit may take before it counts as slow. With the writing it is well below hold.
 	tailDelay = hold / 2
+	// keepWait is how much longer than hold a delivery waits at most for the kernel to have what its run must not forget. That takes
+	// microseconds but where all processors are taken, or the file system hangs.
+	keepWait = 250 * time.Millisecond
 	// maxTail is how much is written at most, in bytes: with more than that waiting the disk has been slow for long, which is an alarm.
 	maxTail = 4 << 20
 )
@@ -52,6 +55,7 @@ type rawRecord []byte
 // tail is what a file holds.
 type tail struct {
 	number, run, seq uint64
+	staged           uint64 // see outbox; not in the file
 	batch            map[place]any
 }
 
@@ -82,15 +86,30 @@ func (o *outbox) scribe(ctx context.Context) {
 		if err != nil && !failing {
 			o.log.Warn("what the disk is slow to take can't be kept for the next run", "err", err)
 		}
-		failing = err != nil
+		if failing = err != nil; !failing {
+			o.mu.Lock()
+			o.kept = max(o.kept, t.staged)
+			o.moved()
+			o.mu.Unlock()
+		}
 	}
+}
+
+// keep waits until what was handed over would outlive the process, keepWait at most, and not at all when the disk is known to hang.
+func (o *outbox) keep(ctx context.Context) {
+	o.mu.Lock()
+	want := o.staged
+	o.mu.Unlock()
+	o.awaitThat(ctx, keepWait, func() bool { return o.kept >= want || o.slow != "" })
 }
 
 // waiting is what was handed over and is not committed.
 func (o *outbox) waiting() tail {
+	o.group.Lock()
+	defer o.group.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	t := tail{run: o.runID, seq: o.seq}
+	t := tail{run: o.runID, seq: o.seq, staged: o.staged}
 	if o.broken == "" && len(o.committing)+len(o.batch) > 0 {
 		t.batch = maps.Clone(o.committing)
 		if t.batch == nil {

@@ -77,6 +77,7 @@ func (n *Notifier) Adopt(alarms []correlate.Change, pairs []Pair) {
 	}) {
 		n.lose(now)
 	}
+	defer n.box.together()()
 	n.takeAlarms(alarms)
 	for _, id := range doubtful {
 		n.leave(anybody, delivery.Record{AlarmID: id, Created: now})

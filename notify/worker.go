@@ -289,6 +289,9 @@ func (w *worker) aims(sub Subscription) []string {
 
 // deliver tells a revision and reports what came of it. sub is what the start was made for.
 func (w *worker) deliver(sub Subscription, s delivery.Start) {
+	if s.Early {
+		w.n.box.keep(w.requests)
+	}
 	h := HandOver{
 		NotificationID: NotificationID(s.Alarm.ID, s.Alarm.Revision, sub.ID, sub.Version), Subscription: w.leg.id, Version: sub.Version,
 		Change: s.Change, Outbox: s.Outbox, Attempt: s.Attempt, Superseded: s.Superseded,

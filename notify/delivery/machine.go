@@ -251,9 +251,10 @@ func (m *Machine) Tick(now time.Time) Effects {
 			break
 		}
 		heap.Pop(&m.waiting)
+		early := e.hold != 0
 		m.release(e, now)
 		m.begin(e, e.owed.Alarm, now)
-		s := Start{Change: e.owed, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded}
+		s := Start{Change: e.owed, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded, Early: early}
 		if s.Asks, s.Split = m.asks(e, e.sent); s.Split {
 			e.before, e.opened = e.Parts, true
 			e.open(s.Asks)

@@ -61,6 +61,7 @@ type Start struct {
 	Outbox     time.Time // Doctor's T06: committed, or the hold was over
 	Attempt    int       // 1 for the first
 	Superseded int
+	Early      bool  // the limit of its hold has passed before its commit
 	Split      bool  // by Config.Parts
 	Asks       []Ask // of a split form: all that is to be told; it may be nothing
 	Repeat     bool  // the consumer was told, and is told again
