@@ -5,7 +5,7 @@ const (
 	CondSourceBlind  Condition = "source-blind"          // a source of ours can't see
 	CondSourceFailed Condition = "source-failed"         // a source of ours panicked or gave up
 	CondOutbox       Condition = "outbox"                // deliveries are not durable
-	CondSubscription Condition = "subscription-failed"   // a consumer can't be reached, or asked to stop
+	CondSubscription Condition = "subscription-failed"   // a consumer can't be reached, asked to stop, or refuses what it is sent
 	CondConflict     Condition = "subscription-conflict" // the files of two hosts contradict each other
 	CondUnusable     Condition = "subscription-unusable" // what another host knows of it can't be used here
 	CondPeer         Condition = "peer-unreadable"       // what another host writes can't be read here
@@ -35,8 +35,8 @@ var agentRules = []Rule{
 	{
 		Condition: CondSubscription, State: StateDegraded, Severity: SeverityWarning,
 		EventType: TypeCommunications, ProbableCause: "communications-subsystem-failure", AbstractCause: CauseHypervisor,
-		Text:   "a consumer can't be reached, or asked to stop",
-		Remedy: "Look at `paramedic deliveries`: repair the endpoint, then retry what is parked; or delete the subscription.",
+		Text:   "a consumer can't be reached, asked to stop, or refuses what it is sent",
+		Remedy: "Look at `paramedic deliveries`: repair the endpoint, then retry what is parked, or discard it; or delete the subscription.",
 	},
 	{
 		Condition: CondConflict, State: StateDegraded, Severity: SeverityWarning,

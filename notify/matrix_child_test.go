@@ -138,9 +138,6 @@ func (s *matrixSender) obey(line string) (answer string, err error) {
 		}
 	case "settled":
 		s.until(func() bool { return len(s.n.Deliveries("")) == 0 })
-	case "owed":
-		text, _ := json.Marshal(s.n.Deliveries("")) // can't fail
-		return string(text), nil
 	case "truth":
 		truth := map[string]string{}
 		for id, a := range s.newest {

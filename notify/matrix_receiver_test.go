@@ -35,7 +35,7 @@ type behaviour struct {
 	conn   func(c net.Conn)
 	listen func(r *receiver) (net.Listener, error) // nil: as ever
 	tls    func(p *pki, host string) *tls.Config   // nil: none. When good it has a valid certificate all the same
-	name2  string                                  // of its host, for the name server; empty: its address
+	host   string                                  // its name, for the name server; empty: it goes by its address
 	bad    []string                                // what the name server says of it until it turns good
 }
 
@@ -68,11 +68,8 @@ func reset(c net.Conn) {
 // hang waits until the connection is closed, by either side.
 func hang(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
-func tlsOnly(c func(p *pki, host string) *tls.Config) behaviour { return behaviour{tls: c} }
-
 // behaviours are the rows of the matrix.
 func behaviours() []behaviour {
-	named := func(name string, b behaviour) behaviour { b.name = name; return b }
 	in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
 	all := []behaviour{
 		{name: "200 and its body never ends", answer: func(c net.Conn) (bool, bool) {
@@ -102,6 +99,13 @@ func behaviours() []behaviour {
 		{name: "503 until a date", answer: func(c net.Conn) (bool, bool) {
 			return status("503 Service Unavailable", "Retry-After: "+in(2*time.Second))(c)
 		}},
+		{name: "refuses connections", listen: func(r *receiver) (net.Listener, error) {
+			ln, err := net.Listen("tcp", r.addr)
+			if err == nil {
+				err = ln.Close()
+			}
+			return &nobody{ln, make(chan struct{})}, err
+		}},
 		{name: "does not accept", listen: deafListener},
 		{name: "resets what it accepts", conn: reset},
 		{name: "hangs after the connect", conn: func(c net.Conn) { <-closed(c) }},
@@ -129,18 +133,18 @@ func behaviours() []behaviour {
 			_, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n")
 			return false, false
 		}},
-		named("its certificate has expired", tlsOnly(func(p *pki, host string) *tls.Config { return p.server(host, time.Now().Add(-time.Hour)) })),
-		named("its certificate names another", tlsOnly(func(p *pki, _ string) *tls.Config { return p.server("192.0.2.1", time.Now().Add(time.Hour)) })),
-		named("its certificate is of nobody", tlsOnly(func(_ *pki, host string) *tls.Config {
+		{name: "its certificate has expired", tls: func(p *pki, host string) *tls.Config { return p.server(host, time.Now().Add(-time.Hour)) }},
+		{name: "its certificate names another", tls: func(p *pki, _ string) *tls.Config { return p.server("192.0.2.1", time.Now().Add(time.Hour)) }},
+		{name: "its certificate is of nobody", tls: func(_ *pki, host string) *tls.Config {
 			return must(newPKI()).server(host, time.Now().Add(time.Hour))
-		})),
+		}},
 		{name: "speaks no TLS", tls: func(*pki, string) *tls.Config { return nil }, conn: func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
 			_ = c.Close()
 		}},
 		{name: "hangs in the TLS handshake", tls: func(*pki, string) *tls.Config { return nil }, conn: hang},
-		{name: "its name is gone", name2: "gone.example.", bad: nil},
-		{name: "its name leads elsewhere", name2: "moved.example.", bad: []string{"127.255.255.254"}},
+		{name: "its name is gone", host: "gone.example.", bad: nil},
+		{name: "its name leads elsewhere", host: "moved.example.", bad: []string{"127.255.255.254"}},
 	}
 	for _, line := range []string{
 		"200 OK", "201 Created", "202 Accepted", "204 No Content", "400 Bad Request", "401 Unauthorized", "404 Not Found", "410 Gone",
@@ -357,6 +361,16 @@ func (r *receiver) turnGood() error {
 	return r.open()
 }
 
+// nobody listens.
+type nobody struct {
+	net.Listener
+	done chan struct{}
+}
+
+// Accept accepts nothing.
+func (n *nobody) Accept() (net.Conn, error) { <-n.done; return nil, net.ErrClosed }
+func (n *nobody) Close() error              { close(n.done); return nil }
+
 // deafListener has a backlog that is full, so that the kernel drops who wants to connect.
 func deafListener(r *receiver) (net.Listener, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -503,9 +517,9 @@ func (r *receiver) url(path string) string {
 	if r.tls != nil {
 		scheme = "https://"
 	}
-	if r.name2 != "" {
+	if r.host != "" {
 		_, port, _ := net.SplitHostPort(r.addr)
-		at = net.JoinHostPort(strings.TrimSuffix(r.name2, "."), port)
+		at = net.JoinHostPort(strings.TrimSuffix(r.host, "."), port)
 	}
 	return fmt.Sprint(scheme, at, path)
 }

@@ -94,9 +94,9 @@ func newMatrix(t *testing.T, number int, authority *pki) *matrix {
 			wish := matrixWish{b.name + ", " + form, nil, form}
 			bad := m.receiver(number, b, authority)
 			bad.title = wish.Name
-			if bad.name2 != "" {
-				bad.name2 = form + "." + bad.name2
-				m.names.set(bad.name2, b.bad)
+			if bad.host != "" {
+				bad.host = form + "." + bad.host
+				m.names.set(bad.host, b.bad)
 			}
 			path := "/"
 			switch form {
@@ -180,8 +180,8 @@ func (m *matrix) run(s step) (truth map[string]string) {
 			m.t.Fatal(err)
 		}
 		host, _, _ := net.SplitHostPort(r.addr)
-		if r.name2 != "" {
-			m.names.set(r.name2, []string{host})
+		if r.host != "" {
+			m.names.set(r.host, []string{host})
 		}
 	}
 	second := m.start("2")
