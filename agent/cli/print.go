@@ -124,7 +124,10 @@ func (p *printer) line(s string) {
 func (p *printer) failed() error { return p.err }
 
 // table prints rows under a head. Where the line is too short, the widest columns are cut.
-func (p *printer) table(head []string, rows [][]string) {
+func (p *printer) table(head []string, rows [][]string) { p.noted(head, rows, nil) }
+
+// noted is a table with a line of text below each row that has a note, of which nothing is cut.
+func (p *printer) noted(head []string, rows [][]string, notes []string) {
 	width := make([]int, len(head))
 	for _, row := range append([][]string{head}, rows...) {
 		for i, cell := range row {
@@ -135,8 +138,11 @@ func (p *printer) table(head []string, rows [][]string) {
 		fit(width, p.wide)
 	}
 	p.row(head, width, false)
-	for _, row := range rows {
+	for i, row := range rows {
 		p.row(row, width, p.color)
+		if i < len(notes) && notes[i] != "" {
+			p.line("    " + notes[i])
+		}
 	}
 }
 

@@ -368,13 +368,23 @@ func (c *deliveriesCommand) Run(s *session) error {
 			return
 		}
 		var rows [][]string
+		var notes []string
 		for _, d := range list.Deliveries {
 			rows = append(rows, []string{
 				word(short(d.ID)), word(standing(d)), word(short(d.Subscription)), word(d.Resource), word(d.Condition), word(d.Revision),
-				strconv.Itoa(d.Attempts), strconv.Itoa(d.Superseded), s.out.clock(d.NextAttempt), word(d.By), word(d.LastError),
+				strconv.Itoa(d.Attempts), strconv.Itoa(d.Superseded), s.out.clock(d.NextAttempt), word(d.By),
 			})
+			note := ""
+			switch {
+			case d.LastError == "":
+			case d.Endpoint != "":
+				note = word(d.Endpoint) + ": " + word(d.LastError)
+			default:
+				note = word(d.LastError)
+			}
+			notes = append(notes, note)
 		}
-		s.out.table([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REV", "TRIES", "OLDER", "NEXT", "BY", "LAST ERROR"}, rows)
+		s.out.noted([]string{"DELIVERY", "STATE", "FOR", "RESOURCE", "CONDITION", "REV", "TRIES", "OLDER", "NEXT", "BY"}, rows, notes)
 	})
 }
 
