@@ -61,6 +61,7 @@ func matrixChild(dir string) {
 	if err != nil {
 		fail(err)
 	}
+	n.box.keepFor = time.Minute // the matrix is about kills, not about processors that are all taken
 	s := matrixSender{n: n, engine: correlate.New(correlate.Config{Home: "cmp-1", Term: n.Restored().Term}, n.Restored().Alarms), newest: map[string]*correlate.Alarm{}}
 	for _, a := range n.Restored().Alarms {
 		s.newest[a.ID] = a

@@ -3,9 +3,11 @@ package notify
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -175,6 +177,11 @@ func (m *matrix) run(s step) (truth map[string]string) {
 		}
 	}
 	first.kill()
+	return m.end("2", matrixAfter)
+}
+
+// end is a last run, with receivers that have turned good; it returns what stands then.
+func (m *matrix) end(run, world string) (truth map[string]string) {
 	for _, r := range m.all {
 		if err := r.turnGood(); err != nil {
 			m.t.Fatal(err)
@@ -184,21 +191,68 @@ func (m *matrix) run(s step) (truth map[string]string) {
 			m.names.set(r.host, []string{host})
 		}
 	}
-	second := m.start("2")
-	second.say("world " + matrixAfter)
-	second.say("operator")
-	second.say("settled")
-	if err := json.Unmarshal([]byte(second.say("truth")), &truth); err != nil {
+	p := m.start(run)
+	p.say("world " + world)
+	p.say("operator")
+	p.say("settled")
+	if err := json.Unmarshal([]byte(p.say("truth")), &truth); err != nil {
 		m.t.Fatal(err)
 	}
-	second.stop()
+	p.stop()
 	for _, r := range m.all {
 		r.close()
 	}
-	if len(truth) != strings.Count(matrixAfter, "1") {
+	if len(truth) != strings.Count(world, "1") {
 		m.t.Fatalf("%v stands", truth)
 	}
 	return truth
+}
+
+var matrixRounds = flag.Int("matrix.rounds", 1, "rounds of the matrix with kills at random")
+
+// TestNothingIsLostWhenTheSenderIsKilledAtRandom: the same receivers, and a sender that is killed again and again, at moments that nobody chose, while things fail
+// and are well again.
+func TestNothingIsLostWhenTheSenderIsKilledAtRandom(t *testing.T) {
+	t.Parallel()
+	authority, err := newPKI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range *matrixRounds {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			seed := rand.Uint64()
+			random := rand.New(rand.NewPCG(seed, 0))
+			world := func() string {
+				digits := make([]byte, 5)
+				for i := range digits {
+					digits[i] = '0' + byte(random.IntN(2))
+				}
+				return string(digits)
+			}
+			m := newMatrix(t, len(matrixSteps), authority)
+			t.Logf("seed %d", seed)
+			for run := range 4 {
+				p := m.start(fmt.Sprint("killed ", run))
+				for range 1 + random.IntN(4) {
+					p.say("world " + world())
+					if random.IntN(2) == 0 {
+						p.say("commit")
+					}
+				}
+				before := m.requests()
+				look := time.NewTicker(time.Millisecond)
+				for more, left := random.IntN(40), random.IntN(30); left > 0 && m.requests() < before+more; left-- { // so many requests later, or ms
+					<-look.C
+				}
+				look.Stop()
+				p.kill()
+			}
+			truth := m.end("last", world())
+			for _, r := range m.all {
+				t.Run(r.title, func(t *testing.T) { r.judge(t, truth) })
+			}
+		})
+	}
 }
 
 // requests is how many have been read by receivers that are told but once of the first fault.

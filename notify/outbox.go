@@ -77,6 +77,7 @@ type outbox struct {
 	report    func(problem string)
 	observe   func(records int, took time.Duration)
 	patience  time.Duration // a commit that takes longer is an alarm about ourselves
+	keepFor   time.Duration // see keep
 
 	db *bbolt.DB // run's, after open
 

@@ -29,7 +29,7 @@ const (
 	tailHead  = 5*8 + sha256.Size
 	// tailDelay is what a commit may take before it counts as slow. With the writing it is well below hold.
 	tailDelay = hold / 2
-	// keepWait is how much longer than hold a delivery waits at most for the kernel to have what its run must not forget. That takes
+	// keepWait, the default of outbox.keepFor, is how much longer than hold a delivery waits at most for the kernel to have what its run must not forget. That takes
 	// microseconds but where all processors are taken, or the file system hangs.
 	keepWait = 250 * time.Millisecond
 	// maxTail is how much is written at most, in bytes: with more than that waiting the disk has been slow for long, which is an alarm.
@@ -95,12 +95,12 @@ func (o *outbox) scribe(ctx context.Context) {
 	}
 }
 
-// keep waits until what was handed over would outlive the process, keepWait at most, and not at all when the disk is known to hang.
+// keep waits until what was handed over would outlive the process, keepFor at most, and not at all when the disk is known to hang.
 func (o *outbox) keep(ctx context.Context) {
 	o.mu.Lock()
 	want := o.staged
 	o.mu.Unlock()
-	o.awaitThat(ctx, keepWait, func() bool { return o.kept >= want || o.slow != "" })
+	o.awaitThat(ctx, o.keepFor, func() bool { return o.kept >= want || o.slow != "" })
 }
 
 // waiting is what was handed over and is not committed.
