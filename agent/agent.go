@@ -122,7 +122,8 @@ func New(opts Options) (*Agent, error) {
 	// The full truth about ourselves is that nothing is wrong; what is wrong nevertheless is reported after it.
 	a.stateSelf(c, true)
 	notifying := notify.Config{
-		Node: c.Node.Name, Label: c.Cluster.Label, Dir: c.Notify.Dir, MaxAge: c.Notify.Retry.MaxAge,
+		Owners: ownersOf(&c.API),
+		Node:   c.Node.Name, Label: c.Cluster.Label, Dir: c.Notify.Dir, MaxAge: c.Notify.Retry.MaxAge,
 		AllowCallbacks: c.Notify.AllowCallbacks, Proxy: c.Proxy(), SOL: c.Notify.SOL.Site(), UserAgent: "paramedic/" + opts.Version,
 		Log: a.log, Metrics: a.registry, Report: a.report, Place: placeOf(c),
 	}
@@ -168,7 +169,11 @@ func New(opts Options) (*Agent, error) {
 	if a.cluster != nil {
 		a.cluster.Attach(a.notifier)
 	}
-	a.server, err = api.New(api.Config{Backend: a, Node: c.Node.Name, Socket: c.API.Socket, Log: a.log, Gatherer: a.registry, SOL: c.Notify.SOL.Site()})
+	a.checkCertificate(&c.API)
+	a.server, err = api.New(api.Config{
+		Backend: a, Node: c.Node.Name, Socket: c.API.Socket, Listen: c.API.Listen, Access: accessOf(&c.API), Log: a.log, Gatherer: a.registry,
+		SOL: c.Notify.SOL.Site(),
+	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up the API: %w", err), a.closeUnstarted())
 	}
@@ -416,6 +421,8 @@ func needRestart(old, c *config.Config) []string {
 		{"cluster.secrets_key_file", old.Cluster.SecretsKeyFile == c.Cluster.SecretsKeyFile},
 		{"cluster.insecure", old.Cluster.Insecure == c.Cluster.Insecure},
 		{"api.socket", old.API.Socket == c.API.Socket},
+		{"api.listen", old.API.Listen == c.API.Listen},
+		{"api.tls", (old.API.TLS.Certificate == nil) == (c.API.TLS.Certificate == nil)},
 		{"notify.dir", old.Notify.Dir == c.Notify.Dir},
 		{"notify.retry.max_age", old.Notify.Retry.MaxAge == c.Notify.Retry.MaxAge},
 		{"log.format", old.Log.Format == c.Log.Format},
@@ -478,6 +485,9 @@ func (a *Agent) Reload(c *config.Config) error {
 			}
 		}
 	}
+	a.checkCertificate(&c.API)
+	a.server.SetAccess(accessOf(&c.API))
+	a.notifier.SetOwners(ownersOf(&c.API))
 	a.swap(sources)
 	a.stateSelf(c, false)
 	a.monitors.SetMappings(c.Mappings())

@@ -111,7 +111,7 @@ func (n *Notifier) tellRemoved(subscription, alarmID string) {
 func (w *worker) pair(r delivery.Record) Pair {
 	p := pairOf(w.leg.id, r)
 	if owed := w.machine.Owed(r.AlarmID); owed != nil && len(r.Parts) > 0 {
-		hit, _ := w.sub.parts(owed)
+		hit, _ := w.told().parts(owed)
 		p.Left = delivery.Missing(r.Parts, hit)
 	}
 	return p

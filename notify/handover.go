@@ -152,8 +152,10 @@ func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
 	if w == nil {
 		return refuse(h.Subscription, ErrNotFound)
 	}
-	sub := w.subscription()
+	sub, withheld, nothing := w.subscription().within(n.granted())
 	switch {
+	case nothing:
+		return refuse(sub.Name, fmt.Errorf("%w: %s", ErrPaused, withheld))
 	case h.Change.Alarm == nil || h.NotificationID == "":
 		return refuse(sub.Name, fmt.Errorf("%w: alarm and notification id are needed", ErrInvalid))
 	case n.ofUs(h.Change.Alarm) && h.Change.Alarm.Standing():

@@ -297,6 +297,7 @@ func (n *Notifier) status(owner string) (s Subscription) {
 		if i == 0 {
 			states, away := s.EndpointStates, s.Unreachable
 			s = hide(w.sub, now)
+			_, s.Withheld, _ = s.within(n.granted())
 			s.EndpointStates, s.Unreachable, s.DeliverTo = states, away, cmp.Or(s.DeliverTo, DeliverFirst)
 		}
 		if w.leg.only != "" {

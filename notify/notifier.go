@@ -45,9 +45,10 @@ type Notifier struct {
 	feed feed // used with Peers only
 
 	mu       sync.Mutex
-	alarms   map[string]alarmRecord  // by id: standing ones, and cleared ones that somebody is owed or that are dismissed
-	pairs    map[string]int          // by alarm id: how many subscriptions hold something of it, left ones included
-	guests   map[string]struct{}     // of alarms, by id: those of other hosts, which this one speaks for
+	alarms   map[string]alarmRecord // by id: standing ones, and cleared ones that somebody is owed or that are dismissed
+	pairs    map[string]int         // by alarm id: how many subscriptions hold something of it, left ones included
+	guests   map[string]struct{}    // of alarms, by id: those of other hosts, which this one speaks for
+	owners   atomic.Pointer[Owners]
 	places   Places                  // of the hosts that are known
 	left     map[string][]pairRecord // of an earlier run, by leg, until their owners are named (SetFile, Put)
 	past     map[string]subscriptionRecord
@@ -105,6 +106,7 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 	}
 	n.exit.Store(n.exitBy(cfg.AllowCallbacks, cfg.Proxy))
 	n.workers.Store(&[]*worker{})
+	n.owners.Store(&cfg.Owners)
 	n.requests, n.cancel = context.WithCancel(context.Background())
 	n.in.init()
 	n.feed.init()

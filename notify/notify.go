@@ -31,6 +31,7 @@ type Config struct {
 	Report func(correlate.Event)
 	Sealer Sealer // of secrets at rest; nil: they rest as they are, in a file of mode 0600
 	Peers  Peers  // nil: this host is alone
+	Owners Owners // until SetOwners says otherwise
 	Place  Place  // of Node, until SetPlace says otherwise
 	// Now and Rand are replaced by the simulation; nil means the real ones. Rand is in [0,1).
 	Now  func() time.Time
@@ -89,6 +90,8 @@ type Subscription struct {
 	// Unreachable is since when no endpoint can be connected to from this host; peers may deliver all the same. A
 	// status that Subscriptions fills in, of this host alone; zero: they can be, or nobody tried.
 	Unreachable time.Time `json:"-"`
+	// Withheld is why this host tells it less than it asks: its owner may not hear it any more. A status too; empty: it does not.
+	Withheld string `json:"-"`
 	// SecretKeys are those that sign now, by their fingerprints; another status that Subscriptions fills in.
 	SecretKeys []SecretKey `json:"-"`
 	// EndpointStates are those of one with DeliverAll, in the order of Endpoints; a third.
@@ -139,6 +142,7 @@ type DeliveryView struct {
 	AlarmID      string
 	Resource     correlate.ID
 	Condition    correlate.Condition
+	Shown        correlate.Key // what the consumer is told in place of Resource and Condition; the same for an admin
 	Revision     correlate.Revision
 	State        DeliveryState
 	Attempts     int

@@ -179,7 +179,7 @@ func (w *worker) note(alarmID string, r correlate.Revision, atHand *correlate.Al
 	}
 	record := w.machine.Told(alarmID, r, atHand)
 	if record.Told == r && atHand != nil && atHand.Revision == r {
-		record = w.machine.Shown(alarmID, w.sub.shown(atHand))
+		record = w.machine.Shown(alarmID, w.told().shown(atHand))
 	}
 	w.tell(record)
 	return write{pairPlace(w.leg.id, alarmID), pairRecord(record)}
@@ -190,6 +190,12 @@ func (w *worker) locked(f func() write) write {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return f()
+}
+
+// Abstract is what a consumer role may see of an alarm, as a subscription to its projects tells it. Its Affected are empty when
+// the alarm hits none of them (any more).
+func Abstract(a *correlate.Alarm, projects []string) *correlate.Alarm {
+	return Subscription{Role: RoleConsumer, Filter: Filter{Projects: projects}}.view(a)
 }
 
 // view is what a subscription may see of an alarm.
@@ -487,7 +493,7 @@ func (w *worker) deliveries(state DeliveryState) []DeliveryView {
 		}
 		v := DeliveryView{
 			ID: NotificationID(a.ID, a.Revision, w.owner, w.sub.Version), Endpoint: w.leg.only, Subscription: w.sub.Name, Consumer: w.owner, AlarmID: a.ID,
-			Resource: a.Key.Resource, Condition: a.Key.Condition, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
+			Resource: a.Key.Resource, Condition: a.Key.Condition, Shown: w.told().view(a).Key, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
 			Created: r.Created, NextAttempt: r.Next, LastError: r.LastError, Again: r.Again,
 		}
 		if r.Attempts > 0 {

@@ -176,7 +176,7 @@ const anybody = ""
 // is owed their clears. What stands still it is owed in any case. Under mu, or before anybody else knows w.
 func (n *Notifier) doubt(w *worker, now time.Time) {
 	for _, r := range n.left[anybody] {
-		if k, ok := n.alarms[r.AlarmID]; ok && w.sub.mayKnow(k.Alarm, n.places) {
+		if k, ok := n.alarms[r.AlarmID]; ok && w.told().mayKnow(k.Alarm, n.places) {
 			w.inherit(r.AlarmID, now)
 		}
 	}

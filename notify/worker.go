@@ -58,10 +58,10 @@ func newWorker(n *Notifier, sub Subscription, l leg) *worker {
 	cfg := delivery.DefaultConfig()
 	cfg.MaxAge = n.cfg.MaxAge
 	var w *worker
-	cfg.View = func(a *correlate.Alarm) uint64 { return w.sub.shown(a) }
+	cfg.View = func(a *correlate.Alarm) uint64 { return w.told().shown(a) }
 	cfg.Repeat = func() time.Duration { return w.sub.form().Repeat }
 	cfg.Apart = func() bool { return w.sub.form().Apart }
-	cfg.Parts = func(a *correlate.Alarm) ([]delivery.Part, bool) { return w.sub.parts(a) }
+	cfg.Parts = func(a *correlate.Alarm) ([]delivery.Part, bool) { return w.told().parts(a) }
 	w = &worker{
 		n: n, owner: sub.ID, leg: l, sub: sub, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		machine: delivery.New(cfg, n.cfg.Rand),
@@ -84,9 +84,10 @@ func newWorker(n *Notifier, sub Subscription, l leg) *worker {
 	return w
 }
 
-// halted reports whether nothing may be sent: it is paused, over, or can't be signed and nobody else can be asked to. Under mu.
+// halted reports whether nothing may be sent: it is paused, over, its owner may hear nothing, or it can't be signed and nobody
+// else can be asked to. Under mu.
 func (w *worker) halted(now time.Time) bool {
-	return w.sub.Paused != "" || w.sub.lapsed(now) || !w.rests.IsZero() || w.sub.Locked() && w.n.cfg.Peers == nil
+	return w.sub.Paused != "" || w.sub.lapsed(now) || w.silenced() != "" || !w.rests.IsZero() || w.sub.Locked() && w.n.cfg.Peers == nil
 }
 
 // align pauses what may not be sent, and resumes what may again. Under mu.
@@ -114,6 +115,7 @@ func (w *worker) offer(batch []change, now time.Time) {
 		return
 	}
 	var writes []write
+	sub := w.told()
 	for _, c := range batch {
 		if c.saveOnly {
 			continue
@@ -126,11 +128,11 @@ func (w *worker) offer(batch []change, now time.Time) {
 		pair, owed, ok := w.machine.Pair(a.ID)
 		knows := ok
 		if !ok && w.n.ofUs(a) {
-			if knows = w.sub.mayKnow(a, w.n.places); !knows {
+			if knows = sub.mayKnow(a, w.n.places); !knows {
 				continue
 			}
 		}
-		if !w.sub.Wants(a, w.n.places, knows, owed) && (c.first == nil || !w.sub.Wants(c.first, w.n.places, ok, owed)) {
+		if !sub.Wants(a, w.n.places, knows, owed) && (c.first == nil || !sub.Wants(c.first, w.n.places, ok, owed)) {
 			continue
 		}
 		eff := w.machine.Enqueue(c.newest, now)
@@ -188,7 +190,7 @@ func (w *worker) pump(now time.Time) {
 	}
 	w.align(now)
 	w.machine.Space(w.spacing(now))
-	eff, sub := w.machine.Tick(now), w.sub
+	eff, sub := w.machine.Tick(now), w.told()
 	if eff.Room {
 		w.n.group.Go(w.refill)
 	}
@@ -387,6 +389,8 @@ func (w *worker) judge(now time.Time) {
 	switch f, p := w.machine.FailingSince(), w.machine.ParkedSince(); {
 	case w.sub.Paused != "":
 		problem = "paused: " + w.sub.Paused
+	case w.silenced() != "":
+		problem = "it is told nothing from here: " + w.silenced()
 	case !w.rests.IsZero():
 		problem = fmt.Sprintf("its endpoint %s answered 410 (it wants nothing more), the others are told: it is asked again at %s", hostOf(w.leg.only), w.rests.UTC().Format(time.RFC3339))
 	case w.sub.Locked() && w.n.cfg.Peers == nil: // with peers it is for them to say, and to deliver

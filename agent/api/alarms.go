@@ -21,9 +21,10 @@ const (
 )
 
 func (s *Server) getAlarms(w http.ResponseWriter, r *http.Request) {
-	q := newQuery(r.URL.RawQuery, append([]string{"state", "since", "until", "limit", "after"}, selectionParameters...)...)
+	who := identityOf(r.Context())
+	q := newQuery(r.URL.RawQuery, append([]string{"state", "since", "until", "limit", "after"}, who.selectionParameters()...)...)
 	state := q.choice("state", stateStanding, stateCleared, stateDismissed, stateAll)
-	wanted := readSelection(q)
+	wanted := readSelection(q, who)
 	wanted.since, wanted.until = q.time("since"), q.time("until")
 	if !wanted.since.IsZero() && !wanted.until.IsZero() && wanted.until.Before(wanted.since) {
 		q.fail("parameter until lies before since: swap them")
@@ -103,10 +104,14 @@ func (s *Server) look(ctx context.Context, here func(*correlate.Engine) []*corre
 	return all, starting, nil
 }
 
-// present converts alarms. Of standing ones it shows what they are correlated with now, which is more than their last
-// revision told: a member that joins a root cause makes no revision of it.
+// present converts alarms that the caller may see. Of standing ones an administrator is shown what they are correlated with now, which is
+// more than their last revision told: a member that joins a root cause makes no revision of it.
 func (s *Server) present(ctx context.Context, alarms []*correlate.Alarm) ([]Alarm, error) {
-	out := each(alarms, s.ages().alarm)
+	who, ages := identityOf(ctx), s.ages()
+	out := each(alarms, func(a *correlate.Alarm) Alarm { return ages.alarm(a, who.view(a)) })
+	if !who.admin() {
+		return out, nil
+	}
 	correlated := make([][]string, len(alarms))
 	explained := s.explained()
 	for i, a := range alarms {
@@ -168,13 +173,15 @@ func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 	if known && !entry.Alarm.Standing() {
 		alarms = append(alarms[:0], entry.Alarm)
 	}
+	who := identityOf(r.Context())
+	alarms = slices.DeleteFunc(alarms, func(a *correlate.Alarm) bool { return who.sees(a) == nil })
 	found, err := s.present(r.Context(), alarms)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	if len(found) > 0 {
-		s.answer(w, r, http.StatusOK, AlarmLife{Alarm: found[0], History: each(entry.Steps, fromStep), Omitted: entry.Omitted})
+		s.answer(w, r, http.StatusOK, who.life(found[0], entry))
 		return
 	}
 	if starting { // it may be one of ours
@@ -199,13 +206,16 @@ type selection struct {
 	condition             string // or the class of the cause
 	domain, project, host string
 	since, until          time.Time
+
+	who identity // and judged by what that sees
 }
 
 // selectionParameters are those that readSelection reads.
 var selectionParameters = []string{"min_severity", "resource", "condition", "domain", "project", "host"}
 
-func readSelection(q *query) selection {
+func readSelection(q *query, who identity) selection {
 	sel := selection{
+		who:       who,
 		resource:  q.text("resource"),
 		condition: q.text("condition"),
 		domain:    strings.TrimPrefix(q.text("domain"), string(correlate.KindDomain)+"/"),
@@ -229,6 +239,9 @@ func (sel selection) matchEntry(e history.Entry) bool { return sel.match(e.Alarm
 
 // match judges an alarm by this severity, which may not be its own.
 func (sel selection) match(a *correlate.Alarm, severity correlate.Severity) bool {
+	if a = sel.who.sees(a); a == nil {
+		return false
+	}
 	// Indeterminate is beside the order of severities and passes.
 	if severity < sel.minSeverity && severity != correlate.SeverityIndeterminate {
 		return false

@@ -8,6 +8,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 // fuzzBody feeds a decoder of bodies. What it takes must mean the same when it is written and read again, so nothing
@@ -72,7 +73,7 @@ func FuzzAlarmQuery(f *testing.F) {
 	alarm := &correlate.Alarm{ID: "a", Severity: correlate.SeverityMajor, Key: correlate.Key{Resource: "nic/eth0"}}
 	f.Fuzz(func(t *testing.T, raw string) {
 		q := newQuery(raw, "min_severity", "resource", "condition", "domain", "project", "host", "since", "until", "limit", "after")
-		wanted, limit, after := readSelection(q), q.number("limit", pageSize, maxPage), readPosition(q, "after")
+		wanted, limit, after := readSelection(q, identity{role: notify.RoleAdmin}), q.number("limit", pageSize, maxPage), readPosition(q, "after")
 		if q.err != nil {
 			return
 		}

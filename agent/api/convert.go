@@ -139,7 +139,7 @@ func fromNeed(n correlate.Need) Need { return Need{Mode: n.Mode.String(), K: n.K
 func fromSubscription(s notify.Subscription) Subscription {
 	out := Subscription{
 		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: texts(s.Endpoints), Format: s.Format,
-		Role: string(s.Role), Origin: string(s.Origin), Owner: s.Owner, Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.WhyLocked(),
+		Role: string(s.Role), Origin: string(s.Origin), Owner: s.Owner, Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.WhyLocked(), Withheld: s.Withheld,
 		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable), Expires: stamp(s.Expires), Rate: s.MaxRate, AllowedRate: s.Rate,
 		DeliverTo:      cmp.Or(s.DeliverTo, notify.DeliverFirst),
 		EndpointStates: each(s.EndpointStates, fromEndpointState),

@@ -35,6 +35,20 @@ func blocks(markdown, language string) []string {
 }
 
 // TestTheExamplesOfTheGuideRun runs the guide's shell examples in one shell, as a reader would who pastes them.
+// echo is a callback that proves that it wants what it is asked about.
+func echo(t *testing.T) (endpoint string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var event struct{ Data struct{ Challenge string } }
+		body, _ := io.ReadAll(r.Body)
+		if json.Unmarshal(body, &event) == nil && event.Data.Challenge != "" {
+			_ = json.NewEncoder(w).Encode(map[string]string{"challenge": event.Data.Challenge})
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
 func TestTheExamplesOfTheGuideRun(t *testing.T) {
 	h := newHost(t)
 	h.cluster = threeHosts(t)
@@ -49,15 +63,6 @@ func TestTheExamplesOfTheGuideRun(t *testing.T) {
 	h.carrier("nic/eth0", correlate.StatusFailed)
 	eventually(t, "a parked delivery", func() bool { return len(h.notifier.Deliveries(notify.DeliveryParked)) == 1 })
 
-	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var event struct{ Data struct{ Challenge string } }
-		body, _ := io.ReadAll(r.Body)
-		if json.Unmarshal(body, &event) == nil && event.Data.Challenge != "" {
-			_ = json.NewEncoder(w).Encode(map[string]string{"challenge": event.Data.Challenge})
-		}
-	}))
-	t.Cleanup(echo.Close)
-
 	var script strings.Builder
 	script.WriteString("set -eu\n")
 	examples := blocks(guide(t), "sh")
@@ -68,7 +73,7 @@ func TestTheExamplesOfTheGuideRun(t *testing.T) {
 		fmt.Fprintf(&script, "echo '=== example %d'\n%s\n", i+1, example)
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", script.String())
-	cmd.Env = append(os.Environ(), "SOCKET="+c.socket, "CALLBACK="+echo.URL)
+	cmd.Env = append(os.Environ(), "SOCKET="+c.socket, "CALLBACK="+echo(t))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v in the last of these examples:\n%s", err, out)
 	}

@@ -76,7 +76,6 @@ func (s *Server) deleteHost(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("host forgotten", "host", name, "by", identityOf(r.Context()).name)
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -199,10 +198,10 @@ func (a ages) asOf(host string) time.Time {
 	return a.others(host)
 }
 
-// alarm converts an alarm. It was so when its home, or who speaks for that, wrote this revision, too, which may be later than what
+// alarm converts an alarm, as somebody may see it. It was so when its home, or who speaks for that, wrote this revision, too, which may be later than what
 // is known of the writer as a whole: a revision comes at once.
-func (a ages) alarm(alarm *correlate.Alarm) Alarm {
-	out := fromAlarm(alarm)
+func (a ages) alarm(alarm, seen *correlate.Alarm) Alarm {
+	out := fromAlarm(seen)
 	asOf := a.asOf(cmp.Or(ledger.Speaker(alarm), alarm.Key.Home, a.node))
 	for _, t := range []time.Time{alarm.Times.Raised, alarm.Times.Changed, alarm.Times.Cleared} {
 		if t.After(a.now) {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"slices"
 
+	"github.com/paramedic-ha/paramedic/agent/access"
 	"github.com/paramedic-ha/paramedic/notify"
 )
-
-// roleMonitor may hand in events, and nothing else.
-const roleMonitor notify.Role = "monitor"
 
 // identity is who makes a request. The zero one is nobody.
 type identity struct {
@@ -51,6 +49,8 @@ const (
 	consumers callers = 1 << iota
 	monitors
 	anybody // without saying who it is
+
+	known = consumers | monitors // whoever says who it is
 )
 
 // admits reports whether an identity is among the callers of a route.
@@ -60,7 +60,7 @@ func (c callers) admits(i identity) bool {
 		return true
 	case i.role == notify.RoleConsumer:
 		return c&consumers != 0
-	case i.role == roleMonitor:
+	case i.role == access.RoleMonitor:
 		return c&monitors != 0
 	}
 	return false

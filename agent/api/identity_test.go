@@ -3,12 +3,13 @@ package api
 import (
 	"testing"
 
+	"github.com/paramedic-ha/paramedic/agent/access"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
 func TestARouteThatNamesNobodyIsAnAdministratorsOnly(t *testing.T) {
 	admin, consumer := identity{name: "ops", role: notify.RoleAdmin}, identity{name: "vnfm", role: notify.RoleConsumer, projects: []string{"red"}}
-	monitor := identity{name: "collectd", role: roleMonitor}
+	monitor := identity{name: "collectd", role: access.RoleMonitor}
 	for _, c := range []struct {
 		callers                          callers
 		nobody, consumer, monitor, admin bool
@@ -35,7 +36,7 @@ func TestAConsumerOwnsItsProjectsAndAnAdministratorAll(t *testing.T) {
 	if admin := (identity{role: notify.RoleAdmin}); !admin.owns("red") || !admin.owns("") {
 		t.Error("everything is an administrator's")
 	}
-	if (identity{}).owns("") || (identity{name: "m", role: roleMonitor}).owns("red") {
+	if (identity{}).owns("") || (identity{name: "m", role: access.RoleMonitor}).owns("red") {
 		t.Error("nobody owns nothing")
 	}
 	if consumer.ownerName() != "vnfm" || (identity{name: "root", role: notify.RoleAdmin}).ownerName() != "" {

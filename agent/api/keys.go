@@ -128,7 +128,8 @@ func (s *Server) changeKeys(w http.ResponseWriter, r *http.Request, what, id str
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("gossip keys changed", "change", what, "key", id, "by", identityOf(r.Context()).name)
+	callOf(r.Context()).note("change", what)
+	callOf(r.Context()).note("key", id)
 	status, _ := keys.AwaitKeys(ctx) // the error says who is behind, and so does the status
 	s.answer(w, r, http.StatusOK, fromKeys(status))
 }

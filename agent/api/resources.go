@@ -29,7 +29,12 @@ func fromLocated(l located) Resource {
 }
 
 func (s *Server) getResources(w http.ResponseWriter, r *http.Request) {
-	q := newQuery(r.URL.RawQuery, "host", "limit", "after")
+	who := identityOf(r.Context())
+	parameters := []string{"limit", "after"}
+	if who.admin() {
+		parameters = append(parameters, "host")
+	}
+	q := newQuery(r.URL.RawQuery, parameters...)
 	host := q.text("host")
 	limit := q.number("limit", pageSize, maxPage)
 	after := readPlace(q)
@@ -37,7 +42,13 @@ func (s *Server) getResources(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, q.err)
 		return
 	}
-	page, err := s.directory().page(r.Context(), host, after, limit)
+	directory := s.directory()
+	page, err := ResourcePage{}, error(nil)
+	if who.admin() {
+		page, err = directory.page(r.Context(), host, after, limit)
+	} else {
+		page, err = directory.ownPage(r.Context(), who, after, limit)
+	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -180,7 +191,12 @@ func domainOf(id correlate.ID) string {
 }
 
 func (s *Server) getResource(w http.ResponseWriter, r *http.Request) {
-	q := newQuery(r.URL.RawQuery, "host")
+	who := identityOf(r.Context())
+	var parameters []string
+	if who.admin() {
+		parameters = append(parameters, "host")
+	}
+	q := newQuery(r.URL.RawQuery, parameters...)
 	id, err := correlate.ParseID(r.PathValue("id"))
 	if err != nil {
 		q.fail("%v", err)
@@ -189,7 +205,12 @@ func (s *Server) getResource(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, q.err)
 		return
 	}
-	found, _, err := s.directory().find(r.Context(), id, q.text("host"))
+	var found located
+	if who.admin() {
+		found, _, err = s.directory().find(r.Context(), id, q.text("host"))
+	} else {
+		found, err = s.directory().findOwn(r.Context(), who, id)
+	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return

@@ -27,16 +27,16 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 	scrape := promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Timeout: requestTimeout, MaxRequestsInFlight: 4})
 	plain := []route{
 		{method: "GET", path: "/v1/status", handle: s.getStatus},
-		{method: "GET", path: "/v1/alarms", handle: s.getAlarms},
-		{method: "GET", path: "/v1/alarms/{id}", handle: s.getAlarm},
-		{method: "POST", path: "/v1/alarms/{id}/ack", handle: s.postAck},
+		{method: "GET", path: "/v1/alarms", handle: s.getAlarms, callers: consumers},
+		{method: "GET", path: "/v1/alarms/{id}", handle: s.getAlarm, callers: consumers},
+		{method: "POST", path: "/v1/alarms/{id}/ack", handle: s.postAck, callers: consumers},
 		{method: "POST", path: "/v1/alarms/{id}/comments", handle: s.postComment},
 		{method: "POST", path: "/v1/alarms/{id}/clear", handle: s.postClear},
 		{method: "GET", path: "/v1/events", handle: s.getEvents},
 		{method: "POST", path: "/v1/events", handle: s.postEvents, callers: monitors},
 		{method: "PUT", path: "/v1/events", handle: s.postEvents, callers: monitors},
-		{method: "GET", path: "/v1/resources", handle: s.getResources},
-		{method: "GET", path: "/v1/resources/{id...}", handle: s.getResource},
+		{method: "GET", path: "/v1/resources", handle: s.getResources, callers: consumers},
+		{method: "GET", path: "/v1/resources/{id...}", handle: s.getResource, callers: consumers},
 		{method: "GET", path: "/v1/topology", handle: s.getTopology},
 		{method: "GET", path: "/v1/hosts", handle: s.getHosts},
 		{method: "GET", path: "/v1/hosts/{name}", handle: s.getHost},
@@ -45,18 +45,18 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "POST", path: "/v1/keys", handle: s.postKey},
 		{method: "POST", path: "/v1/keys/{id}/use", handle: s.useKey},
 		{method: "DELETE", path: "/v1/keys/{id}", handle: s.deleteKey},
-		{method: "GET", path: "/v1/subscriptions", handle: s.getSubscriptions},
-		{method: "POST", path: "/v1/subscriptions", handle: s.postSubscription, limit: consumerTimeout},
-		{method: "GET", path: "/v1/subscriptions/{id}", handle: s.getSubscription},
-		{method: "PATCH", path: "/v1/subscriptions/{id}", handle: s.patchSubscription, limit: consumerTimeout},
-		{method: "DELETE", path: "/v1/subscriptions/{id}", handle: s.deleteSubscription},
-		{method: "POST", path: "/v1/subscriptions/{id}/test", handle: s.postTest, limit: consumerTimeout},
-		{method: "POST", path: "/v1/subscriptions/{id}/retry", handle: s.postRetryAll},
-		{method: "GET", path: "/v1/deliveries", handle: s.getDeliveries},
-		{method: "DELETE", path: "/v1/deliveries/{id}", handle: s.deleteDelivery},
-		{method: "POST", path: "/v1/deliveries/{id}/retry", handle: s.postRetry},
+		{method: "GET", path: "/v1/subscriptions", handle: s.getSubscriptions, callers: consumers},
+		{method: "POST", path: "/v1/subscriptions", handle: s.postSubscription, callers: consumers, limit: consumerTimeout},
+		{method: "GET", path: "/v1/subscriptions/{id}", handle: s.getSubscription, callers: consumers},
+		{method: "PATCH", path: "/v1/subscriptions/{id}", handle: s.patchSubscription, callers: consumers, limit: consumerTimeout},
+		{method: "DELETE", path: "/v1/subscriptions/{id}", handle: s.deleteSubscription, callers: consumers},
+		{method: "POST", path: "/v1/subscriptions/{id}/test", handle: s.postTest, callers: consumers, limit: consumerTimeout},
+		{method: "GET", path: "/v1/deliveries", handle: s.getDeliveries, callers: consumers},
+		{method: "POST", path: "/v1/deliveries/{id}/retry", handle: s.postRetry, callers: consumers},
+		{method: "POST", path: "/v1/subscriptions/{id}/retry", handle: s.postRetryAll, callers: consumers},
+		{method: "DELETE", path: "/v1/deliveries/{id}", handle: s.deleteDelivery, callers: consumers},
 		{method: "GET", path: "/v1/profile", handle: s.getProfile},
-		{method: "GET", path: "/v1/openapi.yaml", handle: func(w http.ResponseWriter, _ *http.Request) {
+		{method: "GET", path: "/v1/openapi.yaml", callers: known, handle: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/yaml") // RFC 9512
 			_, _ = w.Write(openapi.Document())
 		}},
@@ -69,7 +69,7 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		plain[i].handle = s.within(cmp.Or(r.limit, requestTimeout), r.handle)
 	}
 	// A watch lasts as long as its client.
-	all := append(plain, route{method: "GET", path: "/v1/watch", handle: s.getWatch})
+	all := append(plain, route{method: "GET", path: "/v1/watch", handle: s.getWatch, callers: consumers})
 	for _, r := range []route{
 		{method: "PUT", path: "/v1/mutes"},
 		{method: "PUT", path: "/v1/hosts/{name}/state"},
@@ -99,11 +99,7 @@ func (s *Server) handler(metrics prometheus.Gatherer) http.Handler {
 	}
 	mux := http.NewServeMux()
 	for path, handlers := range methods {
-		mux.HandleFunc(path, s.guard(func(w http.ResponseWriter, r *http.Request) {
-			if handle, ok := handlers[r.Method]; ok {
-				handle(w, r)
-				return
-			}
+		other := s.permit(known, func(w http.ResponseWriter, r *http.Request) {
 			allowed := make([]string, 0, len(handlers))
 			for method := range handlers {
 				allowed = append(allowed, method)
@@ -114,26 +110,19 @@ func (s *Server) handler(metrics prometheus.Gatherer) http.Handler {
 				http.StatusMethodNotAllowed, "method", "the method is not allowed here",
 				fmt.Sprintf("%s %s: the methods are %s", r.Method, r.URL.Path, strings.Join(allowed, ", ")),
 			})
+		})
+		mux.HandleFunc(path, s.guard(func(w http.ResponseWriter, r *http.Request) {
+			if handle, ok := handlers[r.Method]; ok {
+				handle(w, r)
+			} else {
+				other(w, r)
+			}
 		}))
 	}
-	mux.HandleFunc("/", s.guard(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/", s.guard(s.permit(known, func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, notFound("nothing is served at %s: /v1/openapi.yaml lists what is", r.URL.Path))
-	}))
+	})))
 	return mux
-}
-
-// permit lets only the callers of a route through.
-func (s *Server) permit(c callers, next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !c.admits(identityOf(r.Context())) {
-			s.refuse(w, r, &refusal{
-				http.StatusForbidden, "forbidden", "the caller may not do this",
-				fmt.Sprintf("%s %s is not for your role: ask an administrator of the infrastructure", r.Method, r.URL.Path),
-			})
-			return
-		}
-		next(w, r)
-	}
 }
 
 func (s *Server) notBuilt(w http.ResponseWriter, r *http.Request) {

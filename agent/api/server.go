@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +40,8 @@ type Config struct {
 	Backend  Backend
 	Node     string // name of this host
 	Socket   string // path of the Unix socket
+	Listen   string // address and port of TCP; empty: the socket alone
+	Access   Access // of TCP
 	Log      *slog.Logger
 	Gatherer prometheus.Gatherer // of /metrics
 	SOL      format.SOLSite      // may be zero
@@ -52,6 +55,10 @@ type Server struct {
 	now      func() time.Time
 	log      *slog.Logger
 	listener *listener
+	tcp      *tcpListener // nil: the socket alone
+	access   atomic.Pointer[grant]
+	limits   *limits
+	audits   *auditLog
 	http     *http.Server
 	watchers chan struct{} // holds one of each running watch
 	closing  chan struct{} // closed when the server shuts down: streams end
@@ -60,7 +67,7 @@ type Server struct {
 	heartbeat, streamWrite, health time.Duration // the constants, but for tests
 }
 
-// New opens the socket; clients that connect wait until Run. Call Run or Close, or the socket stays.
+// New opens the socket, and the port of TCP; clients that connect wait until Run. Call Run or Close, or the socket stays.
 //
 // A socket on which another process listens is an error; one that a crashed agent left is replaced.
 func New(c Config) (*Server, error) {
@@ -70,6 +77,8 @@ func New(c Config) (*Server, error) {
 		sol:      c.SOL,
 		now:      time.Now,
 		log:      c.Log,
+		limits:   newLimits(),
+		audits:   newAuditLog(),
 		watchers: make(chan struct{}, maxWatchers),
 		closing:  make(chan struct{}),
 		complain: rate.NewLimiter(1, 10),
@@ -80,7 +89,16 @@ func New(c Config) (*Server, error) {
 	if s.listener, err = listen(c.Socket, maxConnections); err != nil {
 		return nil, err
 	}
+	s.SetAccess(c.Access)
+	if c.Listen != "" {
+		if s.tcp, err = listenTCP(c.Listen, s.log); err != nil {
+			return nil, errors.Join(err, s.listener.Close())
+		}
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // many streams over one connection would pass the limits of connections by
 	s.http = &http.Server{
+		Protocols:         &protocols,
 		Handler:           s.handler(c.Gatherer),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
@@ -95,7 +113,12 @@ func New(c Config) (*Server, error) {
 }
 
 // Close gives the socket back when Run was never called.
-func (s *Server) Close() error { return s.listener.Close() }
+func (s *Server) Close() error {
+	if s.tcp != nil {
+		return errors.Join(s.listener.Close(), s.tcp.Close())
+	}
+	return s.listener.Close()
+}
 
 // Run serves until ctx ends. Then streams end, requests in flight have a moment to finish and are cut, the socket is
 // removed, and Run returns nil, all within two seconds. Call it once.
@@ -104,11 +127,21 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cut()
 	s.http.BaseContext = func(net.Listener) context.Context { return requests }
 
-	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(s.listener) }()
+	listeners := []net.Listener{s.listener}
+	if s.tcp != nil {
+		listeners = append(listeners, s.overTCP())
+	}
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- s.http.Serve(l) }()
+	}
 	select {
 	case err := <-served:
-		return fmt.Errorf("serve the API: %w", errors.Join(err, s.listener.Close()))
+		err = errors.Join(err, s.http.Close(), s.Close())
+		for range len(listeners) - 1 {
+			<-served
+		}
+		return fmt.Errorf("serve the API: %w", err)
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(requests, shutdownWithin)
@@ -120,15 +153,21 @@ func (s *Server) Run(ctx context.Context) error {
 			return fmt.Errorf("close the API: %w", err)
 		}
 	}
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the API: %w", err)
+	for range listeners {
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve the API: %w", err)
+		}
 	}
 	return nil
 }
 
-// guard bounds a request in time and turns a panic into an answer.
+// guard finds out who calls, bounds how often, keeps the audit log, and turns a panic into an answer.
 func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		c := s.newCall(r)
+		w = &recorder{ResponseWriter: w, call: c}
+		r = r.WithContext(withCall(r.Context(), c))
+		defer s.audit(r, c)
 		defer func() {
 			// ErrAbortHandler is net/http's way to drop a connection.
 			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
@@ -143,6 +182,13 @@ func (s *Server) guard(next http.HandlerFunc) http.HandlerFunc {
 		}()
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if c.identity.role == "" {
+			w.Header().Set("Connection", "close") // nobody keeps a place
+		}
+		if wait := s.limits.wait(c, s.now()); wait > 0 {
+			s.refuse(w, r, tooManyRequests(w, wait))
+			return
+		}
 		next(w, r)
 	}
 }

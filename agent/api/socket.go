@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -158,23 +159,35 @@ func (c *peerConn) Close() error {
 	return c.UnixConn.Close()
 }
 
-// withPeer notes who is at the other end: whoever may open the socket is an administrator.
-func (s *Server) withPeer(ctx context.Context, conn net.Conn) context.Context {
-	c, ok := conn.(*peerConn)
-	if !ok {
-		return ctx
-	}
-	name, err := peerName(c)
-	if err != nil {
-		s.log.Warn("the caller's name can't be found out", "err", err)
-		name = "unknown"
-	}
-	return withIdentity(ctx, identity{name: name, role: notify.RoleAdmin})
+// peer is who is at the other end of a connection of the socket.
+type peer struct {
+	identity identity
+	from     string
 }
 
-// peerName is the user at the other end of a connection, as the kernel saw it at connect (SO_PEERCRED, unix(7)): its name,
-// or "uid N" when it has none here.
-func peerName(conn *peerConn) (string, error) {
+type peerKey struct{}
+
+// withPeer notes who is at the other end: whoever may open the socket is an administrator. Over TCP each request says it.
+func (s *Server) withPeer(ctx context.Context, conn net.Conn) context.Context {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	switch c := conn.(type) {
+	case *tcpConn:
+		return context.WithValue(ctx, tcpKey{}, c)
+	case *peerConn:
+		uid, err := peerUID(c)
+		if err != nil {
+			s.log.Warn("the caller's user can't be found out", "err", err)
+			return context.WithValue(ctx, peerKey{}, peer{identity{name: "unknown", role: notify.RoleAdmin}, "socket"})
+		}
+		return context.WithValue(ctx, peerKey{}, peer{identity{name: userName(uid), role: notify.RoleAdmin}, "uid " + uid})
+	}
+	return ctx
+}
+
+// peerUID is the user at the other end of a connection, as the kernel saw it at connect (SO_PEERCRED, unix(7)).
+func peerUID(conn *peerConn) (string, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return "", fmt.Errorf("ask who is calling: %w", err)
@@ -189,9 +202,13 @@ func peerName(conn *peerConn) (string, error) {
 	if credErr != nil {
 		return "", fmt.Errorf("ask who is calling: %w", credErr)
 	}
-	uid := strconv.FormatUint(uint64(cred.Uid), 10)
+	return strconv.FormatUint(uint64(cred.Uid), 10), nil
+}
+
+// userName is the name of a user, or "uid N" when it has none here.
+func userName(uid string) string {
 	if u, err := user.LookupId(uid); err == nil {
-		return u.Username, nil
+		return u.Username
 	}
-	return "uid " + uid, nil
+	return "uid " + uid
 }

@@ -12,7 +12,7 @@ import (
 // limitedFor is after how many seconds a monitor that sends too much may come again.
 const limitedFor = 5
 
-// postEvents takes the events of other monitors. Whoever may call it is an administrator.
+// postEvents takes the events of other monitors.
 func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 	body, err := readJSON(w, r)
 	if err != nil {
@@ -38,19 +38,25 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := Verdicts{Verdicts: make([]Verdict, len(verdicts))}
-	refused, limited, why := 0, 0, ""
+	refused, limited, accepted, why := 0, 0, 0, ""
 	for i, v := range verdicts {
 		out.Verdicts[i] = fromVerdict(&items[i], v)
 		if v.Word == southbound.Refused {
 			refused++
 			why = cmp.Or(why, v.Text)
 		}
+		if v.Word == southbound.Accepted {
+			accepted++
+		}
 		if v.Limited {
 			limited++
 		}
 	}
+	call := callOf(r.Context())
+	call.object, call.silent = items[0].Monitor, accepted == 0 // what was said before changes nothing
+	call.note("accepted", strconv.Itoa(accepted))
 	if refused > 0 && s.complain.Allow() {
-		s.log.Warn("events of another monitor were refused", "monitor", items[0].Monitor, "refused", refused, "of", len(items), "first", why, "by", identityOf(r.Context()).name)
+		s.log.Warn("events of another monitor were refused", "monitor", items[0].Monitor, "refused", refused, "of", len(items), "first", why, "by", call.identity.name)
 	}
 	switch {
 	case limited == len(verdicts):

@@ -143,7 +143,8 @@ func TestAnAlarmIsAtLeastAsFreshAsItsRevision(t *testing.T) {
 		{"fresh", now.Add(-time.Hour), now},
 		{"cmp-1", now.Add(-time.Hour), now},
 	} {
-		got := a.alarm(&correlate.Alarm{Key: correlate.Key{Home: c.host}, Times: correlate.Times{Raised: now.Add(-3 * time.Hour), Changed: c.changed}})
+		alarm := &correlate.Alarm{Key: correlate.Key{Home: c.host}, Times: correlate.Times{Raised: now.Add(-3 * time.Hour), Changed: c.changed}}
+		got := a.alarm(alarm, alarm)
 		if got.AsOf == nil || !got.AsOf.Equal(c.want) {
 			t.Errorf("%s, changed %v: as of %v, want %v", c.host, c.changed, got.AsOf, c.want)
 		}

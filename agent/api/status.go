@@ -58,10 +58,11 @@ func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) getReady(w http.ResponseWriter, r *http.Request) {
 	if err := s.backend.Ready(); err != nil {
-		s.refuse(w, r, &refusal{
-			http.StatusServiceUnavailable, "not-ready", "not ready yet",
-			err.Error() + ": try again shortly; /v1/status shows each source",
-		})
+		why := "try again shortly"
+		if identityOf(r.Context()).admin() { // which sources there are is nobody else's business
+			why = err.Error() + ": try again shortly; /v1/status shows each source"
+		}
+		s.refuse(w, r, &refusal{http.StatusServiceUnavailable, "not-ready", "not ready yet", why})
 		return
 	}
 	s.answer(w, r, http.StatusOK, Health{Status: "ready"})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -18,7 +19,9 @@ func (s *Server) getSubscriptions(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, q.err)
 		return
 	}
-	s.answer(w, r, http.StatusOK, SubscriptionList{Subscriptions: each(s.backend.Notify().Subscriptions(), fromSubscription)})
+	who := identityOf(r.Context())
+	own := slices.DeleteFunc(s.backend.Notify().Subscriptions(), func(sub notify.Subscription) bool { return !who.has(sub) })
+	s.answer(w, r, http.StatusOK, SubscriptionList{Subscriptions: each(own, who.subscription)})
 }
 
 func (s *Server) getSubscription(w http.ResponseWriter, r *http.Request) {
@@ -26,14 +29,12 @@ func (s *Server) getSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, q.err)
 		return
 	}
-	id := r.PathValue("id")
-	for _, sub := range s.backend.Notify().Subscriptions() {
-		if sub.ID == id {
-			s.answer(w, r, http.StatusOK, fromSubscription(sub))
-			return
-		}
+	sub, err := s.ownSubscription(r.Context(), r.PathValue("id"))
+	if err != nil {
+		s.refuse(w, r, err)
+		return
 	}
-	s.refuse(w, r, notFound("subscription %q is not known: /v1/subscriptions lists those that are", id))
+	s.answer(w, r, http.StatusOK, identityOf(r.Context()).subscription(sub))
 }
 
 func (s *Server) postSubscription(w http.ResponseWriter, r *http.Request) {
@@ -47,16 +48,25 @@ func (s *Server) postSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	wish.Owner = identityOf(r.Context()).ownerName()
+	who, call := identityOf(r.Context()), callOf(r.Context())
+	call.object = wish.Name
 	verify := body.Verify == nil || *body.Verify
-	sub, snapshot, err := s.backend.Notify().Subscribe(r.Context(), wish, verify)
-	if err != nil {
+	if err := s.bound(who, &wish, notify.Role(body.Role), verify); err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("subscribed", "subscription", sub.ID, "name", sub.Name, "verified", verify, "by", identityOf(r.Context()).name)
+	sub, snapshot, err := s.backend.Notify().Subscribe(r.Context(), wish, verify)
+	if err != nil {
+		s.refuse(w, r, who.refusal(err))
+		return
+	}
+	call.object = sub.ID
+	call.note("name", sub.Name)
+	call.note("verified", strconv.FormatBool(verify))
 	w.Header().Set("Location", "/v1/subscriptions/"+url.PathEscape(sub.ID))
-	s.answer(w, r, http.StatusCreated, Subscribed{Subscription: fromSubscription(sub), Snapshot: each(snapshot, s.ages().alarm)})
+	ages := s.ages()
+	seen := func(a *correlate.Alarm) Alarm { return ages.alarm(a, a) } // what the subscription may see of it
+	s.answer(w, r, http.StatusCreated, Subscribed{Subscription: who.subscription(sub), Snapshot: each(snapshot, seen)})
 }
 
 func (s *Server) patchSubscription(w http.ResponseWriter, r *http.Request) {
@@ -70,35 +80,56 @@ func (s *Server) patchSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	sub, err := s.backend.Notify().Update(r.Context(), r.PathValue("id"), patch)
+	who := identityOf(r.Context())
+	old, err := s.ownSubscription(r.Context(), r.PathValue("id"))
+	if err == nil && patch.Filter != nil {
+		err = who.boundFilter(patch.Filter)
+	}
+	if err == nil && patch.Direct != nil && *patch.Direct && !who.admin() {
+		err = errDirect
+	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("subscription changed", "subscription", sub.ID, "name", sub.Name, "by", identityOf(r.Context()).name)
-	s.answer(w, r, http.StatusOK, fromSubscription(sub))
+	sub, err := s.backend.Notify().Update(r.Context(), old.ID, patch)
+	if err != nil {
+		s.refuse(w, r, who.refusal(err))
+		return
+	}
+	callOf(r.Context()).note("name", sub.Name)
+	s.answer(w, r, http.StatusOK, who.subscription(sub))
 }
 
 func (s *Server) deleteSubscription(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	if err := s.backend.Notify().Unsubscribe(r.Context(), id); err != nil {
+	sub, err := s.ownSubscription(r.Context(), r.PathValue("id"))
+	if err == nil {
+		callOf(r.Context()).note("name", sub.Name)
+		err = s.backend.Notify().Unsubscribe(r.Context(), sub.ID)
+	}
+	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("unsubscribed", "subscription", id, "by", identityOf(r.Context()).name)
 	w.WriteHeader(http.StatusNoContent)
 }
 
 func (s *Server) postTest(w http.ResponseWriter, r *http.Request) {
-	stages, err := s.backend.Notify().Test(r.Context(), r.PathValue("id"))
+	sub, err := s.ownSubscription(r.Context(), r.PathValue("id"))
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	who := identityOf(r.Context())
+	stages, err := s.backend.Notify().Test(r.Context(), sub.ID)
 	if err != nil && !errors.Is(err, notify.ErrNotFound) && !errors.Is(err, context.DeadlineExceeded) {
-		err = &refusal{http.StatusBadGateway, "not-taken", "the consumer did not take it", err.Error()}
+		err = &refusal{http.StatusBadGateway, "not-taken", "the consumer did not take it", who.plain(err.Error())}
 	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.answer(w, r, http.StatusOK, fromStages(stages))
+	s.answer(w, r, http.StatusOK, who.stages(stages))
 }
 
 func (s *Server) getDeliveries(w http.ResponseWriter, r *http.Request) {
@@ -108,41 +139,72 @@ func (s *Server) getDeliveries(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, q.err)
 		return
 	}
-	deliveries := s.backend.Notify().Deliveries(notify.DeliveryState(state))
+	who, deliveries := identityOf(r.Context()), s.deliveries(r.Context(), notify.DeliveryState(state))
 	if id := q.text("subscription"); id != "" {
 		deliveries = slices.DeleteFunc(deliveries, func(d notify.DeliveryView) bool { return d.Consumer != id })
 	}
-	s.answer(w, r, http.StatusOK, DeliveryList{Deliveries: each(deliveries, fromDelivery)})
+	s.answer(w, r, http.StatusOK, DeliveryList{Deliveries: each(deliveries, who.delivery)})
+}
+
+// deliveries are those of the subscriptions that are the caller's.
+func (s *Server) deliveries(ctx context.Context, state notify.DeliveryState) []notify.DeliveryView {
+	who := identityOf(ctx)
+	all := s.backend.Notify().Deliveries(state)
+	if who.admin() {
+		return all
+	}
+	own := make(map[string]bool)
+	for _, sub := range s.backend.Notify().Subscriptions() {
+		own[sub.ID] = who.has(sub)
+	}
+	return slices.DeleteFunc(all, func(d notify.DeliveryView) bool { return !own[d.Consumer] })
+}
+
+// ownDelivery is the delivery of a path, if it is the caller's.
+func (s *Server) ownDelivery(r *http.Request) (id string, err error) {
+	id = r.PathValue("id")
+	if !slices.ContainsFunc(s.deliveries(r.Context(), ""), func(d notify.DeliveryView) bool { return d.ID == id }) {
+		return "", notFound("delivery %q is not known: /v1/deliveries lists those that are", id)
+	}
+	return id, nil
 }
 
 func (s *Server) postRetry(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	if err := s.backend.Notify().Retry(r.Context(), id); err != nil {
-		s.refuse(w, r, err)
-		return
+	id, err := s.ownDelivery(r)
+	if err == nil {
+		err = s.backend.Notify().Retry(r.Context(), id)
 	}
-	s.log.Info("delivery retried", "delivery", id, "by", identityOf(r.Context()).name)
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func (s *Server) postRetryAll(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	n, err := s.backend.Notify().RetryAll(r.Context(), id)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("all deliveries of a subscription retried", "subscription", id, "deliveries", n, "by", identityOf(r.Context()).name)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) postRetryAll(w http.ResponseWriter, r *http.Request) {
+	sub, err := s.ownSubscription(r.Context(), r.PathValue("id"))
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	n, err := s.backend.Notify().RetryAll(r.Context(), sub.ID)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	callOf(r.Context()).note("retried", strconv.Itoa(n))
 	s.answer(w, r, http.StatusOK, RetriedCount{n})
 }
 
 func (s *Server) deleteDelivery(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	if err := s.backend.Notify().Discard(r.Context(), id); err != nil {
+	id, err := s.ownDelivery(r)
+	if err == nil {
+		err = s.backend.Notify().Discard(r.Context(), id)
+	}
+	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("delivery discarded", "delivery", id, "by", identityOf(r.Context()).name)
 	w.WriteHeader(http.StatusNoContent)
 }
 

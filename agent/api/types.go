@@ -269,8 +269,9 @@ type Subscription struct {
 	Paused    string     `json:"paused"`
 	TLS       LinkTLS    `json:"tls"`
 	Auth      LinkAuth   `json:"auth"`
-	Proxy     string     `json:"proxy"`  // direct: past the proxy of the host
-	Locked    string     `json:"locked"` // why its secrets can't be opened at the answering host: its peers deliver
+	Proxy     string     `json:"proxy"`    // direct: past the proxy of the host
+	Locked    string     `json:"locked"`   // why its secrets can't be opened at the answering host: its peers deliver
+	Withheld  string     `json:"withheld"` // why the answering host tells it less than it asks
 	Created   *time.Time `json:"created"`
 	Expires   *time.Time `json:"expires"` // it ends then, unless it is renewed before or shortly after
 	// Rate is how many requests a minute were asked for, AllowedRate how many its consumer allowed when it was verified; 0 is any.

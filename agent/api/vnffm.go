@@ -117,7 +117,7 @@ func (s *Server) getSOLAlarms(w http.ResponseWriter, r *http.Request) {
 
 // solAlarms are alarms of all hosts behind a place, newest first; one more than solFaults when there are more.
 func (s *Server) solAlarms(ctx context.Context, state string, after history.Position) ([]*correlate.Alarm, error) {
-	alarms, starting, err := s.alarms(ctx, state, selection{}, after, solFaults+1)
+	alarms, starting, err := s.alarms(ctx, state, selection{who: identityOf(ctx)}, after, solFaults+1)
 	if starting { // SOL's list has no room to say that something is missing
 		return nil, errStarting
 	}
@@ -180,6 +180,9 @@ func (s *Server) patchSOLAlarm(w http.ResponseWriter, r *http.Request) {
 	}
 	a, found, err := s.findSOL(r.Context(), r.PathValue("id"))
 	if err == nil {
+		err = s.mayAck(r.Context(), identityOf(r.Context()), a.ID)
+	}
+	if err == nil {
 		err = mayModify(r.Header.Get("If-Match"), body.AckState, a, found)
 	}
 	if err != nil {
@@ -191,7 +194,7 @@ func (s *Server) patchSOLAlarm(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("alarm acknowledged", "alarm", a.ID, "resource", a.Key.Resource, "by", who.name)
+	callOf(r.Context()).note("resource", string(a.Key.Resource))
 	s.answer(w, r, http.StatusOK, body)
 }
 
@@ -238,7 +241,7 @@ func (s *Server) getSOLSubscriptions(w http.ResponseWriter, r *http.Request) {
 func (s *Server) solSubscriptions(ctx context.Context) []notify.Subscription {
 	who := identityOf(ctx)
 	return slices.DeleteFunc(s.backend.Notify().Subscriptions(), func(sub notify.Subscription) bool {
-		return sub.Format != solFormat || !who.admin() && sub.Owner != who.ownerName()
+		return sub.Format != solFormat || !who.has(sub)
 	})
 }
 
@@ -273,7 +276,6 @@ func (s *Server) deleteSOLSubscription(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("unsubscribed", "subscription", sub.ID, "by", identityOf(r.Context()).name)
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -299,12 +301,18 @@ func (s *Server) postSOLSubscription(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	sub, err := s.backend.Notify().Follow(r.Context(), wish, true)
-	if err != nil {
+	if err := s.bound(who, &wish, "", true); err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("subscribed", "subscription", sub.ID, "name", sub.Name, "verified", true, "by", who.name)
+	sub, err := s.backend.Notify().Follow(r.Context(), wish, true)
+	if err != nil {
+		s.refuse(w, r, who.refusal(err))
+		return
+	}
+	call := callOf(r.Context())
+	call.object = sub.ID
+	call.note("name", sub.Name)
 	made := s.fromSOLSubscription(sub)
 	w.Header().Set("Location", made.Links["self"].Href)
 	s.answer(w, r, http.StatusCreated, made)

@@ -20,12 +20,13 @@ import (
 // an event in streamWrite is cut. One that comes back with the id of the last event that it has seen misses nothing: it gets what came
 // behind it, or, when that is not held, the present truth.
 func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
-	q := newQuery(r.URL.RawQuery, append([]string{"since", "snapshot", "state"}, selectionParameters...)...)
+	who := identityOf(r.Context())
+	q := newQuery(r.URL.RawQuery, append([]string{"since", "snapshot", "state"}, who.selectionParameters()...)...)
 	since := r.Header.Get("Last-Event-ID") // a client that reconnects by itself keeps the URL: the header is newer
 	if since == "" {
 		since = q.text("since")
 	}
-	lens := lens{state: q.choice("state", stateAll, stateStanding, stateCleared), selection: readSelection(q)}
+	lens := lens{state: q.choice("state", stateAll, stateStanding, stateCleared), selection: readSelection(q, who)}
 	snapshot := q.choice("snapshot", "false", "true") == "true"
 	from, err := parseEventID(since)
 	if err = errors.Join(q.err, err); err != nil {
@@ -43,7 +44,13 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	stream := &eventStream{control: http.NewResponseController(w), w: w, within: s.streamWrite, now: s.now, node: s.node}
+	end, err := s.limits.stream(callOf(r.Context()))
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer end()
+	stream := &eventStream{control: http.NewResponseController(w), w: w, within: s.streamWrite, now: s.now, node: who.alias(s.node)}
 	if stream.term, err = s.term(r.Context()); err != nil {
 		s.refuse(w, r, err)
 		return
@@ -102,6 +109,8 @@ func (l lens) show(c *SeqChange, before *correlate.Alarm) string {
 		if l.match(before, before.Severity) {
 			return eventAlarm
 		}
+	case shown && !l.who.news(before, a):
+		return eventNone
 	case l.state != stateCleared && l.match(a, a.Severity):
 		return eventAlarm
 	case shown:
@@ -208,7 +217,7 @@ func (f *follower) tell(changes []SeqChange) error {
 		var err error
 		switch a := c.Change.Alarm; f.lens.show(c, before) {
 		case eventAlarm:
-			err = f.event(eventAlarm, c.Seq, WatchEvent{Transition: c.What, Alarm: ages.alarm(a)})
+			err = f.event(eventAlarm, c.Seq, WatchEvent{Transition: c.What, Alarm: ages.alarm(a, f.lens.who.view(a))})
 		case eventGone:
 			err = f.event(eventGone, c.Seq, WatchGone{ID: a.ID, Revision: a.Revision.String()})
 		}

@@ -28,15 +28,16 @@ func remark(field, text string) error {
 }
 
 // say carries out a word of the caller about the alarm of the request, and answers with the alarm as it is then.
-func (s *Server) say(w http.ResponseWriter, r *http.Request, kind gossip.Kind, did, text string) {
-	word := ledger.Saying{Kind: kind, AlarmID: r.PathValue("id"), By: identityOf(r.Context()).name, Text: text, At: s.now()}
+func (s *Server) say(w http.ResponseWriter, r *http.Request, kind gossip.Kind, text string) {
+	who := identityOf(r.Context())
+	word := ledger.Saying{Kind: kind, AlarmID: r.PathValue("id"), By: who.name, Text: text, At: s.now()}
 	alarm, err := s.backend.Say(r.Context(), word)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info(did, "alarm", alarm.ID, "resource", alarm.Key.Resource, "by", word.By)
-	s.answer(w, r, http.StatusOK, s.ages().alarm(alarm))
+	callOf(r.Context()).note("resource", string(alarm.Key.Resource))
+	s.answer(w, r, http.StatusOK, s.ages().alarm(alarm, who.view(alarm)))
 }
 
 func (s *Server) postAck(w http.ResponseWriter, r *http.Request) {
@@ -45,11 +46,14 @@ func (s *Server) postAck(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = remark("comment", body.Comment)
 	}
+	if err == nil {
+		err = s.mayAck(r.Context(), identityOf(r.Context()), r.PathValue("id"))
+	}
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	s.say(w, r, gossip.KindAck, "alarm acknowledged", body.Comment)
+	s.say(w, r, gossip.KindAck, body.Comment)
 }
 
 func (s *Server) postComment(w http.ResponseWriter, r *http.Request) {
@@ -65,7 +69,7 @@ func (s *Server) postComment(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.say(w, r, gossip.KindComment, "alarm commented on", body.Text)
+	s.say(w, r, gossip.KindComment, body.Text)
 }
 
 func (s *Server) postClear(w http.ResponseWriter, r *http.Request) {
@@ -82,7 +86,7 @@ func (s *Server) postClear(w http.ResponseWriter, r *http.Request) {
 		s.clearSpoken(w, r, spoken, body.Comment)
 		return
 	}
-	s.say(w, r, gossip.KindClear, "alarm cleared by hand", body.Comment)
+	s.say(w, r, gossip.KindClear, body.Comment)
 }
 
 // spoken is the alarm of this id, if it is one that peers have raised because a host can't; else nil.
@@ -107,7 +111,6 @@ func (s *Server) clearSpoken(w http.ResponseWriter, r *http.Request, a *correlat
 		})
 		return
 	}
-	by := identityOf(r.Context()).name
 	if err := s.backend.Cluster().Forget(r.Context(), host); err != nil {
 		if errors.Is(err, gossip.ErrUnknownHost) {
 			err = unknownHost(host)
@@ -115,7 +118,7 @@ func (s *Server) clearSpoken(w http.ResponseWriter, r *http.Request, a *correlat
 		s.refuse(w, r, err)
 		return
 	}
-	s.log.Info("host forgotten", "host", host, "by", by, "alarm", a.ID)
-	word := ledger.Saying{Kind: gossip.KindClear, AlarmID: a.ID, By: by, Text: comment, At: s.now()}
-	s.answer(w, r, http.StatusOK, s.ages().alarm(word.Show(a)))
+	callOf(r.Context()).note("forgotten", host)
+	word := ledger.Saying{Kind: gossip.KindClear, AlarmID: a.ID, By: identityOf(r.Context()).name, Text: comment, At: s.now()}
+	s.answer(w, r, http.StatusOK, s.ages().alarm(a, word.Show(a)))
 }

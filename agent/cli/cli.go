@@ -41,9 +41,19 @@ type Process struct {
 	wide int              // columns of a table; 0: those of the terminal, or no limit
 }
 
+// serverFlags say which agent to talk to, and who does.
+type serverFlags struct {
+	Server          string `help:"The agent to talk to: unix:///path or https://host:port; of several, with commas, watch goes on with the next when one is away." default:"unix:///run/paramedic/api.sock" env:"PARAMEDIC_SERVER" placeholder:"URL"`
+	ServerTokenFile string `help:"The file of the token to show it." env:"PARAMEDIC_TOKEN_FILE" placeholder:"FILE"`
+	ServerCAFile    string `name:"server-ca-file" help:"Who may issue its certificate, instead of those whom the system trusts (PEM)." env:"PARAMEDIC_CA_FILE" placeholder:"FILE"`
+	ServerCertFile  string `help:"The certificate to show it (PEM)." env:"PARAMEDIC_CERT_FILE" placeholder:"FILE"`
+	ServerKeyFile   string `help:"The key of that certificate (PEM)." env:"PARAMEDIC_KEY_FILE" placeholder:"FILE"`
+}
+
 // commands is the grammar.
 type commands struct {
-	Server  string `help:"The agent to talk to: unix:///path or http://host:port; of several, with commas, watch goes on with the next when one is away." default:"unix:///run/paramedic/api.sock" env:"PARAMEDIC_SERVER" placeholder:"URL"`
+	serverFlags
+
 	Output  string `short:"o" help:"Print table, json or yaml." enum:"table,json,yaml" default:"table"`
 	NoColor bool   `name:"no-color" help:"No colours (also: NO_COLOR in the environment)."`
 
@@ -71,7 +81,7 @@ type commands struct {
 	Keys          keysCommand          `cmd:"" help:"The keys that the hosts talk with: change them without a gap."`
 	Profile       profileCommand       `cmd:"" help:"Where the time of recent notifications went, stage by stage."`
 	Receive       receiveCommand       `cmd:"" help:"Be a consumer: print each notification and its latency."`
-	Keygen        keygenCommand        `cmd:"" help:"Make a secret to sign notifications with, or a key of the cluster."`
+	Keygen        keygenCommand        `cmd:"" help:"Make a secret to sign notifications with, a key of the cluster, or a token of the API."`
 	Version       versionCommand       `cmd:"" help:"Print the version."`
 	Manual        manualCommand        `cmd:"" hidden:"" help:"Print the manual page."`
 }
@@ -139,7 +149,7 @@ func Main(args []string, p Process) int {
 	s := &session{Process: p, ctx: ctx}
 	s.out = newPrinter(p, grammar.Output, grammar.NoColor)
 	for server := range strings.SplitSeq(grammar.Server, ",") {
-		c, err := newClient(strings.TrimSpace(server), p.Version)
+		c, err := newClient(strings.TrimSpace(server), grammar.serverFlags, p.Version)
 		if err != nil {
 			fmt.Fprintln(p.Stderr, "paramedic:", err)
 			return exitUsage

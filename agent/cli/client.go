@@ -4,18 +4,21 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
+	"github.com/paramedic-ha/paramedic/agent/config"
 )
 
 const (
@@ -33,13 +36,19 @@ type client struct {
 	base  string // what stands before /v1
 	name  string // of the agent, for errors
 	agent string // User-Agent
+	token string // empty: none is shown
 }
 
-// newClient reads --server: unix:///path, http:// or https://.
-func newClient(server, version string) (*client, error) {
+// newClient reads --server: unix:///path, http:// or https://; and what it is shown over TCP.
+func newClient(server string, f serverFlags, version string) (*client, error) {
 	u, err := url.Parse(server)
 	c := &client{name: server, agent: "paramedic-cli/" + version}
 	transport := &http.Transport{Proxy: nil, MaxIdleConns: 1}
+	if err == nil && u.Scheme != "unix" { // whom the socket lets in needs nothing
+		if err := c.identify(u, f, transport); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case err == nil && u.Scheme == "unix" && u.Host == "" && filepath.IsAbs(u.Path):
 		c.base = "http://paramedic"
@@ -49,13 +58,44 @@ func newClient(server, version string) (*client, error) {
 	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 		c.base = strings.TrimSuffix(u.Scheme+"://"+u.Host+u.EscapedPath(), "/")
 	default:
-		return nil, fmt.Errorf("--server %q: want unix:///path or http://host:port", server)
+		return nil, fmt.Errorf("--server %q: want unix:///path or https://host:port", server)
 	}
 	c.http = &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil
+}
+
+// identify reads what is shown to an agent over TCP, and how its own certificate is judged.
+func (c *client) identify(server *url.URL, f serverFlags, transport *http.Transport) error {
+	if f.ServerTokenFile != "" {
+		if addr, err := netip.ParseAddr(server.Hostname()); server.Scheme != "https" && server.Hostname() != "localhost" && (err != nil || !addr.IsLoopback()) {
+			return fmt.Errorf("--server %q: a token is shown over https only: everybody on the way could read it", c.name)
+		}
+		token, problem := config.ReadAPIToken(f.ServerTokenFile)
+		if problem != nil {
+			return fmt.Errorf("token file %s: %s: %s", f.ServerTokenFile, problem.Message, problem.Remedy)
+		}
+		c.token = token
+	}
+	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	transport.TLSClientConfig = secure
+	if f.ServerCAFile != "" {
+		pool, problem := config.ReadCertificates(f.ServerCAFile)
+		if problem != nil {
+			return fmt.Errorf("file of certificates %s: %s", f.ServerCAFile, problem.Message)
+		}
+		secure.RootCAs = pool
+	}
+	if f.ServerCertFile+f.ServerKeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(f.ServerCertFile, f.ServerKeyFile)
+		if err != nil {
+			return fmt.Errorf("certificate %q and key %q: %w", f.ServerCertFile, f.ServerKeyFile, err)
+		}
+		secure.Certificates = []tls.Certificate{pair}
+	}
+	return nil
 }
 
 func (c *client) get(ctx context.Context, path string, query url.Values, answer any) error {
@@ -108,6 +148,9 @@ func (c *client) send(ctx context.Context, method, path string, body any, header
 		request.Header[name] = values
 	}
 	request.Header.Set("User-Agent", c.agent)
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/paramedic-ha/paramedic/agent/access"
 	"github.com/paramedic-ha/paramedic/agent/api"
 	"github.com/paramedic-ha/paramedic/agent/seal"
 	"github.com/paramedic-ha/paramedic/gossip"
@@ -19,10 +20,11 @@ import (
 type keygenCommand struct {
 	Gossip  bool   `help:"A key for cluster.key_file: what the hosts talk with." xor:"kind"`
 	Secrets bool   `help:"A key for cluster.secrets_key_file: what the secrets of subscriptions are sealed with." xor:"kind"`
+	Token   bool   `help:"A token for a token_file of api.tokens: what a caller of the API shows." xor:"kind"`
 	File    string `help:"Write it into a new file that only you can read." placeholder:"FILE"`
 }
 
-// Run makes a signing secret (Standard Webhooks 1.0), or one of the two keys of a cluster.
+// Run makes a signing secret (Standard Webhooks 1.0), one of the two keys of a cluster, or a token of the API.
 func (c *keygenCommand) Run(s *session) error {
 	name, secret := "signing secret", notify.GenerateSecret()
 	hint := "It is for the secret_file of a subscription (or --secret-file of subscribe), and for its consumer."
@@ -33,6 +35,9 @@ func (c *keygenCommand) Run(s *session) error {
 	case c.Secrets:
 		name, secret = "secrets key", seal.GenerateKey()
 		hint = "It is for cluster.secrets_key_file, the same on all hosts, and apart from cluster.key_file."
+	case c.Token:
+		name, secret = "token", access.GenerateToken()
+		hint = "It is for a token_file of api.tokens, and for whom that names."
 	}
 	field := strings.ReplaceAll(name, " ", "_")
 	if c.File == "" {

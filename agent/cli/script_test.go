@@ -3,9 +3,17 @@ package cli_test
 import (
 	"bytes"
 	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -54,6 +62,7 @@ func TestCommandLine(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"waitfor":  waitFor,
 			"freeport": freePort,
+			"issue":    issue,
 			"post":     post,
 			"status":   status,
 			"expand":   expand,
@@ -95,6 +104,39 @@ func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[0], l.Addr().String())
 	ts.Check(l.Close())
+}
+
+// issue CA NAME: writes NAME.crt and NAME.key, a certificate of 127.0.0.1 and of the DNS name NAME, issued by CA.crt and CA.key,
+// which are made when they are not there.
+func issue(ts *testscript.TestScript, _ bool, args []string) {
+	write := func(name, kind string, der []byte) {
+		ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
+	newCert := func(name string, c, parent *x509.Certificate, by *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		ts.Check(err)
+		if by == nil {
+			by = key
+		}
+		c.SerialNumber, c.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, by)
+		ts.Check(err)
+		keyDER, err := x509.MarshalECPrivateKey(key)
+		ts.Check(err)
+		write(name+".crt", "CERTIFICATE", der)
+		write(name+".key", "EC PRIVATE KEY", keyDER)
+	}
+	if _, err := os.Stat(ts.MkAbs(args[0] + ".crt")); err != nil {
+		ca := &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+		newCert(args[0], ca, ca, nil)
+	}
+	pair, err := tls.LoadX509KeyPair(ts.MkAbs(args[0]+".crt"), ts.MkAbs(args[0]+".key"))
+	ts.Check(err)
+	newCert(args[1], &x509.Certificate{
+		DNSNames: []string{args[1]}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey))
 }
 
 // post URL FILE [SECRETFILE]: sends a notification, signed when a secret is given; prints status and body.
@@ -218,11 +260,17 @@ func manual(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(contents), 0o600))
 }
 
-// until REGEXP COMMAND…: again and again, until the command is good and prints what matches.
-func untilPrinted(ts *testscript.TestScript, _ bool, args []string) {
+// until REGEXP COMMAND…: again and again, until the command is good and prints what matches; after ! until it fails and says it.
+func untilPrinted(ts *testscript.TestScript, fails bool, args []string) {
 	want, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
-	until(ts, args[0], func() bool { return ts.Exec(args[1], args[2:]...) == nil && want.MatchString(ts.ReadFile("stdout")) })
+	printed := "stdout"
+	if fails {
+		printed = "stderr"
+	}
+	until(ts, args[0], func() bool {
+		return (ts.Exec(args[1], args[2:]...) != nil) == fails && want.MatchString(ts.ReadFile(printed))
+	})
 }
 
 // expand FILE: replaces $WORK and the like in it.

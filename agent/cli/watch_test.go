@@ -56,7 +56,7 @@ func TestWatchGoesOnWhereItWas(t *testing.T) {
 		now: func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
 	}
 	s := &session{Process: p, ctx: ctx, out: newPrinter(p, "table", true)}
-	c, err := newClient("unix://"+path, "test")
+	c, err := newClient("unix://"+path, serverFlags{}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

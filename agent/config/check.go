@@ -34,6 +34,7 @@ var words = map[string][]string{
 	"format":            format.Names(),
 	"role":              {"admin", "consumer"},
 	"proxy":             {"direct"},
+	"api-role":          {"admin", "consumer", "monitor"},
 	"notification-kind": {"fault"},
 	"log-level":         {"debug", "info", "warn", "error"},
 	"log-format":        {"text", "json"},
@@ -58,9 +59,8 @@ var laterWords = map[string][]string{
 
 // laterKeys are keys that are known and not built yet, by the path of what holds them; "*" stands for a list's elements.
 var laterKeys = map[string][]string{
-	"":    {"act", "maintenance"},
-	"api": {"listen", "tls", "tokens"},
-	"hw":  {"power"},
+	"":   {"act", "maintenance"},
+	"hw": {"power"},
 
 	"notify.subscriptions[*]": {"heartbeat"},
 }
@@ -70,22 +70,25 @@ var texts = map[string]struct {
 	describe string
 	check    func(string) *wrong
 }{
-	"name":          {"a name", checkName},
-	"text":          {"text", checkText},
-	"project":       {"a project", checkText},
-	"path":          {"an absolute path", checkPath},
-	"glob":          {"a glob", checkGlob},
-	"expression":    {"a regular expression", checkExpression},
-	"resource-glob": {"a glob on resource ids", checkResourceGlob},
-	"uuid":          {"a UUID", checkUUID},
-	"user":          {"a user", checkUser},
-	"proxy-url":     {"an http URL of host and port", checkProxyURL},
-	"url":           {"an http or https URL", checkURL},
-	"libvirt-uri":   {"a libvirt URI", checkLibvirtURI},
-	"bind-address":  {"an address of this host, with or without :port", checkBind},
-	"peer-address":  {"an address, with or without :port", checkAddress},
-	"witness":       {"a host name or an address, without a port", checkWitness},
-	"peer":          {"a host name or an address, with or without :port", checkPeer},
+	"name":                {"a name", checkName},
+	"text":                {"text", checkText},
+	"project":             {"a project", checkText},
+	"path":                {"an absolute path", checkPath},
+	"glob":                {"a glob", checkGlob},
+	"expression":          {"a regular expression", checkExpression},
+	"resource-glob":       {"a glob on resource ids", checkResourceGlob},
+	"uuid":                {"a UUID", checkUUID},
+	"user":                {"a user", checkUser},
+	"proxy-url":           {"an http URL of host and port", checkProxyURL},
+	"url":                 {"an http or https URL", checkURL},
+	"libvirt-uri":         {"a libvirt URI", checkLibvirtURI},
+	"bind-address":        {"an address of this host, with or without :port", checkBind},
+	"peer-address":        {"an address, with or without :port", checkAddress},
+	"witness":             {"a host name or an address, without a port", checkWitness},
+	"peer":                {"a host name or an address, with or without :port", checkPeer},
+	"listen-address":      {"an address of this host and a port", checkListen},
+	"identity":            {"a name of at most 128 characters", checkIdentity},
+	"certificate-subject": {"dns:name, uri:URI or cn:name", checkSubject},
 }
 
 func conditions() []string {
@@ -326,6 +329,7 @@ func levenshtein(a, b string) int {
 // across checks what one value alone does not tell.
 func (p *parser) across(cfg *Config) {
 	p.acrossCluster(cfg)
+	p.acrossAPI(cfg)
 	names := make(map[string]string)
 	for i := range cfg.Notify.Subscriptions {
 		s := &cfg.Notify.Subscriptions[i]

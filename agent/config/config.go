@@ -6,9 +6,12 @@
 package config
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 	"time"
 
+	"github.com/paramedic-ha/paramedic/agent/access"
 	"github.com/paramedic-ha/paramedic/agent/seal"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/notify"
@@ -90,10 +93,63 @@ type Detect struct {
 	Confirmed time.Duration `yaml:"confirmed" min:"300ms" max:"2m" default:"700ms"`
 }
 
-// API is how operators and consumers reach this agent.
+// API is how operators, consumers and other monitors reach this agent. docs/security.md has who may do what.
 type API struct {
 	// Socket is the Unix socket that the API listens on. Who may write to it is an administrator. Read at start only.
 	Socket string `yaml:"socket" check:"path" required:"true" default:"/run/paramedic/api.sock"`
+	// Listen is the address and port that the API listens on as well, over TCP, for those that tokens and certificates name. On
+	// another address than loopback tls is needed. When empty: the API is reached by the socket alone. Read at start only.
+	Listen string `yaml:"listen" check:"listen-address"`
+	TLS    TLS    `yaml:"tls"`
+	// Tokens are who may call with a token.
+	Tokens []Token `yaml:"tokens"`
+	// Certificates are who may call with a certificate.
+	Certificates []Certificate `yaml:"certificates"`
+}
+
+// TLS is what makes api.listen speak it, version 1.2 or later. The files are found as a secret_file is, and read again at a reload.
+type TLS struct {
+	// CertFile holds the certificate of this host (PEM), with those that lead to its issuer. When empty: no TLS. Whether there is
+	// any is read at start only.
+	CertFile string `yaml:"cert_file" check:"text"`
+	// KeyFile holds the key of the certificate (PEM). Others than owner and group must have no access to it.
+	KeyFile string `yaml:"key_file" check:"text"`
+	// ClientCAFile holds the certificates (PEM) of who may issue those of api.certificates.
+	ClientCAFile string `yaml:"client_ca_file" check:"text"`
+
+	// Certificate and ClientCAs are what Load has read from the files; nil without them.
+	Certificate *tls.Certificate `yaml:"-"`
+	ClientCAs   *x509.CertPool   `yaml:"-"`
+}
+
+// Token is an identity that shows a token. A name may stand several times, in api.certificates too, with the same role and the
+// same projects: it is one identity then.
+type Token struct {
+	// Name of the identity: in the audit log, and as owner of its subscriptions. The same on all hosts.
+	Name string `yaml:"name" check:"identity" required:"true"`
+	// TokenFile holds the token: at least 32 letters, digits and -._~+/ in one line, as "paramedic keygen --token" makes it;
+	// several, one a line, during a rotation. Found as a secret_file is; others than owner and group must have no access to it.
+	TokenFile string `yaml:"token_file" check:"text" required:"true"`
+	// Role says what the identity may do: an admin all, a consumer what concerns its projects, a monitor hand in events.
+	Role string `yaml:"role" check:"api-role" required:"true"`
+	// Projects that a consumer may see. At least one; none for the other roles.
+	Projects []string `yaml:"projects" check:"project" required:"true"`
+
+	// Tokens are the digests (SHA-256) of what Load has read from TokenFile.
+	Tokens []access.Digest `yaml:"-"`
+}
+
+// Certificate is an identity that shows a certificate which one of tls.client_ca_file has issued.
+type Certificate struct {
+	// Name of the identity, as with a token.
+	Name string `yaml:"name" check:"identity" required:"true"`
+	// Subject is what the certificate must say: dns: and a DNS name, or uri: and a URI, of its alternative names (SAN), or cn:
+	// and the common name of its subject. Taken literally: * stands for itself.
+	Subject string `yaml:"subject" check:"certificate-subject" required:"true"`
+	// Role is as that of a token.
+	Role string `yaml:"role" check:"api-role" required:"true"`
+	// Projects are as those of a token.
+	Projects []string `yaml:"projects" check:"project" required:"true"`
 }
 
 // HW configures the sources: what is watched.

@@ -48,6 +48,7 @@ func Load(path string) (*Config, error) {
 	p.loadSecrets(cfg, credentials)
 	p.loadCredentials(cfg, credentials)
 	p.loadClusterKeys(cfg, credentials)
+	p.loadAPI(cfg, credentials)
 	if cfg.Node.Name == "" {
 		name, err := os.Hostname()
 		if err != nil || name == "" {
