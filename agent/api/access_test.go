@@ -224,7 +224,12 @@ func (h *host) addOther(needs correlate.ID) {
 // owned makes a subscription of somebody's.
 func (h *host) owned(t *testing.T, owner, project, endpoint string) notify.Subscription {
 	t.Helper()
-	wish := notify.Subscription{Name: "of " + owner, Endpoints: []string{endpoint}, Owner: owner}
+	return h.ownedIn(t, "", owner, project, endpoint)
+}
+
+func (h *host) ownedIn(t *testing.T, form, owner, project, endpoint string) notify.Subscription {
+	t.Helper()
+	wish := notify.Subscription{Name: "of " + owner, Endpoints: []string{endpoint}, Owner: owner, Format: form}
 	if owner != "" {
 		wish.Role, wish.Filter.Projects = notify.RoleConsumer, []string{project}
 	}
@@ -281,7 +286,6 @@ func TestATokenOrACertificateSaysWhoCalls(t *testing.T) {
 		"expired":        g.ca.client(x509.Certificate{DNSNames: []string{"ops.example"}, NotAfter: time.Now().Add(-time.Minute)}),
 		"of a server":    *g.ca.server(),
 	} {
-		//nolint:bodyclose // there is none
 		if _, err := g.as("", cert).http.Get("http://localhost/v1/status"); err == nil {
 			t.Errorf("a certificate: %s: it is accepted", name)
 		}
@@ -430,7 +434,7 @@ func TestOneAddressGetsSoManyConnectionsAndGivesThemBack(t *testing.T) {
 		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		_, err := c.Read(make([]byte, 1))
 		var timeout net.Error
-		return err != nil && !(asTimeout(err, &timeout) && timeout.Timeout())
+		return err != nil && (!asTimeout(err, &timeout) || !timeout.Timeout())
 	}
 	dial := func() net.Conn {
 		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", g.address)
@@ -480,7 +484,7 @@ func TestOneIdentityHasSoManyStreams(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res, err := c.http.Do(req) //nolint:bodyclose // by the cleanup
+		res, err := c.http.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

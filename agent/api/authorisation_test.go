@@ -15,6 +15,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/notify"
+	"github.com/paramedic-ha/paramedic/notify/format"
 )
 
 // The table of docs/security.md, executed. A cell is the status that the caller gets; or "yes": it is answered; or "own": it is, in
@@ -115,8 +116,10 @@ func TestTheTableOfCallsIsWhatTheServerDoes(t *testing.T) {
 			alarm, delivery := fault()
 			path := strings.Replace(r.path, "...}", "}", 1)
 			switch {
-			case strings.HasPrefix(path, "/vnffm/"): // vnffm_test.go has those that are
-				path = strings.Replace(path, "{id}", "nothing", 1)
+			case strings.HasPrefix(path, format.SOLBase+"/subscriptions/{id}"):
+				path = strings.Replace(path, "{id}", h.ownedIn(t, solFormat, "vnfm-a", project, accepting).ID, 1)
+			case strings.HasPrefix(path, format.SOLBase+"/alarms/{id}"):
+				path = strings.Replace(path, "{id}", format.SOLAlarmID(alarm, domain.Name()), 1)
 			case strings.HasPrefix(path, "/v1/subscriptions/{id}"):
 				path = strings.Replace(path, "{id}", h.owned(t, "vnfm-a", project, accepting).ID, 1)
 			case strings.HasPrefix(path, "/v1/deliveries/"):
@@ -245,6 +248,12 @@ func TestWhatIsAnothersIsAsIfItWereNotThere(t *testing.T) {
 		{"DELETE /v1/subscriptions/%s", "11111111-2222-4333-8444-555555555555", []string{file, refused.ID, h.owned(t, "vnfm-b", otherProject, endpoint).ID}},
 		{"POST /v1/subscriptions/%s/test", "11111111-2222-4333-8444-555555555555", []string{file, refused.ID, h.owned(t, "vnfm-b", otherProject, endpoint).ID}},
 		{"POST /v1/deliveries/%s/retry", "11111111-2222-4333-8444-555555555555", []string{delivery}},
+		{"POST /v1/subscriptions/%s/retry", "11111111-2222-4333-8444-555555555555", []string{file, refused.ID}},
+		{"DELETE /v1/deliveries/%s", "11111111-2222-4333-8444-555555555555", []string{delivery}},
+		{"GET /vnffm/v1/subscriptions/%s", "11111111-2222-4333-8444-555555555555", []string{h.ownedIn(t, solFormat, "vnfm-b", otherProject, endpoint).ID}},
+		{"DELETE /vnffm/v1/subscriptions/%s", "11111111-2222-4333-8444-555555555555", []string{h.ownedIn(t, solFormat, "vnfm-b", otherProject, endpoint).ID}},
+		{"GET /vnffm/v1/alarms/%s", "0123", []string{format.SOLAlarmID(alarm, domain.Name())}},
+		{"PATCH /vnffm/v1/alarms/%s", "0123", []string{format.SOLAlarmID(alarm, domain.Name())}},
 		{"GET /v1/alarms/%s", "0123", []string{alarm}},
 		{"POST /v1/alarms/%s/ack", "0123", []string{alarm}},
 		{"GET /v1/resources/%s", "domain/cccccccc-4f5a-4a77-9d9c-0a5d3c9a1b03", []string{string(otherDomain), "nic/eth0", "host/cmp-1", "bridge/br0"}},

@@ -43,12 +43,11 @@ func (s *Server) getResources(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	directory := s.directory()
-	page, err := ResourcePage{}, error(nil)
-	if who.admin() {
-		page, err = directory.page(r.Context(), host, after, limit)
-	} else {
-		page, err = directory.ownPage(r.Context(), who, after, limit)
+	list := func() (ResourcePage, error) { return directory.page(r.Context(), host, after, limit) }
+	if !who.admin() {
+		list = func() (ResourcePage, error) { return directory.ownPage(r.Context(), who, after, limit) }
 	}
+	page, err := list()
 	if err != nil {
 		s.refuse(w, r, err)
 		return

@@ -139,7 +139,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err := <-served:
 		err = errors.Join(err, s.http.Close(), s.Close())
 		for range len(listeners) - 1 {
-			<-served
+			err = errors.Join(err, <-served)
 		}
 		return fmt.Errorf("serve the API: %w", err)
 	case <-ctx.Done():

@@ -69,6 +69,11 @@ func (s *Server) getSOLVersions(w http.ResponseWriter, r *http.Request) {
 func (s *Server) solOf(who identity, a *correlate.Alarm) []format.SOLAlarm {
 	f := format.Fault{Alarm: a, Affected: a.Affected, SOL: s.sol}
 	if !who.admin() {
+		if a.Ack != nil && a.Ack.By != who.name { // another's word is not told
+			unseen := *a
+			unseen.Ack = nil
+			f.Alarm = &unseen
+		}
 		f.Abstract, f.Projects, f.Affected = true, who.projects, nil
 		for _, d := range a.Affected {
 			if who.owns(d.Project) {

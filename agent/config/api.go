@@ -162,12 +162,11 @@ func (p *parser) loadAPI(cfg *Config, credentials string) {
 			return nil
 		}
 		file := secretPath(name, credentials, beside)
-		data, problem := []byte(nil), (*Problem)(nil)
+		allow := os.FileMode(0o777)
 		if private {
-			data, problem = readPrivate(file, maxPEM, 0o770)
-		} else {
-			data, problem = readFile(file, maxPEM)
+			allow = 0o770
 		}
+		data, problem := readPrivate(file, maxPEM, allow)
 		if problem != nil {
 			if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 				problem.Remedy = "put it there, or make it a systemd credential (LoadCredential=)"
