@@ -77,12 +77,8 @@ func (p *parser) acrossAPI(cfg *Config) {
 				p.add("api.tls."+f.key, "nothing listens over TCP", "write api.listen, or remove this line")
 			}
 		}
-		if len(a.Tokens) > 0 {
-			p.add("api.tokens", "nothing listens over TCP", "write api.listen, or remove this")
-		}
-		if len(a.Certificates) > 0 {
-			p.add("api.certificates", "nothing listens over TCP", "write api.listen, or remove this")
-		}
+		p.acrossIdentities(a) // who calls other hosts only: what a consumer may hear counts here, too
+		return
 	}
 	if addr, err := netip.ParseAddrPort(a.Listen); err == nil && !addr.Addr().Unmap().IsLoopback() && a.TLS.CertFile == "" {
 		p.add("api.listen", fmt.Sprintf("%s is not loopback, and without TLS everybody on the way reads tokens and answers", addr.Addr()),
