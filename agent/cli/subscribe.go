@@ -174,7 +174,7 @@ type subscribeCommand struct {
 	DeliverTo  string        `help:"Which URLs are told: the first that answers, or all." enum:"first,all" default:"first"`
 	Name       string        `help:"What people call it. Default: the host of the URL." placeholder:"NAME"`
 	SecretFile string        `help:"Sign notifications with the secret in this file (see keygen)." placeholder:"FILE"`
-	Role       string        `help:"admin: the physical cause; consumer: an abstract one." enum:"admin,consumer" default:"admin"`
+	Role       string        `help:"admin: the physical cause; consumer: an abstract one. Default: what you are." enum:",admin,consumer" default:"" placeholder:"ROLE"`
 	ExpiresIn  time.Duration `help:"When it ends unless it is renewed, for instance 24h. Default: never." placeholder:"TIME"`
 	Rate       int           `help:"How many requests a minute the URL takes. Default: any number." placeholder:"N"`
 	Link       linkFlags     `embed:""`
