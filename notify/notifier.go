@@ -44,18 +44,20 @@ type Notifier struct {
 	in   inbox
 	feed feed // used with Peers only
 
-	mu       sync.Mutex
-	alarms   map[string]alarmRecord // by id: standing ones, and cleared ones that somebody is owed or that are dismissed
-	pairs    map[string]int         // by alarm id: how many subscriptions hold something of it, left ones included
-	guests   map[string]struct{}    // of alarms, by id: those of other hosts, which this one speaks for
-	owners   atomic.Pointer[Owners]
-	places   Places                  // of the hosts that are known
-	left     map[string][]pairRecord // of an earlier run, by leg, until their owners are named (SetFile, Put)
-	past     map[string]subscriptionRecord
-	filed    bool                      // SetFile was called
-	lost     bool                      // what the last run had told is not known
-	orphaned time.Time                 // when what nobody names was last left to the peers
-	workers  atomic.Pointer[[]*worker] // replaced under mu; read by anybody
+	mu        sync.Mutex
+	alarms    map[string]alarmRecord // by id: standing ones, and cleared ones that somebody is owed or that are dismissed
+	pairs     map[string]int         // by alarm id: how many subscriptions hold something of it, left ones included
+	guests    map[string]struct{}    // of alarms, by id: those of other hosts, which this one speaks for
+	owners    atomic.Pointer[Owners]
+	places    Places // of the hosts that are known
+	mutes     mutes
+	muteMoved chan struct{}           // capacity 1: when the next mute ends may have changed
+	left      map[string][]pairRecord // of an earlier run, by leg, until their owners are named (SetFile, Put)
+	past      map[string]subscriptionRecord
+	filed     bool                      // SetFile was called
+	lost      bool                      // what the last run had told is not known
+	orphaned  time.Time                 // when what nobody names was last left to the peers
+	workers   atomic.Pointer[[]*worker] // replaced under mu; read by anybody
 
 	running  atomic.Bool
 	requests context.Context // of every request; ends stopGrace after Run's

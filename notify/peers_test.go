@@ -30,6 +30,8 @@ type others struct {
 	forgot    map[string]bool
 	refused   map[string]refusal
 	asked     []HandOver
+	muted     []Mute
+	unmuted   []string
 	owing     map[string]int
 	fail      error                                           // of Publish and Withdraw
 	deliver   func(context.Context, HandOver) (Answer, error) // nil: nobody is there
@@ -55,6 +57,24 @@ func (o *others) Withdraw(_ context.Context, id string) error {
 	defer o.mu.Unlock()
 	if o.fail == nil {
 		o.withdrawn = append(o.withdrawn, id)
+	}
+	return o.fail
+}
+
+func (o *others) PublishMute(_ context.Context, m Mute) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fail == nil {
+		o.muted = append(o.muted, m)
+	}
+	return o.fail
+}
+
+func (o *others) WithdrawMute(_ context.Context, id string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fail == nil {
+		o.unmuted = append(o.unmuted, id)
 	}
 	return o.fail
 }

@@ -202,6 +202,9 @@ func (a ages) asOf(host string) time.Time {
 // is known of the writer as a whole: a revision comes at once.
 func (a ages) alarm(alarm, seen *correlate.Alarm) Alarm {
 	out := fromAlarm(seen)
+	if m, muted := a.muted(alarm); muted && seen == alarm { // what is muted, and why, is an administrator's
+		out.Muted = &Muted{ID: m.ID, Until: stamp(m.Until)}
+	}
 	asOf := a.asOf(cmp.Or(ledger.Speaker(alarm), alarm.Key.Home, a.node))
 	for _, t := range []time.Time{alarm.Times.Raised, alarm.Times.Changed, alarm.Times.Cleared} {
 		if t.After(a.now) {

@@ -79,6 +79,13 @@ func recorded() map[string]any {
 		},
 		"refusal": &Refusal{Version: 9, Resumed: 2, Reason: "answered 410", At: noon},
 		"ack":     &Word{Home: "cmp-1", By: "alice", Comment: "seen", At: noon},
+		"mute": &Mute{
+			Filter: Filter{
+				Hosts: []string{"cmp-1"}, Zones: []string{"rack-*"}, Labels: map[string][]string{"az": {"nova-1"}}, Resources: []string{"nic/*"},
+				ResourceTypes: []string{"nic"}, Conditions: []string{"carrier"}, MinSeverity: "warning",
+			},
+			MaxSeverity: "major", Until: noon, Reason: "a new switch", By: "alice", Made: noon,
+		},
 	}
 }
 
@@ -130,6 +137,8 @@ func newLike(v any) any {
 		return &Refusal{}
 	case *Word:
 		return &Word{}
+	case *Mute:
+		return &Mute{}
 	}
 	panic(fmt.Sprintf("%T", v))
 }
@@ -252,7 +261,7 @@ func TestWhatOneHostMakesUsHoldIsBounded(t *testing.T) {
 func FuzzTake(f *testing.F) {
 	kinds := map[string]gossip.Kind{
 		"host": gossip.KindHost, "domain": gossip.KindDomain, "alarm": gossip.KindAlarm, "delivery": gossip.KindDelivery,
-		"receipt": gossip.KindReceipt, "subscription": gossip.KindSubscription, "refusal": gossip.KindRefusal, "ack": gossip.KindAck,
+		"receipt": gossip.KindReceipt, "subscription": gossip.KindSubscription, "refusal": gossip.KindRefusal, "ack": gossip.KindAck, "mute": gossip.KindMute,
 	}
 	for name, kind := range kinds {
 		b, err := os.ReadFile(filepath.Join("testdata", "v1", name))
