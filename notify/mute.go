@@ -121,6 +121,16 @@ func (all mutes) of(a *correlate.Alarm, where Places, now time.Time) (found Mute
 	return found, muted
 }
 
+// byPlace says that one of them judges where a host stands.
+func (all mutes) byPlace() bool {
+	for _, m := range all {
+		if m.Filter.byPlace() {
+			return true
+		}
+	}
+	return false
+}
+
 // wants is Subscription.Wants under the mutes: what is muted is not told, unless an older revision of it is on its way. A clear
 // goes to whoever was told. Under mu.
 func (n *Notifier) wants(s Subscription, a *correlate.Alarm, now time.Time, pair, owed bool) bool {
@@ -164,7 +174,7 @@ func (n *Notifier) SetMute(ctx context.Context, m Mute) (made bool, err error) {
 		return false, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	n.mu.Lock()
-	_, known := n.mutes[m.ID]
+	before, known := n.mutes[m.ID]
 	full := !known && len(n.mutes) >= maxMutes
 	n.mu.Unlock()
 	if full {
@@ -175,7 +185,12 @@ func (n *Notifier) SetMute(ctx context.Context, m Mute) (made bool, err error) {
 			return false, fmt.Errorf("make mute %q known to the other hosts: %w", m.ID, err)
 		}
 	}
-	seq := n.hold(m)
+	n.mu.Lock()
+	seq := n.box.put()
+	if n.unchanged(m.ID, before) {
+		seq = n.hold(m)
+	}
+	n.mu.Unlock()
 	n.box.await(ctx, seq, durableWait)
 	return !known, nil
 }
@@ -183,7 +198,7 @@ func (n *Notifier) SetMute(ctx context.Context, m Mute) (made bool, err error) {
 // EndMute ends one; see Service.
 func (n *Notifier) EndMute(ctx context.Context, id string) error {
 	n.mu.Lock()
-	_, known := n.mutes[id]
+	before, known := n.mutes[id]
 	n.mu.Unlock()
 	if !known {
 		return fmt.Errorf("mute %q: %w", id, ErrNotFound)
@@ -193,18 +208,30 @@ func (n *Notifier) EndMute(ctx context.Context, id string) error {
 			return fmt.Errorf("make the end of mute %q known to the other hosts: %w", id, err)
 		}
 	}
-	n.Unmute(id)
+	n.mu.Lock()
+	if n.unchanged(id, before) {
+		n.letGo(id)
+	}
+	n.mu.Unlock()
 	n.box.await(ctx, n.box.put(), durableWait)
 	return nil
 }
 
-// Mute takes one of elsewhere; see Shared.
-func (n *Notifier) Mute(m Mute) { n.hold(m) }
+// unchanged reports whether a mute is as it was before the peers were told of its change. Else it is they who told: of that change,
+// or of a later one. Under mu.
+func (n *Notifier) unchanged(id string, before Mute) bool {
+	return sameMute(n.mutes[id], before)
+}
 
-// hold has a mute count, and tells what an earlier form of it has kept back.
-func (n *Notifier) hold(m Mute) (seq uint64) {
+// Mute takes one of elsewhere; see Shared.
+func (n *Notifier) Mute(m Mute) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.hold(m)
+}
+
+// hold has a mute count, and tells what an earlier form of it has kept back. Under mu.
+func (n *Notifier) hold(m Mute) (seq uint64) {
 	n.drain()
 	old, known := n.mutes[m.ID]
 	if known && sameMute(old, m) {
@@ -226,6 +253,11 @@ func sameMute(a, b Mute) bool {
 func (n *Notifier) Unmute(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.letGo(id)
+}
+
+// letGo ends a mute, and tells what it has kept back. Under mu.
+func (n *Notifier) letGo(id string) {
 	if _, known := n.mutes[id]; !known {
 		return
 	}

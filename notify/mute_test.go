@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -139,7 +138,7 @@ func TestWhatIsMutedIsNotToldAndWhatStandsAtTheEndIs(t *testing.T) {
 	// What was told before is ended; what changes of it, and what comes and goes, is not told.
 	n.Publish(effects(alarm("stands", 3, correlate.Raised), alarm("passes", 4, correlate.Raised)))
 	n.Publish(effects(alarm("passes", 5, correlate.Cleared), alarm("kept", 6, correlate.Changed), alarm("told", 7, correlate.Cleared)))
-	got := c.waitFor(t, 3)
+	c.waitFor(t, 3)
 	if m, muted := n.Muted()(alarm("stands", 3, correlate.Raised)); !muted || m.ID != "m" {
 		t.Errorf("muted %v by %+v", muted, m)
 	}
@@ -155,8 +154,8 @@ func TestWhatIsMutedIsNotToldAndWhatStandsAtTheEndIs(t *testing.T) {
 	if made, err := n.SetMute(t.Context(), mute("m", Filter{Resources: []string{"nic/*"}}, time.Hour)); err != nil || made {
 		t.Fatal(made, err)
 	}
-	got = c.waitFor(t, 5)
-	later := late.waitFor(t, 2)
+	c.waitFor(t, 5)
+	late.waitFor(t, 2)
 	if err := n.EndMute(t.Context(), "m"); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +163,7 @@ func TestWhatIsMutedIsNotToldAndWhatStandsAtTheEndIs(t *testing.T) {
 		t.Errorf("ended twice: %v", err)
 	}
 	n.Publish(effects(alarm("last", 8, correlate.Raised)))
-	got, later = c.waitFor(t, 6), late.waitFor(t, 3)
+	got, later := c.waitFor(t, 6), late.waitFor(t, 3)
 	if words := strings.Join(said(got)[2:3], ", "); words != "told cleared" {
 		t.Errorf("told %s while it was muted", words)
 	}
@@ -173,60 +172,6 @@ func TestWhatIsMutedIsNotToldAndWhatStandsAtTheEndIs(t *testing.T) {
 			t.Errorf("told %s at the end", words)
 		}
 	}
-}
-
-func TestAMuteEndsByItsTimeAndOutlivesARestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		p := newPiped(t, dir, nil)
-		if err := p.SetFile([]Subscription{fileSub("vnfm", "http://consumer/x")}); err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range []Mute{mute("short", byHost("cmp-1"), time.Hour), mute("long", Filter{Conditions: []correlate.Condition{correlate.CondCarrier}}, 3*time.Hour)} {
-			if _, err := p.SetMute(t.Context(), m); err != nil {
-				t.Fatal(err)
-			}
-		}
-		p.Publish(effects(alarm("a", 1, correlate.Raised)))
-		time.Sleep(2 * time.Hour)
-		if left := p.Mutes(); len(left) != 1 || left[0].ID != "long" || left[0].By != "alice" || left[0].Reason != "a new switch" {
-			t.Errorf("after two hours: %+v", left)
-		}
-		if p.taken() != 0 {
-			t.Errorf("%d requests while it was muted", p.taken())
-		}
-		p.stop()
-
-		p = newPiped(t, dir, nil)
-		if err := p.SetFile([]Subscription{fileSub("vnfm", "http://consumer/x")}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(59 * time.Minute)
-		if left := p.Mutes(); len(left) != 1 || p.taken() != 0 {
-			t.Errorf("after the restart: %+v, %d requests", left, p.taken())
-		}
-		time.Sleep(2 * time.Minute)
-		if left := p.Mutes(); len(left) != 0 || p.taken() != 1 {
-			t.Errorf("after its end: %+v, %d requests", left, p.taken())
-		}
-		if _, err := p.SetMute(t.Context(), mute("again", byHost("*"), time.Hour)); err != nil {
-			t.Fatal(err)
-		}
-		p.Publish(effects(alarm("b", 2, correlate.Raised)))
-		time.Sleep(time.Second)
-		p.stop()
-		time.Sleep(2 * time.Hour)
-
-		p = newPiped(t, dir, nil) // it ended while nobody was there
-		if err := p.SetFile([]Subscription{fileSub("vnfm", "http://consumer/x")}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
-		if p.taken() != 1 {
-			t.Errorf("%d requests after a mute ended while the agent was away", p.taken())
-		}
-		p.stop()
-	})
 }
 
 func TestASpeakerObeysTheMuteOfTheHostThatIsLost(t *testing.T) {
@@ -245,6 +190,42 @@ func TestASpeakerObeysTheMuteOfTheHostThatIsLost(t *testing.T) {
 	n.Unmute("power")
 	if got := c.waitFor(t, 1); got[0].event.Data.Alarm.ID != "lost" {
 		t.Errorf("told %s", got[0].body)
+	}
+}
+
+func TestAHostThatLeavesAMutedZoneIsToldOf(t *testing.T) {
+	c := newConsumer(t, nil)
+	cfg, _ := testConfig(t, t.TempDir())
+	cfg.Place = Place{Zone: "rack-a"}
+	n, _ := start(t, cfg, fileSub("vnfm", c.URL))
+	n.Mute(mute("switch", Filter{Zones: []string{"rack-a"}}, time.Hour))
+	n.Publish(effects(alarm("a", 1, correlate.Raised)))
+	n.SetPlace("cmp-1", Place{Zone: "rack-b"})
+	if words := strings.Join(said(c.waitFor(t, 1)), ", "); words != "a raised" {
+		t.Errorf("told %s", words)
+	}
+}
+
+// A peer replaces or makes the mute anew between our word's being taken and our own doing it.
+func TestWhatAPeerSaysOfAMuteMeanwhileIsKept(t *testing.T) {
+	cfg, _ := testConfig(t, t.TempDir())
+	o := newOthers()
+	cfg.Peers = o
+	n, _ := start(t, cfg)
+	theirs := mute("m", byHost("cmp-2"), 2*time.Hour)
+	o.meanwhile = func() { n.Mute(theirs) }
+	if _, err := n.SetMute(t.Context(), mute("m", byHost("cmp-1"), time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Mutes(); len(got) != 1 || !sameMute(got[0], theirs) {
+		t.Errorf("it was replaced meanwhile: %+v", got)
+	}
+	theirs.Reason = "another one"
+	if err := n.EndMute(t.Context(), "m"); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Mutes(); len(got) != 1 || !sameMute(got[0], theirs) {
+		t.Errorf("it was made anew meanwhile: %+v", got)
 	}
 }
 

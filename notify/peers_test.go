@@ -32,6 +32,7 @@ type others struct {
 	asked     []HandOver
 	muted     []Mute
 	unmuted   []string
+	meanwhile func() // nil, or what happens while a mute is made known, or its end
 	owing     map[string]int
 	fail      error                                           // of Publish and Withdraw
 	deliver   func(context.Context, HandOver) (Answer, error) // nil: nobody is there
@@ -67,6 +68,9 @@ func (o *others) PublishMute(_ context.Context, m Mute) error {
 	if o.fail == nil {
 		o.muted = append(o.muted, m)
 	}
+	if o.meanwhile != nil {
+		o.meanwhile()
+	}
 	return o.fail
 }
 
@@ -75,6 +79,9 @@ func (o *others) WithdrawMute(_ context.Context, id string) error {
 	defer o.mu.Unlock()
 	if o.fail == nil {
 		o.unmuted = append(o.unmuted, id)
+	}
+	if o.meanwhile != nil {
+		o.meanwhile()
 	}
 	return o.fail
 }

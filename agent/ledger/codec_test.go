@@ -258,6 +258,25 @@ func TestWhatOneHostMakesUsHoldIsBounded(t *testing.T) {
 }
 
 // FuzzTake: whatever a record holds, nothing panics, its neighbours are unharmed, and what is readable can be written again.
+func TestAMuteThatNoAPITakesIsRefused(t *testing.T) {
+	for what, change := range map[string]func(*Mute){
+		"for ever":                  func(m *Mute) { m.Until = noon.Add(100 * 365 * 24 * time.Hour) },
+		"of everything":             func(m *Mute) { m.Filter = Filter{} },
+		"of a severity of tomorrow": func(m *Mute) { m.MaxSeverity = "fatal" },
+		"by a state of tomorrow":    func(m *Mute) { m.Filter.States = []string{"pending"} },
+		"with a broken glob":        func(m *Mute) { m.Filter.Hosts = []string{"["} },
+	} {
+		m := Mute{Filter: Filter{Hosts: []string{"cmp-1"}}, Until: noon.Add(notify.MaxMuted), Made: noon}
+		if _, err := openMute("m", m); err != nil {
+			t.Fatal(err)
+		}
+		change(&m)
+		if _, err := openMute("m", m); !errors.Is(err, errPayload) {
+			t.Errorf("one %s: %v", what, err)
+		}
+	}
+}
+
 func FuzzTake(f *testing.F) {
 	kinds := map[string]gossip.Kind{
 		"host": gossip.KindHost, "domain": gossip.KindDomain, "alarm": gossip.KindAlarm, "delivery": gossip.KindDelivery,

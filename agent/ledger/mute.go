@@ -72,6 +72,9 @@ func openMute(id string, p Mute) (notify.Mute, error) {
 			return m, fmt.Errorf("%w: mute %q: %w", errPayload, id, err)
 		}
 	}
+	if m.Until.Sub(m.Made) > notify.MaxMuted+time.Minute { // it was made and checked by one clock, a moment apart
+		return m, fmt.Errorf("%w: mute %q lasts for more than %v", errPayload, id, notify.MaxMuted)
+	}
 	if err := m.Validate(m.Until.Add(-time.Second)); err != nil {
 		return m, fmt.Errorf("%w: mute %q: %w", errPayload, id, err)
 	}
