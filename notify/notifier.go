@@ -105,6 +105,10 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 	n := &Notifier{
 		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, guests: map[string]struct{}{}, left: l.pairs,
 		past: map[string]subscriptionRecord{}, places: Places{cfg.Node: cfg.Place},
+		mutes: mutes{}, muteMoved: make(chan struct{}, 1),
+	}
+	for _, m := range l.mutes { // before anybody is offered anything
+		n.mutes[m.ID] = m
 	}
 	n.exit.Store(n.exitBy(cfg.AllowCallbacks, cfg.Proxy))
 	n.workers.Store(&[]*worker{})
@@ -214,8 +218,14 @@ func (n *Notifier) Publish(eff correlate.Effects) { n.in.add(eff) }
 func (n *Notifier) dispatchLoop(ctx context.Context) {
 	orphans := time.NewTicker(orphanWait / 2)
 	defer orphans.Stop()
+	ending := time.NewTimer(n.endMutes())
+	defer ending.Stop()
 	for {
 		select {
+		case <-ending.C:
+			ending.Reset(n.endMutes())
+		case <-n.muteMoved:
+			ending.Reset(n.endMutes())
 		case <-n.in.wake:
 			n.dispatch()
 		case <-orphans.C:
@@ -330,6 +340,9 @@ func (n *Notifier) contents() []write {
 		for _, p := range pairs {
 			all = append(all, write{pairPlace(sub, p.AlarmID), p})
 		}
+	}
+	for id, m := range n.mutes {
+		all = append(all, write{place{shelfMutes, id}, muteRecord(m)})
 	}
 	for id, r := range n.past {
 		all = append(all, write{place{shelfSubscriptions, id}, r})

@@ -81,7 +81,7 @@ type Alarm struct {
 	Ack           *Ack              `json:"ack"`
 	Comments      []Comment         `json:"comments"`   // the newest 20, oldest first
 	ClearedBy     *HandClear        `json:"cleared_by"` // nil: nobody has cleared it by hand
-	Muted         *Muted            `json:"muted"`      // nil: consumers are told
+	Muted         *Muted            `json:"muted"`      // nil: consumers are told, or a consumer asks
 	Evidence      map[string]string `json:"evidence"`
 	AsOf          *time.Time        `json:"as_of"` // it was so at this time for certain; nil: not known
 }
