@@ -112,7 +112,6 @@ func New(opts Options) (*Agent, error) {
 		a.loop.queue(spec.name)
 	}
 	a.self = a.loop.queue(selfSource)
-	a.monitors = southbound.NewDesk(c.Node.Name, c.Mappings(), a.applyMonitored, time.Now)
 	a.told = a.loop.queue(ledger.Source)
 	a.shuttingDown = opts.ShuttingDown
 	if a.shuttingDown == nil {
@@ -141,6 +140,11 @@ func New(opts Options) (*Agent, error) {
 		return nil, fmt.Errorf("open the outbox in %s: %w", c.Notify.Dir, err)
 	}
 	a.past.Open() // behind the outbox, which tells a second agent that it is one
+	desk := southbound.Config{Node: c.Node.Name, Mappings: c.Mappings(), Apply: a.applyMonitored, Now: time.Now, Memory: a.past}
+	if a.cluster != nil {
+		desk.Peers = a.cluster
+	}
+	a.monitors = southbound.NewDesk(desk)
 	restored := a.notifier.Restored()
 	engine := correlate.Config{
 		Home: c.Node.Name, Term: restored.Term, Policies: c.Policies(), Rules: southbound.Rules(c.Mappings()),
@@ -168,6 +172,7 @@ func New(opts Options) (*Agent, error) {
 	}
 	if a.cluster != nil {
 		a.cluster.Attach(a.notifier)
+		a.cluster.OpenEvents(a.handedOn)
 	}
 	a.checkCertificate(&c.API)
 	a.server, err = api.New(api.Config{

@@ -64,9 +64,19 @@ func (a *Agent) Say(ctx context.Context, word ledger.Saying) (*correlate.Alarm, 
 }
 
 // HandIn implements api.Backend.
-func (a *Agent) HandIn(ctx context.Context, items []southbound.Item) ([]southbound.Verdict, error) {
-	return a.monitors.Take(ctx, items)
+func (a *Agent) HandIn(ctx context.Context, caller string, items []southbound.Item) ([]southbound.Verdict, error) {
+	return a.monitors.Take(ctx, southbound.Origin{Caller: caller}, items)
 }
+
+// handedOn is cluster.HandIn.
+func (a *Agent) handedOn(ctx context.Context, from southbound.Origin, items []southbound.Item) ([]southbound.Verdict, error) {
+	if a.Starting() {
+		return nil, errNotYet
+	}
+	return a.monitors.Take(ctx, from, items)
+}
+
+var errNotYet = errors.New("its agent is starting")
 
 // applyMonitored is southbound.Apply.
 func (a *Agent) applyMonitored(ctx context.Context, events []correlate.Event, limit int) ([]southbound.Outcome, error) {
@@ -154,7 +164,6 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 			return api.Status{}, fmt.Errorf("ask the loop for the status: %w", err)
 		}
 	}
-	status.Mutes = len(a.notifier.Mutes())
 	status.Subscriptions = len(a.notifier.Subscriptions())
 	for _, d := range a.notifier.Deliveries("") {
 		if d.State == notify.DeliveryParked {

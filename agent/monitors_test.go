@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +31,7 @@ func handIn(t *testing.T, a *Agent, body string) []southbound.Verdict {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verdicts, err := a.HandIn(t.Context(), items)
+	verdicts, err := a.HandIn(t.Context(), "", items)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +102,7 @@ func TestNothingIsTakenWhileTheLoopDoesNotAnswer(t *testing.T) {
 	<-inside
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := a.HandIn(ctx, []southbound.Item{{Type: "x.y", Monitor: "m", EventID: "1"}})
+	_, err := a.HandIn(ctx, "", []southbound.Item{{Type: "x.y", Monitor: "m", EventID: "1"}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
@@ -108,4 +110,59 @@ func TestNothingIsTakenWhileTheLoopDoesNotAnswer(t *testing.T) {
 	if v := handIn(t, a, `{"type":"x.y","details":{"monitor":"m","monitor_event_id":"1"}}`)[0]; v.Word != southbound.Accepted {
 		t.Errorf("sent again: %+v", v)
 	}
+}
+
+func TestAnEventThatWasTakenIsKnownAgainAfterARestart(t *testing.T) {
+	c := testConfig(t)
+	run := func() *Agent {
+		return start(t, c, oneSource("nic", states(correlate.Delta{Full: true, Set: []correlate.Resource{{ID: "nic/eth0"}}})))
+	}
+	const down = `{"type":"compute.host.nic.error","details":{"source":"eth0","monitor":"m","monitor_event_id":"1"}}`
+	a := run()
+	if v := handIn(t, a, down)[0]; v.Word != southbound.Accepted {
+		t.Fatalf("%+v", v)
+	}
+	stop(t, a)
+	a = run()
+	eventually(t, "the source has spoken", func() bool { return a.Ready() == nil })
+	if v := handIn(t, a, down)[0]; v.Word != southbound.Duplicate {
+		t.Errorf("%+v", v)
+	}
+	if v := handIn(t, a, strings.Replace(down, `"1"`, `"2"`, 1))[0]; v.Word != southbound.Accepted {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestAnEventAboutAnotherHostIsAnAlarmOfThatHost(t *testing.T) {
+	h := newHosts(t, 3)
+	h.start()
+	h.ready()
+	verdicts := handIn(t, h.all[0].Agent, `[{"type":"switch.port","details":{"hostname":"cmp-2.example.org","severity":"major","monitor":"m","monitor_event_id":"1"}},
+		{"type":"switch.port","details":{"hostname":"cmp-1","monitor":"m","monitor_event_id":"1"}},
+		{"type":"switch.port","details":{"hostname":"cmp-9","monitor":"m","monitor_event_id":"1"}}]`)
+	if verdicts[0].Word != southbound.Accepted || verdicts[0].Alarm == "" || verdicts[0].Resource != "host/cmp-2" || verdicts[1].Resource != "host/cmp-1" ||
+		verdicts[2].Word != southbound.Refused || !strings.Contains(verdicts[2].Text, "is not in this cluster") {
+		t.Fatalf("%+v", verdicts)
+	}
+	of := func(at int, home string) *correlate.Alarm {
+		all := h.all[at].Cluster().Alarms()
+		i := slices.IndexFunc(all, func(a *correlate.Alarm) bool { return a.Key.Home == home && a.Key.Condition == "switch.port" })
+		if i < 0 {
+			return nil
+		}
+		return all[i]
+	}
+	eventually(t, "the third host knows of both", func() bool { return of(2, "cmp-2") != nil && of(2, "cmp-1") != nil })
+	if a := of(2, "cmp-2"); a.ID != verdicts[0].Alarm {
+		t.Errorf("cmp-2 has %+v, the verdict names %s", a, verdicts[0].Alarm)
+	}
+	again := handIn(t, h.all[2].Agent, `{"type":"switch.port","details":{"hostname":"cmp-2","severity":"major","monitor":"m","monitor_event_id":"1"}}`)
+	if again[0].Word != southbound.Duplicate {
+		t.Errorf("the same by way of another host: %+v", again)
+	}
+	up := handIn(t, h.all[2].Agent, `{"type":"switch.port","details":{"hostname":"cmp-2","status":"up","monitor":"m","monitor_event_id":"1"}}`)
+	if up[0].Word != southbound.Accepted {
+		t.Errorf("%+v", up)
+	}
+	eventually(t, "it is over", func() bool { return of(0, "cmp-2") == nil })
 }

@@ -34,9 +34,8 @@ func (n *Notifier) SetPlace(host string, p Place) {
 	}
 	n.places[host] = p
 	standing, now := n.standing(), n.cfg.Now()
-	muted := n.mutes.byPlace()
 	for _, w := range n.list() {
-		if muted || w.subscription().Filter.byPlace() {
+		if w.subscription().Filter.byPlace() {
 			w.offer(standing, now)
 		}
 	}

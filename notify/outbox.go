@@ -34,11 +34,10 @@ const (
 	shelfAlarms
 	shelfPairs // subscription id, NUL, alarm id
 	shelfSubscriptions
-	shelfMutes
 	shelves
 )
 
-var shelfNames = [shelves][]byte{[]byte("meta"), []byte("alarms"), []byte("pairs"), []byte("subscriptions"), []byte("mutes")}
+var shelfNames = [shelves][]byte{[]byte("meta"), []byte("alarms"), []byte("pairs"), []byte("subscriptions")}
 
 var (
 	keyTerm  = []byte("term")

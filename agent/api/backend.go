@@ -24,8 +24,9 @@ type Backend interface {
 	// Say notes a word about a standing alarm, of this host or of another one, and returns it as it is then: of another host's,
 	// as it will be when that host has heard. An error that is correlate.ErrNoAlarm says that no such alarm stands.
 	Say(ctx context.Context, word ledger.Saying) (*correlate.Alarm, error)
-	// HandIn takes the events of another monitor, and says what became of each. An error means that none was taken.
-	HandIn(ctx context.Context, items []southbound.Item) ([]southbound.Verdict, error)
+	// HandIn takes the events of another monitor, and says what became of each; those about another host are judged there. They count
+	// against the limit of the caller; without one of each event's monitor. An error means that none was taken.
+	HandIn(ctx context.Context, caller string, items []southbound.Item) ([]southbound.Verdict, error)
 	// History is what became of alarms of all hosts, as far as this agent has heard of it.
 	History() *history.Store
 	// Events holds at most limit of the recent events, newest last.

@@ -70,7 +70,9 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	h.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: h.notifier.Restored().Term, Rules: southbound.Rules(nil)}, nil)
-	h.desk = southbound.NewDesk("cmp-1", nil, h.apply, func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now })
+	h.desk = southbound.NewDesk(southbound.Config{
+		Node: "cmp-1", Apply: h.apply, Now: func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now },
+	})
 	run(t, h.notifier.Run)
 	h.step(correlate.Delta{Source: "nic", Full: true, Set: []correlate.Resource{
 		{ID: "nic/eth0", Name: "eth0", Facts: map[string]string{"kind": "physical", "speed": "10000"}},
@@ -165,8 +167,8 @@ func (h *host) set(change func()) {
 	change()
 }
 
-func (h *host) HandIn(ctx context.Context, items []southbound.Item) ([]southbound.Verdict, error) {
-	return h.desk.Take(ctx, items)
+func (h *host) HandIn(ctx context.Context, caller string, items []southbound.Item) ([]southbound.Verdict, error) {
+	return h.desk.Take(ctx, southbound.Origin{Caller: caller}, items)
 }
 
 func (h *host) apply(_ context.Context, events []correlate.Event, limit int) ([]southbound.Outcome, error) {
@@ -183,7 +185,6 @@ func (h *host) Status(ctx context.Context) (Status, error) {
 		status.Term = 0
 		return status, nil
 	}
-	status.Mutes = len(h.notifier.Mutes())
 	err := h.Query(ctx, func(e *correlate.Engine) {
 		for _, a := range e.Alarms() {
 			status.Alarms[a.Severity.String()]++

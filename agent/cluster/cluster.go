@@ -53,16 +53,17 @@ type Config struct {
 // Cluster is this host among its peers. It is the notifier's Peers and the API's Cluster. All methods are safe from any
 // goroutine.
 type Cluster struct {
-	cfg    Config
-	node   string
-	log    *slog.Logger
-	repl   *gossip.Replicator
-	store  *store
-	relay  *relay
-	watch  *watching
-	box    *mailbox
-	kept   kept
-	shared notify.Shared // set by Attach
+	cfg     Config
+	node    string
+	log     *slog.Logger
+	repl    *gossip.Replicator
+	store   *store
+	relay   *relay
+	courier *courier
+	watch   *watching
+	box     *mailbox
+	kept    kept
+	shared  notify.Shared // set by Attach
 
 	doubtful []string // API subscriptions of a host that was away for too long; until Restated
 
@@ -125,6 +126,7 @@ func New(cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	c.relay = newRelay(c.node, cfg.Log, func(to string, msg []byte) error { return c.repl.Tell(to, msg) }, c.others)
+	c.courier = newCourier(cfg.Log, func(to string, msg []byte) error { return c.repl.Tell(to, msg) })
 	c.relay.settled = func(subscription, alarmID string, r correlate.Revision) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -164,8 +166,6 @@ func (c *Cluster) Attach(shared notify.Shared) {
 	}
 	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Known(now, known) })
 	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.File(now, file) })
-	mutes := shared.Mutes()
-	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.KnownMutes(now, mutes) })
 }
 
 // dropExpired ends the subscriptions that only a host knows that was away for too long.
@@ -218,6 +218,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	defer endStore()
 	if err := c.begin(ctx); err != nil {
 		c.relay.close()
+		c.courier.close()
 		endPeer(nil)
 		return errors.Join(ignoreEnd(ctx, err), <-peerDone)
 	}
@@ -228,6 +229,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		endStore()
 		group.Wait()
 		c.relay.close()
+		c.courier.close()
 		endPeer(nil)
 		return errors.Join(err, <-peerDone)
 	}
@@ -257,6 +259,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	endWatch()
 	err = errors.Join(err, <-watchDone)
 	c.relay.close()
+	c.courier.close()
 	endStore()
 	group.Wait()
 	endPeer(context.Cause(ctx))

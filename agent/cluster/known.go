@@ -88,6 +88,9 @@ func (c *Cluster) heard(from string, msg []byte) error {
 	if t == typeVerdict || t == typeClaim {
 		return c.watch.heard(from, t, body)
 	}
+	if t == typeEvents || t == typeVerdicts {
+		return c.courier.heard(from, t, body)
+	}
 	return c.relay.heard(from, t, body)
 }
 

@@ -100,7 +100,7 @@ func openMessage(msg []byte) (gossip.MessageType, []byte, error) {
 	switch {
 	case err != nil:
 		return 0, nil, err
-	case t < typeRequest || t > typeClaim:
+	case t < typeRequest || t > typeVerdicts:
 		return 0, nil, fmt.Errorf("message of type %d: %w", t, gossip.ErrMessageType)
 	case len(msg) < messageHead:
 		return 0, nil, fmt.Errorf("message of %d bytes: too short", len(msg))

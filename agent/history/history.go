@@ -61,7 +61,7 @@ type mark struct {
 }
 
 // Key is of an event that a monitor has handed in.
-type Key [32]byte
+type Key = [32]byte
 
 // New makes a Store that works from memory until Open.
 func New(cfg Config) *Store {

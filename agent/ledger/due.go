@@ -85,10 +85,6 @@ func (l *Ledger) due() bool {
 		did = true
 		l.endLapsed()
 	}
-	if !l.muteOver.IsZero() && !l.now.Before(l.muteOver) {
-		did = true
-		l.forgetMutes()
-	}
 	return did
 }
 
@@ -127,7 +123,6 @@ func (l *Ledger) conclude() {
 		l.settle.add(l.now.Add(settleAfter), "")
 	}
 	l.reseal()
-	l.nameMutes()
 	l.endLapsed()
 	for id := range l.halted {
 		l.dirty[id] = struct{}{}

@@ -34,7 +34,7 @@ type Item struct {
 	Monitor  string
 	EventID  string            // empty: nobody can tell whether it is a duplicate
 	Details  map[string]string // everything that was sent but the time and the type, by its name there
-	Wrong    error
+	Wrong    error             `json:"-"`
 }
 
 // ErrBody is wrapped by the errors of Decode: nothing of the body can be understood. The text names the remedy.
@@ -194,6 +194,17 @@ func fromAlert(text json.RawMessage) Item {
 		item.check()
 	}
 	return item
+}
+
+// Check judges an item that did not come from Decode: it sets Wrong.
+func (i *Item) Check() {
+	if i.Wrong = nil; i.Severity > correlate.SeverityCritical {
+		i.Severity = correlate.SeverityUnset
+	}
+	if i.Time.Before(oldest) {
+		i.Time = time.Time{}
+	}
+	i.check()
 }
 
 // check judges what is text.

@@ -30,6 +30,7 @@ const (
 	maxMonitors  = 1000 // that are told apart; further ones share one limit
 	maxStanding  = 1000 // conditions of monitors that stand at a time
 	maxMemory    = 10_000
+	handedAtOnce = 16 // hosts that events are handed on to at a time, for one caller
 	rememberedIn = 24 * time.Hour
 )
 
@@ -56,12 +57,42 @@ type Verdict struct {
 // Apply has Step called by the owner of the engine.
 type Apply func(ctx context.Context, events []correlate.Event, limit int) ([]Outcome, error)
 
+// Config is what a Desk is made of.
+type Config struct {
+	Node     string // this host
+	Mappings []Mapping
+	Apply    Apply
+	Now      func() time.Time
+	Peers    Peers  // nil: this host is alone
+	Memory   Memory // nil: duplicates are forgotten at a restart
+}
+
+// Peers are the other hosts of the cluster.
+type Peers interface {
+	// Find is the host that a name means, as people write it (SameHost). state says in a word why it can't be spoken to; empty: it
+	// can. No host when none has such a name.
+	Find(name string) (host, state string)
+	// HandOn has a host judge events about it, within a time of its own. An error says why it has not, or may have not.
+	HandOn(ctx context.Context, host string, from Origin, items []Item) ([]Verdict, error)
+}
+
+// Memory keeps over a restart which events were taken. None of its methods blocks.
+type Memory interface {
+	Kept() map[[sha256.Size]byte]time.Time
+	Keep(key [sha256.Size]byte, until time.Time)
+	Drop(key [sha256.Size]byte)
+}
+
+// Origin is where events come from.
+type Origin struct {
+	Caller string // whose limit counts; empty: that of each event's monitor
+	Peer   string // the host that has handed them on; empty: they were handed in here
+}
+
 // Desk takes the events of all monitors. It is safe for concurrent use; who comes while another is served waits.
 type Desk struct {
-	node  string
-	apply Apply
-	now   func() time.Time
-	turn  chan struct{} // holds one while somebody is served
+	Config
+	turn chan struct{} // holds one while somebody is served
 
 	mu       sync.Mutex
 	mappings map[string]Mapping
@@ -69,16 +100,19 @@ type Desk struct {
 	// Of whose turn it is.
 	all      *rate.Limiter
 	others   *rate.Limiter
-	monitors map[string]*rate.Limiter
+	monitors map[limited]*rate.Limiter
 	memory   memory
 }
 
+// limited is who has a limit: a caller, or a monitor of callers that have none of their own.
+type limited struct{ caller, monitor string }
+
 // NewDesk makes the desk of a host.
-func NewDesk(node string, mappings []Mapping, apply Apply, now func() time.Time) *Desk {
+func NewDesk(c Config) *Desk {
 	return &Desk{
-		node: node, apply: apply, now: now, turn: make(chan struct{}, 1), mappings: table(mappings),
+		Config: c, turn: make(chan struct{}, 1), mappings: table(c.Mappings),
 		all: rate.NewLimiter(perSecond, burstOfAll), others: rate.NewLimiter(perMonitor, burst),
-		monitors: make(map[string]*rate.Limiter), memory: newMemory(maxMemory),
+		monitors: make(map[limited]*rate.Limiter), memory: newMemory(maxMemory, c.Memory, c.Now),
 	}
 }
 
@@ -99,29 +133,53 @@ func (d *Desk) mapping(typ string) Mapping {
 	return m
 }
 
-// Take judges the items and hands on those that are accepted. The error is that of the engine, or of ctx; then nothing was
-// remembered, and the same may be sent again.
-func (d *Desk) Take(ctx context.Context, items []Item) ([]Verdict, error) {
+// Take judges the items: those about this host here, by the engine, and those about another host there. The error is that of the
+// engine, or of ctx; then nothing was remembered here, and the same may be sent again.
+func (d *Desk) Take(ctx context.Context, from Origin, items []Item) ([]Verdict, error) {
+	verdicts := make([]Verdict, len(items))
+	elsewhere, err := d.judge(ctx, from, items, verdicts)
+	if err != nil {
+		return nil, err
+	}
+	d.handOn(ctx, from, items, verdicts, elsewhere)
+	return verdicts, nil
+}
+
+// judge gives the verdicts on what is about this host, and on what can be said here of the rest; what remains are the items, by their
+// place, about each other host.
+func (d *Desk) judge(ctx context.Context, from Origin, items []Item, verdicts []Verdict) (elsewhere map[string][]int, err error) {
 	select {
 	case d.turn <- struct{}{}:
 		defer func() { <-d.turn }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	now := d.now()
-	verdicts := make([]Verdict, len(items))
+	now := d.Now()
+	elsewhere = make(map[string][]int)
 	var events []correlate.Event
 	var of []int // the item of each event
 	taken := make(map[key]bool)
 	for i := range items {
 		item, v := &items[i], &verdicts[i]
+		if !d.allow(from.Caller, item.Monitor, now) {
+			*v = Verdict{Word: Refused, Limited: true, Text: fmt.Sprintf(
+				"too many events: one caller or monitor may send %d at once and %d a second, all together %d a second: send it again later", burst, perMonitor, perSecond)}
+			continue
+		}
 		m := d.mapping(item.Type)
+		if item.Wrong == nil {
+			if host := item.host(); !d.ours(host) {
+				if there, err := d.find(from, host); err != nil {
+					*v = Verdict{Word: Refused, Condition: m.Rule.Condition, Text: err.Error()}
+				} else {
+					elsewhere[there] = append(elsewhere[there], i)
+				}
+				continue
+			}
+		}
 		e, err := d.event(item, m, now)
 		v.Resource, v.Condition = e.Resource, e.Condition
 		switch id := item.key(e.Resource, item.Up); {
-		case !d.allow(item.Monitor, now):
-			*v = Verdict{Word: Refused, Limited: true, Text: fmt.Sprintf(
-				"too many events: a monitor may send %d at once and %d a second, all together %d a second: send it again later", burst, perMonitor, perSecond)}
 		case err != nil:
 			v.Word, v.Text = Refused, err.Error()
 		case item.EventID != "" && (taken[id] || d.memory.has(id, now)):
@@ -133,16 +191,64 @@ func (d *Desk) Take(ctx context.Context, items []Item) ([]Verdict, error) {
 		}
 	}
 	if len(events) == 0 {
-		return verdicts, nil
+		return elsewhere, nil
 	}
-	outcomes, err := d.apply(ctx, events, maxStanding)
+	outcomes, err := d.Apply(ctx, events, maxStanding)
 	if err != nil {
 		return nil, err
 	}
 	for n, i := range of {
 		d.settle(&items[i], &verdicts[i], events[n], outcomes[n], now)
 	}
-	return verdicts, nil
+	return elsewhere, nil
+}
+
+// find is the other host that a name means, or why an event about it is refused.
+func (d *Desk) find(from Origin, name string) (string, error) {
+	switch {
+	case from.Peer != "": // it was sent here by a host that takes us for another one: further on it might go in a circle
+		return "", fmt.Errorf("host %q is not this one (%s), to which %s has handed it on: send it to the paramedic on %s", name, d.Node, from.Peer, name)
+	case d.Peers == nil:
+		return "", fmt.Errorf("host %q is not this one (%s), which is alone: send it to the paramedic on %s", name, d.Node, name)
+	}
+	switch host, state := d.Peers.Find(name); {
+	case host == "":
+		return "", fmt.Errorf("host %q is not in this cluster: /v1/hosts lists those that are; if it has another name there, send that", name)
+	case state != "":
+		return "", fmt.Errorf("host %s can't be spoken to (it is %s): what that means for its domains its peers find out themselves, and take no other's word for; "+
+			"send the event again when the host is back, if it still holds", host, state)
+	default:
+		return host, nil
+	}
+}
+
+// handOn has other hosts judge what is about them, all at once.
+func (d *Desk) handOn(ctx context.Context, from Origin, items []Item, verdicts []Verdict, elsewhere map[string][]int) {
+	var group sync.WaitGroup
+	room := make(chan struct{}, handedAtOnce)
+	for host, of := range elsewhere {
+		room <- struct{}{}
+		group.Go(func() {
+			defer func() { <-room }()
+			theirs := make([]Item, len(of))
+			for n, i := range of {
+				theirs[n] = items[i]
+				theirs[n].Hostname = host // as it calls itself
+			}
+			got, err := d.Peers.HandOn(ctx, host, Origin{Caller: from.Caller, Peer: d.Node}, theirs)
+			for n, i := range of {
+				switch v := &verdicts[i]; {
+				case err != nil:
+					v.Word, v.Text = Refused, fmt.Sprintf("host %s has not judged it: %v: send it again", host, err)
+				case n >= len(got):
+					v.Word, v.Text = Refused, fmt.Sprintf("host %s has given no verdict: is its agent as new as this one?", host)
+				default:
+					*v = got[n]
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 // settle says what came of an event, and remembers it.
@@ -178,15 +284,19 @@ func (d *Desk) settle(item *Item, v *Verdict, e correlate.Event, o Outcome, now 
 }
 
 // allow counts one event.
-func (d *Desk) allow(monitor string, now time.Time) bool {
-	l := d.monitors[monitor]
+func (d *Desk) allow(caller, monitor string, now time.Time) bool {
+	who := limited{caller: caller}
+	if caller == "" {
+		who.monitor = monitor
+	}
+	l := d.monitors[who]
 	if l == nil {
 		if len(d.monitors) >= maxMonitors {
-			maps.DeleteFunc(d.monitors, func(_ string, l *rate.Limiter) bool { return l.TokensAt(now) >= burst })
+			maps.DeleteFunc(d.monitors, func(_ limited, l *rate.Limiter) bool { return l.TokensAt(now) >= burst })
 		}
 		if l = d.others; len(d.monitors) < maxMonitors {
 			l = rate.NewLimiter(perMonitor, burst)
-			d.monitors[monitor] = l
+			d.monitors[who] = l
 		}
 	}
 	return l.AllowN(now, 1) && d.all.AllowN(now, 1)
@@ -208,10 +318,6 @@ func (d *Desk) event(i *Item, m Mapping, now time.Time) (correlate.Event, error)
 	if e.Occurred.After(now) {
 		e.Occurred = now
 	}
-	if !d.ours(i.Hostname) {
-		return e, fmt.Errorf("host %q is not this one (%s), and an event is taken by the agent of the host that it is about: send it to the paramedic on %s",
-			i.Hostname, d.node, i.Hostname)
-	}
 	var err error
 	if e.Resource, err = d.resource(i, m); err != nil {
 		return e, err
@@ -220,14 +326,24 @@ func (d *Desk) event(i *Item, m Mapping, now time.Time) (correlate.Event, error)
 	return e, nil
 }
 
-// ours compares host names as people write them: in any case, and with or without the domain.
-func (d *Desk) ours(hostname string) bool {
-	if hostname == "" || strings.EqualFold(hostname, d.node) {
+// host is the name of the host that an item is about; empty: that where it is handed in.
+func (i *Item) host() string {
+	if id := correlate.ID(i.Resource); i.Hostname == "" && id.Kind() == correlate.KindHost {
+		return id.Name()
+	}
+	return i.Hostname
+}
+
+func (d *Desk) ours(hostname string) bool { return hostname == "" || SameHost(hostname, d.Node) }
+
+// SameHost compares the name of a host, as people write it, with its node.name: in any case, and with or without the domain.
+func SameHost(name, node string) bool {
+	if strings.EqualFold(name, node) {
 		return true
 	}
-	host, domain, _ := strings.Cut(hostname, ".")
-	node, nodeDomain, _ := strings.Cut(d.node, ".")
-	return strings.EqualFold(host, node) && (domain == "" || nodeDomain == "")
+	host, domain, _ := strings.Cut(name, ".")
+	short, nodeDomain, _ := strings.Cut(node, ".")
+	return strings.EqualFold(host, short) && (domain == "" || nodeDomain == "")
 }
 
 func (d *Desk) resource(i *Item, m Mapping) (correlate.ID, error) {
@@ -239,7 +355,7 @@ func (d *Desk) resource(i *Item, m Mapping) (correlate.ID, error) {
 		}
 	}
 	if name == "" {
-		return correlate.NewID(correlate.KindHost, d.node), nil
+		return correlate.NewID(correlate.KindHost, d.Node), nil
 	}
 	id, err := correlate.ParseID(name)
 	switch {
@@ -252,9 +368,9 @@ func (d *Desk) resource(i *Item, m Mapping) (correlate.ID, error) {
 	case id.Kind() == correlate.KindZone:
 		return "", errors.New("a zone is no resource of this host: name a host's")
 	case id.Kind() == correlate.KindHost && !d.ours(id.Name()):
-		return "", fmt.Errorf("resource %q is another host (this one is %s): send it to the paramedic there", name, d.node)
+		return "", fmt.Errorf("resource %q is another host (this one is %s): send it to the paramedic there", name, d.Node)
 	case id.Kind() == correlate.KindHost:
-		return correlate.NewID(correlate.KindHost, d.node), nil
+		return correlate.NewID(correlate.KindHost, d.Node), nil
 	}
 	return id, nil
 }
@@ -295,11 +411,12 @@ func (i *Item) key(resource correlate.ID, up bool) key {
 	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %v", i.Monitor, i.EventID, i.Type, resource, i.Time, up))
 }
 
-// memory holds the newest n keys, each until its time.
+// memory holds the newest n keys, each until its time, and keeps them over a restart.
 type memory struct {
 	ends  map[key]entry
 	ring  []key
 	total int
+	disk  Memory // may be nil
 }
 
 type entry struct {
@@ -307,20 +424,47 @@ type entry struct {
 	place int // how many were added before
 }
 
-func newMemory(n int) memory { return memory{ends: make(map[key]entry), ring: make([]key, n)} }
+func newMemory(n int, disk Memory, now func() time.Time) memory {
+	m := memory{ends: make(map[key]entry), ring: make([]key, n)}
+	if disk == nil {
+		return m
+	}
+	kept := disk.Kept()
+	m.disk = disk
+	for _, k := range slices.SortedFunc(maps.Keys(kept), func(a, b [sha256.Size]byte) int { return kept[a].Compare(kept[b]) }) {
+		if until := kept[k]; until.After(now()) {
+			m.put(k, until)
+		}
+	}
+	return m
+}
 
 func (m *memory) has(k key, now time.Time) bool {
 	e, ok := m.ends[k]
 	return ok && now.Before(e.until)
 }
 
-func (m *memory) forget(k key) { delete(m.ends, k) }
+func (m *memory) forget(k key) {
+	if _, known := m.ends[k]; known {
+		delete(m.ends, k)
+		if m.disk != nil {
+			m.disk.Drop(k)
+		}
+	}
+}
 
 func (m *memory) add(k key, until time.Time) {
+	m.put(k, until)
+	if m.disk != nil {
+		m.disk.Keep(k, until)
+	}
+}
+
+func (m *memory) put(k key, until time.Time) {
 	at := m.total % len(m.ring)
 	if old := m.ring[at]; m.total >= len(m.ring) {
 		if e, ok := m.ends[old]; ok && e.place == m.total-len(m.ring) {
-			delete(m.ends, old)
+			m.forget(old)
 		}
 	}
 	m.ring[at] = k

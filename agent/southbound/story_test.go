@@ -23,6 +23,8 @@ type host struct {
 	now     time.Time
 	changes strings.Builder
 	broken  error // of the engine's owner
+	peers   Peers
+	memory  Memory
 }
 
 const vm = "11111111-1111-1111-1111-111111111111"
@@ -38,12 +40,12 @@ func newHost(mappings []Mapping) *host {
 // start makes the engine of a first run, or of one that goes on with what stood.
 func (h *host) start(mappings []Mapping, stood []*correlate.Alarm) {
 	h.engine = correlate.New(correlate.Config{Home: "cmp-1", Term: 2, Rules: Rules(mappings), Sources: []string{"nic"}}, stood)
-	h.desk = NewDesk("cmp-1", mappings, func(_ context.Context, events []correlate.Event, limit int) ([]Outcome, error) {
+	h.desk = NewDesk(Config{Node: "cmp-1", Mappings: mappings, Memory: h.memory, Apply: func(_ context.Context, events []correlate.Event, limit int) ([]Outcome, error) {
 		if h.broken != nil {
 			return nil, h.broken
 		}
 		return Step(h.engine, h.step, events, limit), nil
-	}, func() time.Time { return h.now })
+	}, Now: func() time.Time { return h.now }, Peers: h.peers})
 	all := func(ids ...correlate.ID) []correlate.Need { return []correlate.Need{{Mode: correlate.AllOf, Of: ids}} }
 	h.step(correlate.Delta{Source: "nic", Full: true, Set: []correlate.Resource{
 		{ID: "host/cmp-1"},
@@ -85,7 +87,7 @@ func (h *host) take(t *testing.T, body string) string {
 	if err != nil {
 		return err.Error() + "\n"
 	}
-	verdicts, err := h.desk.Take(t.Context(), items)
+	verdicts, err := h.desk.Take(t.Context(), Origin{}, items)
 	if err != nil {
 		return err.Error() + "\n"
 	}
