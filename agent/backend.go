@@ -164,6 +164,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 			return api.Status{}, fmt.Errorf("ask the loop for the status: %w", err)
 		}
 	}
+	status.Mutes = len(a.notifier.Mutes())
 	status.Subscriptions = len(a.notifier.Subscriptions())
 	for _, d := range a.notifier.Deliveries("") {
 		if d.State == notify.DeliveryParked {

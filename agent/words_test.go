@@ -10,6 +10,7 @@ import (
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/hw"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 func word(kind gossip.Kind, alarm, text string) ledger.Saying {
@@ -132,5 +133,44 @@ func TestACommentAndAClearByHandOutliveARestart(t *testing.T) {
 	stop(t, d)
 	if left := start(t, c, oneSource("nic", idle)).notifier.Restored().Alarms; len(left) != 0 {
 		t.Errorf("%d alarms are still on the disk", len(left))
+	}
+}
+
+func TestAMuteAtOneHostSilencesTheAlarmOfAnother(t *testing.T) {
+	h := newHosts(t, 3)
+	h.start()
+	r := receive(t)
+	h.subscribe(0, r)
+	m := notify.Mute{
+		ID: "switch", Filter: notify.Filter{Zones: []string{"z2"}}, Until: time.Now().Add(time.Hour).Round(0).UTC(), By: "alice", Made: time.Now().Round(0).UTC(),
+	}
+	if made, err := h.all[0].Notify().SetMute(t.Context(), m); err != nil || !made {
+		t.Fatal(made, err)
+	}
+	took := h.everywhere("the mute", func(one *clusterHost) bool { return len(one.Notify().Mutes()) == 1 })
+	t.Logf("it held everywhere after %v", took)
+	h.all[1].say(fails)
+	h.all[2].say(fails) // in another zone
+	if got := r.await(t, 1); got[0].Data.Host != "cmp-3" {
+		t.Errorf("told %v", got)
+	}
+	eventually(t, "the alarm is known at another host", func() bool { return h.all[0].remote("cmp-2") != nil })
+	if by, muted := h.all[0].Notify().Muted()(h.all[0].remote("cmp-2")); !muted || by.ID != "switch" {
+		t.Errorf("seen from another host it is muted %v by %+v", muted, by)
+	}
+
+	// Its home is restarted meanwhile, and goes on keeping quiet.
+	h.all[1].stop()
+	h.all[1].first = broken
+	h.all[1].start()
+	eventually(t, "it is back", func() bool { return h.all[1].Ready() == nil && h.all[1].stands(correlate.CondCarrier) != nil })
+	if got := r.carriers(); len(got) != 1 {
+		t.Errorf("after the restart told %v", got)
+	}
+	if err := h.all[2].Notify().EndMute(t.Context(), "switch"); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.await(t, 2); got[1].Data.Host != "cmp-2" {
+		t.Errorf("told %v at the end of the mute", got)
 	}
 }

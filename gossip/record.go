@@ -21,6 +21,7 @@ const (
 	KindAck          Kind = 65
 	KindComment      Kind = 66
 	KindClear        Kind = 67
+	KindMute         Kind = 68 // keeps consumers from being told of alarms for a while
 )
 
 // Shared is the space of the records that any host may write.

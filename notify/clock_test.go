@@ -267,3 +267,57 @@ func TestAnAlertmanagerIsToldEachMinuteWhatStands(t *testing.T) {
 		}
 	})
 }
+
+func TestAMuteEndsByItsTimeAndOutlivesARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		p := newPiped(t, dir, nil)
+		if err := p.SetFile([]Subscription{fileSub("vnfm", "http://consumer/x")}); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []Mute{mute("short", byHost("cmp-1"), time.Hour), mute("long", Filter{Conditions: []correlate.Condition{correlate.CondCarrier}}, 3*time.Hour)} {
+			if _, err := p.SetMute(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Publish(effects(alarm("a", 1, correlate.Raised)))
+		time.Sleep(2 * time.Hour)
+		if left := p.Mutes(); len(left) != 1 || left[0].ID != "long" || left[0].By != "alice" || left[0].Reason != "a new switch" {
+			t.Errorf("after two hours: %+v", left)
+		}
+		if p.taken() != 0 {
+			t.Errorf("%d requests while it was muted", p.taken())
+		}
+		p.stop()
+
+		p = newPiped(t, dir, nil)
+		if err := p.SetFile([]Subscription{fileSub("vnfm", "http://consumer/x")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(59 * time.Minute)
+		if left := p.Mutes(); len(left) != 1 || p.taken() != 0 {
+			t.Errorf("after the restart: %+v, %d requests", left, p.taken())
+		}
+		time.Sleep(2 * time.Minute)
+		if left := p.Mutes(); len(left) != 0 || p.taken() != 1 {
+			t.Errorf("after its end: %+v, %d requests", left, p.taken())
+		}
+		if _, err := p.SetMute(t.Context(), mute("again", byHost("*"), time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		p.Publish(effects(alarm("b", 2, correlate.Raised)))
+		time.Sleep(time.Second)
+		p.stop()
+		time.Sleep(2 * time.Hour)
+
+		p = newPiped(t, dir, nil) // it ended while nobody was there
+		if err := p.SetFile([]Subscription{fileSub("vnfm", "http://consumer/x")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if p.taken() != 1 {
+			t.Errorf("%d requests after a mute ended while the agent was away", p.taken())
+		}
+		p.stop()
+	})
+}

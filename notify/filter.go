@@ -34,8 +34,9 @@ func (n *Notifier) SetPlace(host string, p Place) {
 	}
 	n.places[host] = p
 	standing, now := n.standing(), n.cfg.Now()
+	muted := n.mutes.byPlace()
 	for _, w := range n.list() {
-		if w.subscription().Filter.byPlace() {
+		if muted || w.subscription().Filter.byPlace() {
 			w.offer(standing, now)
 		}
 	}

@@ -44,18 +44,20 @@ type Notifier struct {
 	in   inbox
 	feed feed // used with Peers only
 
-	mu       sync.Mutex
-	alarms   map[string]alarmRecord // by id: standing ones, and cleared ones that somebody is owed or that are dismissed
-	pairs    map[string]int         // by alarm id: how many subscriptions hold something of it, left ones included
-	guests   map[string]struct{}    // of alarms, by id: those of other hosts, which this one speaks for
-	owners   atomic.Pointer[Owners]
-	places   Places                  // of the hosts that are known
-	left     map[string][]pairRecord // of an earlier run, by leg, until their owners are named (SetFile, Put)
-	past     map[string]subscriptionRecord
-	filed    bool                      // SetFile was called
-	lost     bool                      // what the last run had told is not known
-	orphaned time.Time                 // when what nobody names was last left to the peers
-	workers  atomic.Pointer[[]*worker] // replaced under mu; read by anybody
+	mu        sync.Mutex
+	alarms    map[string]alarmRecord // by id: standing ones, and cleared ones that somebody is owed or that are dismissed
+	pairs     map[string]int         // by alarm id: how many subscriptions hold something of it, left ones included
+	guests    map[string]struct{}    // of alarms, by id: those of other hosts, which this one speaks for
+	owners    atomic.Pointer[Owners]
+	places    Places // of the hosts that are known
+	mutes     mutes
+	muteMoved chan struct{}           // capacity 1: when the next mute ends may have changed
+	left      map[string][]pairRecord // of an earlier run, by leg, until their owners are named (SetFile, Put)
+	past      map[string]subscriptionRecord
+	filed     bool                      // SetFile was called
+	lost      bool                      // what the last run had told is not known
+	orphaned  time.Time                 // when what nobody names was last left to the peers
+	workers   atomic.Pointer[[]*worker] // replaced under mu; read by anybody
 
 	running  atomic.Bool
 	requests context.Context // of every request; ends stopGrace after Run's
@@ -103,6 +105,10 @@ func newNotifier(cfg Config, dial dialFunc) (*Notifier, error) {
 	n := &Notifier{
 		cfg: cfg, log: cfg.Log, dial: dial, box: box, alarms: map[string]alarmRecord{}, pairs: map[string]int{}, guests: map[string]struct{}{}, left: l.pairs,
 		past: map[string]subscriptionRecord{}, places: Places{cfg.Node: cfg.Place},
+		mutes: mutes{}, muteMoved: make(chan struct{}, 1),
+	}
+	for _, m := range l.mutes { // before anybody is offered anything
+		n.mutes[m.ID] = m
 	}
 	n.exit.Store(n.exitBy(cfg.AllowCallbacks, cfg.Proxy))
 	n.workers.Store(&[]*worker{})
@@ -212,8 +218,14 @@ func (n *Notifier) Publish(eff correlate.Effects) { n.in.add(eff) }
 func (n *Notifier) dispatchLoop(ctx context.Context) {
 	orphans := time.NewTicker(orphanWait / 2)
 	defer orphans.Stop()
+	ending := time.NewTimer(n.endMutes())
+	defer ending.Stop()
 	for {
 		select {
+		case <-ending.C:
+			ending.Reset(n.endMutes())
+		case <-n.muteMoved:
+			ending.Reset(n.endMutes())
 		case <-n.in.wake:
 			n.dispatch()
 		case <-orphans.C:
@@ -328,6 +340,9 @@ func (n *Notifier) contents() []write {
 		for _, p := range pairs {
 			all = append(all, write{pairPlace(sub, p.AlarmID), p})
 		}
+	}
+	for id, m := range n.mutes {
+		all = append(all, write{place{shelfMutes, id}, muteRecord(m)})
 	}
 	for id, r := range n.past {
 		all = append(all, write{place{shelfSubscriptions, id}, r})

@@ -222,4 +222,11 @@ type Service interface {
 	// Discard takes a delivery for made: the consumer is not told of it, and of what comes after it as ever.
 	Discard(ctx context.Context, id string) error
 	Profile() []Stages // the last 1000 settled notifications, oldest first
+	// SetMute makes a mute, or replaces the one of its id (made is false then); on all hosts, and durable. What is muted is told
+	// to nobody until the mute ends: then what stands is told. Whoever was told before is told that it is over. Errors are ErrInvalid.
+	SetMute(ctx context.Context, m Mute) (made bool, err error)
+	EndMute(ctx context.Context, id string) error // ErrNotFound
+	Mutes() []Mute                                // those that hold, by id
+	// Muted takes a look at the mutes: the function tells which of them keeps consumers from hearing of an alarm, of any host.
+	Muted() func(*correlate.Alarm) (Mute, bool)
 }

@@ -34,10 +34,11 @@ const (
 	shelfAlarms
 	shelfPairs // subscription id, NUL, alarm id
 	shelfSubscriptions
+	shelfMutes
 	shelves
 )
 
-var shelfNames = [shelves][]byte{[]byte("meta"), []byte("alarms"), []byte("pairs"), []byte("subscriptions")}
+var shelfNames = [shelves][]byte{[]byte("meta"), []byte("alarms"), []byte("pairs"), []byte("subscriptions"), []byte("mutes")}
 
 var (
 	keyTerm  = []byte("term")

@@ -24,6 +24,7 @@ type loaded struct {
 	alarms        []alarmRecord
 	pairs         map[string][]pairRecord // by subscription id
 	subscriptions []subscriptionRecord
+	mutes         []Mute
 	damaged       int  // records that could not be read
 	lost          bool // there was more than could be read
 }
@@ -179,6 +180,13 @@ func (l *loaded) read(tx *bbolt.Tx, log *slog.Logger, sealer Sealer) error {
 			r, err := decodeSubscription(k, v, sealer)
 			if err == nil {
 				l.subscriptions = append(l.subscriptions, r)
+			}
+			return err
+		}),
+		each(shelfMutes, func(k string, v []byte) error {
+			r, err := decodeMute(k, v)
+			if err == nil {
+				l.mutes = append(l.mutes, Mute(r))
 			}
 			return err
 		}),

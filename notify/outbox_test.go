@@ -83,7 +83,7 @@ func TestRecordsComeBackAsTheyWere(t *testing.T) {
 }
 
 func FuzzRecords(f *testing.F) {
-	for _, v := range []any{alarmRecord{Alarm: alarm("a1", 7, correlate.Raised, "p")}, pairRecord{AlarmID: "a1"}, subscriptionRecord{Subscription: Subscription{ID: "a1", Origin: OriginAPI}}} {
+	for _, v := range []any{alarmRecord{Alarm: alarm("a1", 7, correlate.Raised, "p")}, pairRecord{AlarmID: "a1"}, subscriptionRecord{Subscription: Subscription{ID: "a1", Origin: OriginAPI}}, muteRecord{ID: "a1", Until: epoch}} {
 		b, _ := encodeRecord(v)
 		f.Add(b)
 	}
@@ -91,6 +91,10 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := decodeAlarm("a1", b); err == nil && r.Alarm.ID != "a1" {
 			t.Fatal("another alarm")
+		}
+		if r, err := decodeMute("a1", b); err == nil {
+			_ = Mute(r).Validate(epoch)
+			mutes{"a1": Mute(r)}.of(alarm("a", 1, correlate.Raised), nil, epoch)
 		}
 		if r, err := decodePair("a1", b); err == nil {
 			m := delivery.New(delivery.DefaultConfig(), func() float64 { return 0 })

@@ -37,6 +37,9 @@ type Peers interface {
 	Refused(subscription string, version uint64, reason string)
 	// Owing is how many other hosts owe a subscription something that is not parked. It does not wait for them.
 	Owing(subscription string) int
+	// PublishMute makes a mute, or another form of it, known to all hosts and durable here; WithdrawMute ends it everywhere.
+	PublishMute(ctx context.Context, m Mute) error
+	WithdrawMute(ctx context.Context, id string) error
 	// HandOver has a peer make one request in our place, because no endpoint can be reached from here. It ends when a
 	// peer has got an answer from the consumer, when no peer could, or with ctx. The error is ErrSilent when one may have asked.
 	HandOver(ctx context.Context, h HandOver) (Answer, error)
@@ -102,6 +105,11 @@ type Shared interface {
 	// SetPlace says where a host stands: this one after a reload, or another. What a filter passes by that and did not before is
 	// owed; who was told of what it passes no more is kept up to date.
 	SetPlace(host string, p Place)
+	// Mute takes a mute that was made or changed elsewhere; Unmute one that has ended.
+	Mute(m Mute)
+	Unmute(id string)
+	// Mutes lists those that hold, by id.
+	Mutes() []Mute
 	// Told says that another host has told a subscription a revision of one of our alarms. What is owed up to it is
 	// settled, in flight or not.
 	Told(subscription, alarmID string, r correlate.Revision)

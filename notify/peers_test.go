@@ -30,6 +30,9 @@ type others struct {
 	forgot    map[string]bool
 	refused   map[string]refusal
 	asked     []HandOver
+	muted     []Mute
+	unmuted   []string
+	meanwhile func() // nil, or what happens while a mute is made known, or its end
 	owing     map[string]int
 	fail      error                                           // of Publish and Withdraw
 	deliver   func(context.Context, HandOver) (Answer, error) // nil: nobody is there
@@ -55,6 +58,30 @@ func (o *others) Withdraw(_ context.Context, id string) error {
 	defer o.mu.Unlock()
 	if o.fail == nil {
 		o.withdrawn = append(o.withdrawn, id)
+	}
+	return o.fail
+}
+
+func (o *others) PublishMute(_ context.Context, m Mute) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fail == nil {
+		o.muted = append(o.muted, m)
+	}
+	if o.meanwhile != nil {
+		o.meanwhile()
+	}
+	return o.fail
+}
+
+func (o *others) WithdrawMute(_ context.Context, id string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fail == nil {
+		o.unmuted = append(o.unmuted, id)
+	}
+	if o.meanwhile != nil {
+		o.meanwhile()
 	}
 	return o.fail
 }

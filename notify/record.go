@@ -36,6 +36,9 @@ type subscriptionRecord struct {
 	Rebuilt     Rebuilt     `json:",omitzero"`
 }
 
+// muteRecord is a mute that has not ended.
+type muteRecord Mute
+
 // termRecord is the term of this host; it has no version, for it is read before anything else.
 type termRecord uint64
 
@@ -87,6 +90,17 @@ func decodePair(alarmID string, b []byte) (pairRecord, error) {
 	}
 	if r.AlarmID != alarmID {
 		return pairRecord{}, fmt.Errorf("%w: it is not of alarm %q", errRecord, alarmID)
+	}
+	return r, nil
+}
+
+func decodeMute(id string, b []byte) (muteRecord, error) {
+	var r muteRecord
+	if err := decodeRecord(b, &r); err != nil {
+		return muteRecord{}, err
+	}
+	if r.ID != id || id == "" || r.Until.IsZero() {
+		return muteRecord{}, fmt.Errorf("%w: it is not mute %q", errRecord, id)
 	}
 	return r, nil
 }

@@ -118,7 +118,7 @@ func (n *Notifier) subscribe(ctx context.Context, s Subscription, verify, given 
 	told := map[string]correlate.Revision{}
 	writes := []write{legs[0].locked(legs[0].record)}
 	for _, c := range n.standing() {
-		if a := c.newest.Alarm; given && a.Standing() && s.Wants(a, n.places, false, false) {
+		if a := c.newest.Alarm; given && a.Standing() && n.wants(s, a, now, false, false) {
 			snapshot = append(snapshot, s.view(a))
 			told[a.ID] = a.Revision
 			for _, w := range legs {
@@ -127,7 +127,7 @@ func (n *Notifier) subscribe(ctx context.Context, s Subscription, verify, given 
 		}
 	}
 	for _, a := range others { // their homes send what comes after these, for told names them
-		if _, own := told[a.ID]; !own && a.Standing() && s.Wants(a, n.places, false, false) {
+		if _, own := told[a.ID]; !own && a.Standing() && n.wants(s, a, now, false, false) {
 			snapshot = append(snapshot, s.view(a))
 			told[a.ID] = a.Revision
 		}

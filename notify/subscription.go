@@ -185,11 +185,15 @@ func (s Subscription) WhyLocked() string { return cmp.Or(s.Secret.why, s.Credent
 
 // sameContents reports whether a and b ask for the same; ids, versions and times aside.
 func sameContents(a, b Subscription) bool {
-	fa, _ := json.Marshal(a.Filter)
-	fb, _ := json.Marshal(b.Filter)
 	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && a.Format == b.Format && a.Role == b.Role && a.Owner == b.Owner &&
-		a.Secret.equal(b.Secret) && string(fa) == string(fb) && a.MaxRate == b.MaxRate && a.toAll() == b.toAll() &&
+		a.Secret.equal(b.Secret) && sameFilter(a.Filter, b.Filter) && a.MaxRate == b.MaxRate && a.toAll() == b.toAll() &&
 		a.Link == b.Link && a.Credentials.Equal(b.Credentials)
+}
+
+func sameFilter(a, b Filter) bool {
+	fa, _ := json.Marshal(a)
+	fb, _ := json.Marshal(b)
+	return string(fa) == string(fb)
 }
 
 func confidenceRank(c correlate.Confidence) int {

@@ -132,7 +132,7 @@ func (w *worker) offer(batch []change, now time.Time) {
 				continue
 			}
 		}
-		if !sub.Wants(a, w.n.places, knows, owed) && (c.first == nil || !sub.Wants(c.first, w.n.places, ok, owed)) {
+		if !w.n.wants(sub, a, now, knows, owed) && (c.first == nil || !w.n.wants(sub, c.first, now, ok, owed)) {
 			continue
 		}
 		eff := w.machine.Enqueue(c.newest, now)

@@ -183,6 +183,16 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		t.Errorf("cleared by hand: %+v", a)
 	}
 
+	get[Mute](c, "PUT", "/v1/mutes", MuteRequest{ID: "switch", Hosts: []string{"cmp-9"}, For: "1h"}, 201)
+	get[Mute](c, "PUT", "/v1/mutes", MuteRequest{ID: "switch", Hosts: []string{"cmp-8"}, For: "1h"}, 200)
+	get[Mute](c, "GET", "/v1/mutes/switch", nil, 200)
+	if mutes := get[MuteList](c, "GET", "/v1/mutes", nil, 200).Mutes; len(mutes) != 1 || mutes[0].Hosts[0] != "cmp-8" {
+		t.Errorf("mutes: %+v", mutes)
+	}
+	if res, body := c.send("DELETE", "/v1/mutes/switch", nil); res.StatusCode != http.StatusNoContent || len(body) != 0 {
+		t.Errorf("end of the mute: %d %s", res.StatusCode, body)
+	}
+
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/openapi.yaml"} {
 		if res, body := c.send("GET", path, nil); res.StatusCode != http.StatusOK || len(body) == 0 {
 			t.Errorf("%s: %d %s", path, res.StatusCode, body)

@@ -448,3 +448,34 @@ func TestAConsumersSnapshotIsItsOwn(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+func TestAMuteIsAnAdministratorsToSee(t *testing.T) {
+	h := newHost(t)
+	h.carrier("nic/eth0", correlate.StatusFailed)
+	g := serveGuarded(t, h)
+	get[Mute](g.named("ops"), "PUT", "/v1/mutes", MuteRequest{ID: "rack-a-power", Hosts: []string{"cmp-1"}, For: "1h"}, 201)
+	get[Mute](g.named("ops"), "PUT", "/v1/mutes", MuteRequest{ID: "rack-a-power", Hosts: []string{"cmp-*"}, For: "1h"}, 200)
+	if res, body := g.named("ops").send("DELETE", "/v1/mutes/nothing", nil); res.StatusCode != 404 {
+		t.Errorf("one that is not there: %d %s", res.StatusCode, body)
+	}
+	lines := g.log.audit(t)
+	for i, call := range []string{"PUT /v1/mutes", "PUT /v1/mutes", "DELETE /v1/mutes/{id}"} {
+		if i >= len(lines) || lines[i]["who"] != "ops" || !strings.Contains(fmt.Sprint(lines[i]["call"]), strings.TrimSuffix(call, "{id}")) {
+			t.Fatalf("the audit log: %v", lines)
+		}
+	}
+	if lines[0]["object"] != "rack-a-power" || lines[0]["until"] == nil || lines[2]["outcome"] != "refused" {
+		t.Errorf("the audit log: %v", lines)
+	}
+	for name, want := range map[string]bool{"ops": true, "vnfm-a": false} {
+		all := get[AlarmPage](g.named(name), "GET", "/v1/alarms", nil, 200).Alarms
+		if len(all) == 0 {
+			t.Errorf("%s is shown nothing", name)
+		}
+		for _, a := range all {
+			if muted := a.Muted != nil; muted != want {
+				t.Errorf("%s sees that %s is muted: %v", name, a.Resource, muted)
+			}
+		}
+	}
+}

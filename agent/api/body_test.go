@@ -66,6 +66,18 @@ func FuzzClearBody(f *testing.F) {
 	fuzzBody(f, func(b ClearRequest) { _ = remark("comment", b.Comment) }, `{"comment":"unplugged on purpose"}`, `{}`, `{"comment":null}`)
 }
 
+func FuzzMuteBody(f *testing.F) {
+	now := time.Unix(1_700_000_000, 0)
+	fuzzBody(f, func(b MuteRequest) {
+		if m, err := b.mute(now, "fuzz"); err == nil {
+			_ = m.Validate(now)
+			_ = fromMute(m)
+		}
+	},
+		`{"id":"power","hosts":["cmp-1"],"zones":["rack-*"],"labels":{"az":["nova-1"]},"resources":["nic/*"],"resource_types":["nic"],"conditions":["carrier"],"min_severity":"warning","max_severity":"major","until":"2023-11-15T00:00:00Z","reason":"new switch"}`,
+		`{"hosts":["[a"],"for":"2h"}`, `{"for":"-1s"}`, `{"until":"tomorrow"}`, `{"labels":{"":[]}}`, `{"id":"","hosts":[]}`, `{"max_severity":"cleared","for":"1h"}`)
+}
+
 func FuzzAlarmQuery(f *testing.F) {
 	f.Add("state=all&min_severity=major&condition=carrier&resource=nic/*&domain=d&project=p&host=h&since=2026-11-22T10:00:00Z&limit=3")
 	f.Add("after=MTIzIGFi")

@@ -185,6 +185,7 @@ func (h *host) Status(ctx context.Context) (Status, error) {
 		status.Term = 0
 		return status, nil
 	}
+	status.Mutes = len(h.notifier.Mutes())
 	err := h.Query(ctx, func(e *correlate.Engine) {
 		for _, a := range e.Alarms() {
 			status.Alarms[a.Severity.String()]++

@@ -13,6 +13,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 func (s *Server) getHosts(w http.ResponseWriter, r *http.Request) {
@@ -171,16 +172,17 @@ func severities(count func(correlate.Severity) int) map[string]int {
 	return counts
 }
 
-// ages says how old what is known of each host may be.
+// ages says how old what is known of each host may be, and what of it consumers are not told.
 type ages struct {
 	node   string
 	now    time.Time
 	others func(host string) time.Time // nil: there are none
+	muted  func(*correlate.Alarm) (notify.Mute, bool)
 }
 
-// ages takes a look at the membership, which holds for one answer.
+// ages takes a look at the membership and the mutes, which holds for one answer.
 func (s *Server) ages() ages {
-	a := ages{node: s.node, now: s.now()}
+	a := ages{node: s.node, now: s.now(), muted: s.backend.Notify().Muted()}
 	if c := s.backend.Cluster(); c != nil {
 		a.others = c.AsOf()
 	}
@@ -202,6 +204,9 @@ func (a ages) asOf(host string) time.Time {
 // is known of the writer as a whole: a revision comes at once.
 func (a ages) alarm(alarm, seen *correlate.Alarm) Alarm {
 	out := fromAlarm(seen)
+	if m, muted := a.muted(alarm); muted && seen == alarm { // what is muted, and why, is an administrator's
+		out.Muted = &Muted{ID: m.ID, Until: stamp(m.Until)}
+	}
 	asOf := a.asOf(cmp.Or(ledger.Speaker(alarm), alarm.Key.Home, a.node))
 	for _, t := range []time.Time{alarm.Times.Raised, alarm.Times.Changed, alarm.Times.Cleared} {
 		if t.After(a.now) {

@@ -32,6 +32,10 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "POST", path: "/v1/alarms/{id}/ack", handle: s.postAck, callers: consumers},
 		{method: "POST", path: "/v1/alarms/{id}/comments", handle: s.postComment},
 		{method: "POST", path: "/v1/alarms/{id}/clear", handle: s.postClear},
+		{method: "GET", path: "/v1/mutes", handle: s.getMutes},
+		{method: "PUT", path: "/v1/mutes", handle: s.putMute},
+		{method: "GET", path: "/v1/mutes/{id}", handle: s.getMute},
+		{method: "DELETE", path: "/v1/mutes/{id}", handle: s.deleteMute},
 		{method: "GET", path: "/v1/events", handle: s.getEvents},
 		{method: "POST", path: "/v1/events", handle: s.postEvents, callers: monitors},
 		{method: "PUT", path: "/v1/events", handle: s.postEvents, callers: monitors},
@@ -71,7 +75,6 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 	// A watch lasts as long as its client.
 	all := append(plain, route{method: "GET", path: "/v1/watch", handle: s.getWatch, callers: consumers})
 	for _, r := range []route{
-		{method: "PUT", path: "/v1/mutes"},
 		{method: "PUT", path: "/v1/hosts/{name}/state"},
 		{method: "GET", path: "/v1/maintenance"},
 		{method: "POST", path: "/v1/maintenance"},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 // Who asks a host that waits for its peers hears at once of all others, and that it is starting.
@@ -130,7 +131,7 @@ func TestAHostThatIsBackIsNotForgotten(t *testing.T) {
 func TestAnAlarmIsAtLeastAsFreshAsItsRevision(t *testing.T) {
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	compared := map[string]time.Time{"new": {}, "old": now.Add(-time.Hour), "fresh": now}
-	a := ages{node: "cmp-1", now: now, others: func(host string) time.Time { return compared[host] }}
+	a := ages{node: "cmp-1", now: now, muted: func(*correlate.Alarm) (notify.Mute, bool) { return notify.Mute{}, false }, others: func(host string) time.Time { return compared[host] }}
 	for _, c := range []struct {
 		host    string
 		changed time.Time

@@ -19,6 +19,7 @@ type Status struct {
 	Sources       []SourceStatus `json:"sources"`
 	Alarms        map[string]int `json:"alarms"`    // severity → standing ones
 	Dismissed     int            `json:"dismissed"` // cleared by hand, and their sources say still that they are wrong
+	Mutes         int            `json:"mutes"`
 	Resources     int            `json:"resources"`
 	Subscriptions int            `json:"subscriptions"`
 	Deliveries    DeliveryCount  `json:"deliveries"`
@@ -80,6 +81,7 @@ type Alarm struct {
 	Ack           *Ack              `json:"ack"`
 	Comments      []Comment         `json:"comments"`   // the newest 20, oldest first
 	ClearedBy     *HandClear        `json:"cleared_by"` // nil: nobody has cleared it by hand
+	Muted         *Muted            `json:"muted"`      // nil: consumers are told, or a consumer asks
 	Evidence      map[string]string `json:"evidence"`
 	AsOf          *time.Time        `json:"as_of"` // it was so at this time for certain; nil: not known
 }
@@ -132,6 +134,50 @@ type Ack struct {
 	By      string     `json:"by"`
 	Comment string     `json:"comment"`
 	At      *time.Time `json:"at"`
+}
+
+// Muted is which mute keeps consumers from being told of an alarm; of several the one that holds longest.
+type Muted struct {
+	ID    string     `json:"id"`
+	Until *time.Time `json:"until"`
+}
+
+// Mute keeps consumers from being told of alarms for a while. Lists of names are globs; an empty one passes all.
+type Mute struct {
+	ID            string              `json:"id"`
+	Hosts         []string            `json:"hosts"`
+	Zones         []string            `json:"zones"`
+	Labels        map[string][]string `json:"labels"`
+	Resources     []string            `json:"resources"`
+	ResourceTypes []string            `json:"resource_types"`
+	Conditions    []string            `json:"conditions"`
+	MinSeverity   string              `json:"min_severity"`
+	MaxSeverity   string              `json:"max_severity"`
+	Until         *time.Time          `json:"until"`
+	Reason        string              `json:"reason"`
+	By            string              `json:"by"`
+	Made          *time.Time          `json:"made"`
+}
+
+// MuteList is GET /v1/mutes, by id.
+type MuteList struct {
+	Mutes []Mute `json:"mutes"`
+}
+
+// MuteRequest is the body of PUT /v1/mutes.
+type MuteRequest struct {
+	ID            string              `json:"id,omitempty"` // empty: one is made
+	Hosts         []string            `json:"hosts,omitzero"`
+	Zones         []string            `json:"zones,omitzero"`
+	Labels        map[string][]string `json:"labels,omitzero"`
+	Resources     []string            `json:"resources,omitzero"`
+	ResourceTypes []string            `json:"resource_types,omitzero"`
+	Conditions    []string            `json:"conditions,omitzero"`
+	MinSeverity   string              `json:"min_severity,omitempty"`
+	MaxSeverity   string              `json:"max_severity,omitempty"`
+	Until         string              `json:"until,omitempty"` // RFC 3339
+	For           string              `json:"for,omitempty"`   // in its place
+	Reason        string              `json:"reason,omitempty"`
 }
 
 // Comment is what somebody wrote to a standing alarm.

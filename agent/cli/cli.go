@@ -65,6 +65,7 @@ type commands struct {
 	Ack           ackCommand           `cmd:"" help:"Say that an alarm is known."`
 	Comment       commentCommand       `cmd:"" help:"Write something to an alarm, for whoever reads it."`
 	Clear         clearCommand         `cmd:"" help:"End an alarm by hand, whose source does not."`
+	Mute          muteCommand          `cmd:"" help:"Keep consumers from being told of some alarms for a while."`
 	Events        eventsCommand        `cmd:"" help:"What the sources have observed lately."`
 	Emit          emitCommand          `cmd:"" help:"Hand in an event as another monitor would."`
 	Topology      topologyCommand      `cmd:"" help:"What needs what, and how it is."`

@@ -33,6 +33,7 @@ func (statusCommand) Run(s *session) error {
 			{"term", unlessStarting(st, strconv.FormatUint(st.Term, 10))},
 			{"alarms", unlessStarting(st, countSeverities(st.Alarms))},
 			{"dismissed", dismissed(st)},
+			{"mutes", mutes(st)},
 			{"resources", unlessStarting(st, strconv.Itoa(st.Resources))},
 			{"subscriptions", strconv.Itoa(st.Subscriptions)},
 			{"deliveries", fmt.Sprintf("%d pending, %d parked", st.Deliveries.Pending, st.Deliveries.Parked)},
@@ -60,6 +61,14 @@ func dismissed(st api.Status) string {
 		return ""
 	}
 	return fmt.Sprintf("%d cleared by hand, still reported: paramedic alarms --state dismissed", st.Dismissed)
+}
+
+// mutes says how many hold; nothing when none does.
+func mutes(st api.Status) string {
+	if st.Mutes == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d: consumers are not told everything: paramedic mute list", st.Mutes)
 }
 
 // unlessStarting is text, which a host that is starting does not know of itself yet.
@@ -158,6 +167,9 @@ func (p *printer) alarms(page api.AlarmPage) {
 		}
 		if a.ClearedBy != nil {
 			note += "(by hand) "
+		}
+		if a.Muted != nil {
+			note += "(muted) "
 		}
 		rows = append(rows, []string{
 			word(short(a.ID)), word(state), p.clock(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
@@ -284,6 +296,10 @@ func (p *printer) alarm(a api.AlarmLife) {
 			byHand += " (its source says still that it is wrong)"
 		}
 	}
+	muted := ""
+	if m := a.Muted; m != nil {
+		muted = fmt.Sprintf("until %s by mute %s: consumers are not told", p.exact(m.Until), escape(m.ID))
+	}
 	pairs := [][2]string{
 		{"alarm", escape(a.ID)},
 		{"revision", escape(a.Revision + " " + a.State)},
@@ -304,6 +320,7 @@ func (p *printer) alarm(a api.AlarmLife) {
 		{"cleared", strings.TrimSpace(p.exact(a.Times.Cleared) + " " + escape(a.ClearReason))},
 		{"acknowledged", acknowledged},
 		{"by hand", byHand},
+		{"muted", muted},
 	}
 	for _, c := range a.Comments {
 		pairs = append(pairs, [2]string{"comment", fmt.Sprintf("by %s, %s %s", escape(c.By), p.exact(c.At), word(c.Text))})

@@ -166,6 +166,8 @@ func (c *Cluster) Attach(shared notify.Shared) {
 	}
 	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.Known(now, known) })
 	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.File(now, file) })
+	mutes := shared.Mutes()
+	c.step(func(now time.Time, l *ledger.Ledger) ledger.Orders { return l.KnownMutes(now, mutes) })
 }
 
 // dropExpired ends the subscriptions that only a host knows that was away for too long.

@@ -173,6 +173,12 @@ func (c *Cluster) carryOut() {
 	for _, p := range o.Places {
 		c.shared.SetPlace(p.Host, p.Place)
 	}
+	for _, id := range o.Unmute {
+		c.shared.Unmute(id)
+	}
+	for _, m := range o.Mute {
+		c.shared.Mute(m)
+	}
 	c.speak(&o)
 	for _, id := range o.Drop {
 		c.shared.Drop(id)

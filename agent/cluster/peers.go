@@ -51,6 +51,26 @@ func (c *Cluster) Withdraw(ctx context.Context, id string) error {
 	return nil
 }
 
+// PublishMute implements notify.Peers.
+func (c *Cluster) PublishMute(ctx context.Context, m notify.Mute) error {
+	var res result
+	err := c.ask(time.Now(), &res, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) { return l.PublishMute(now, m) })
+	if err == nil {
+		err = c.settle(ctx, &res)
+	}
+	if c.lost.Load() && errors.Is(err, gossip.ErrStopped) {
+		err = nil // it holds here
+	}
+	return err
+}
+
+// WithdrawMute implements notify.Peers.
+func (c *Cluster) WithdrawMute(ctx context.Context, id string) error {
+	var res result
+	_ = c.ask(time.Now(), &res, func(now time.Time, l *ledger.Ledger) (ledger.Orders, error) { return l.WithdrawMute(now, id), nil })
+	return c.settle(ctx, &res)
+}
+
 // settle writes what was ordered to the replica, and to the disk.
 func (c *Cluster) settle(ctx context.Context, res *result) error {
 	c.flush()

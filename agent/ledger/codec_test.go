@@ -79,6 +79,13 @@ func recorded() map[string]any {
 		},
 		"refusal": &Refusal{Version: 9, Resumed: 2, Reason: "answered 410", At: noon},
 		"ack":     &Word{Home: "cmp-1", By: "alice", Comment: "seen", At: noon},
+		"mute": &Mute{
+			Filter: Filter{
+				Hosts: []string{"cmp-1"}, Zones: []string{"rack-*"}, Labels: map[string][]string{"az": {"nova-1"}}, Resources: []string{"nic/*"},
+				ResourceTypes: []string{"nic"}, Conditions: []string{"carrier"}, MinSeverity: "warning",
+			},
+			MaxSeverity: "major", Until: noon, Reason: "a new switch", By: "alice", Made: noon,
+		},
 	}
 }
 
@@ -130,6 +137,8 @@ func newLike(v any) any {
 		return &Refusal{}
 	case *Word:
 		return &Word{}
+	case *Mute:
+		return &Mute{}
 	}
 	panic(fmt.Sprintf("%T", v))
 }
@@ -249,10 +258,29 @@ func TestWhatOneHostMakesUsHoldIsBounded(t *testing.T) {
 }
 
 // FuzzTake: whatever a record holds, nothing panics, its neighbours are unharmed, and what is readable can be written again.
+func TestAMuteThatNoAPITakesIsRefused(t *testing.T) {
+	for what, change := range map[string]func(*Mute){
+		"for ever":                  func(m *Mute) { m.Until = noon.Add(100 * 365 * 24 * time.Hour) },
+		"of everything":             func(m *Mute) { m.Filter = Filter{} },
+		"of a severity of tomorrow": func(m *Mute) { m.MaxSeverity = "fatal" },
+		"by a state of tomorrow":    func(m *Mute) { m.Filter.States = []string{"pending"} },
+		"with a broken glob":        func(m *Mute) { m.Filter.Hosts = []string{"["} },
+	} {
+		m := Mute{Filter: Filter{Hosts: []string{"cmp-1"}}, Until: noon.Add(notify.MaxMuted), Made: noon}
+		if _, err := openMute("m", m); err != nil {
+			t.Fatal(err)
+		}
+		change(&m)
+		if _, err := openMute("m", m); !errors.Is(err, errPayload) {
+			t.Errorf("one %s: %v", what, err)
+		}
+	}
+}
+
 func FuzzTake(f *testing.F) {
 	kinds := map[string]gossip.Kind{
 		"host": gossip.KindHost, "domain": gossip.KindDomain, "alarm": gossip.KindAlarm, "delivery": gossip.KindDelivery,
-		"receipt": gossip.KindReceipt, "subscription": gossip.KindSubscription, "refusal": gossip.KindRefusal, "ack": gossip.KindAck,
+		"receipt": gossip.KindReceipt, "subscription": gossip.KindSubscription, "refusal": gossip.KindRefusal, "ack": gossip.KindAck, "mute": gossip.KindMute,
 	}
 	for name, kind := range kinds {
 		b, err := os.ReadFile(filepath.Join("testdata", "v1", name))

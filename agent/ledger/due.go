@@ -85,6 +85,10 @@ func (l *Ledger) due() bool {
 		did = true
 		l.endLapsed()
 	}
+	if !l.muteOver.IsZero() && !l.now.Before(l.muteOver) {
+		did = true
+		l.forgetMutes()
+	}
 	return did
 }
 
@@ -123,6 +127,7 @@ func (l *Ledger) conclude() {
 		l.settle.add(l.now.Add(settleAfter), "")
 	}
 	l.reseal()
+	l.nameMutes()
 	l.endLapsed()
 	for id := range l.halted {
 		l.dirty[id] = struct{}{}

@@ -100,6 +100,10 @@ type Ledger struct {
 	speeches map[string]*speech // by host, or space of a zone
 	guests   map[string]string  // alarm → whose it is, of those that the notifier was given
 
+	mutes    map[string]muted
+	unnamed  map[string]notify.Mute // of the notifier's disk, until a record names them or all is settled
+	muteOver time.Time              // when the record of a mute has to be looked at; zero: there is none
+
 	lapse time.Time // when a subscription next comes to its end, or can be forgotten after it; zero: none does
 
 	insisted map[gossip.Key]Write // shared records that the replica has not shown yet
@@ -149,6 +153,7 @@ func New(cfg Config) *Ledger {
 		sources: map[string]*inventory{}, domains: map[string]Domain{}, file: map[string]notify.Subscription{},
 		refusals: map[string]Refusal{}, receipts: map[string]receipt{}, taken: map[string]uint64{}, former: newHost(), recalled: map[slot]gossip.Version{},
 		hosts: map[string]*host{}, shared: map[string]*wish{}, ended: map[string]struct{}{},
+		mutes: map[string]muted{}, unnamed: map[string]notify.Mute{},
 		words: map[string]map[gossip.Key]word{}, unread: map[string]map[gossip.Key]struct{}{},
 		ordered: map[string]*order{}, known: map[string]notify.Subscription{}, told: map[string]correlate.Revision{},
 		late: map[string]struct{}{}, problems: map[problem]string{}, judged: map[string]correlate.ID{},
@@ -194,6 +199,9 @@ func (l *Ledger) finish() Orders {
 	})
 	if !l.lapse.IsZero() {
 		out.Wake = l.lapse
+	}
+	if !l.muteOver.IsZero() && (out.Wake.IsZero() || l.muteOver.Before(out.Wake)) {
+		out.Wake = l.muteOver
 	}
 	for _, q := range l.queues() {
 		if at, ok := q.next(); ok && (out.Wake.IsZero() || at.Before(out.Wake)) {

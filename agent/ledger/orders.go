@@ -29,6 +29,8 @@ type Orders struct {
 	Former []FormerAlarm     // Shared.Adopt, and those that stand engine.Close, after Put
 	Places []PlaceOrder      // Shared.SetPlace, before what is spoken
 	Said   []Saying          // engine: words about our own alarms
+	Unmute []string          // Shared.Unmute, and
+	Mute   []notify.Mute     // Shared.Mute, both before what is spoken or put
 	Report []correlate.Event // about ourselves (Source is Source): conflicts of subscriptions, secrets that can't be opened
 
 	Spoken   []Spoken // to the replica: records in the spaces of others
@@ -80,6 +82,10 @@ func (o *Orders) Join(later Orders) {
 	o.Write = append(o.Write, later.Write...)
 	o.Put, o.Drop = append(o.Put, later.Put...), append(o.Drop, later.Drop...)
 	o.Told, o.Said, o.Report = append(o.Told, later.Told...), append(o.Said, later.Said...), append(o.Report, later.Report...)
+	for _, id := range later.Unmute {
+		o.Mute = slices.DeleteFunc(o.Mute, func(m notify.Mute) bool { return m.ID == id })
+	}
+	o.Unmute, o.Mute = append(o.Unmute, later.Unmute...), append(o.Mute, later.Mute...)
 	o.Former, o.Places = append(o.Former, later.Former...), append(o.Places, later.Places...)
 	o.Spoken, o.Guests = append(o.Spoken, later.Spoken...), append(o.Guests, later.Guests...)
 	for _, home := range later.Hush { // it undoes what was ordered before

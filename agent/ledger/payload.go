@@ -165,3 +165,13 @@ type Word struct {
 	Comment string    `json:"comment,omitempty"`
 	At      time.Time `json:"at"`
 }
+
+// Mute is KindMute (shared), id its own.
+type Mute struct {
+	Filter      Filter    `json:"filter"`
+	MaxSeverity string    `json:"max_severity,omitempty"`
+	Until       time.Time `json:"until"`
+	Reason      string    `json:"reason,omitempty"`
+	By          string    `json:"by,omitempty"`
+	Made        time.Time `json:"made"`
+}

@@ -75,7 +75,7 @@ func (l *Ledger) learn(rec gossip.Record) {
 	}
 	switch rec.Kind {
 	case gossip.KindHost, gossip.KindDomain, gossip.KindAlarm, gossip.KindDelivery, gossip.KindReceipt, gossip.KindFileWish,
-		gossip.KindRefusal, gossip.KindSubscription, gossip.KindAck, gossip.KindComment, gossip.KindClear:
+		gossip.KindRefusal, gossip.KindSubscription, gossip.KindAck, gossip.KindComment, gossip.KindClear, gossip.KindMute:
 	default: // the replica's own, and those of a newer version
 		return
 	}
@@ -135,6 +135,8 @@ func (l *Ledger) readShared(rec gossip.Record, live bool) (err error) {
 		l.keepResumed(was, w, rec.ID)
 	case gossip.KindAck, gossip.KindComment, gossip.KindClear:
 		return l.readWord(rec, live)
+	case gossip.KindMute:
+		return l.readMute(rec, live)
 	default: // none of the shared space
 	}
 	return err

@@ -278,6 +278,19 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 		for _, a := range l.Standing() {
 			s.say("%s: %s", a.Key.Home, s.describe(a))
 		}
+	case "mute": // mute at=cmp-1 mute=power hosts=cmp-2 for=1h by=alice
+		d, err := time.ParseDuration(arg["for"])
+		s.check(err)
+		m := notify.Mute{ID: arg["mute"], Filter: notify.Filter{Hosts: strings.Fields(arg["hosts"])}, Until: s.now.Add(d), By: arg["by"], Made: s.now}
+		o, err := l.PublishMute(s.now, m)
+		s.check(err)
+		s.obey(h, o)
+	case "unmute":
+		s.obey(h, l.WithdrawMute(s.now, arg["mute"]))
+	case "known-mute": // the notifier had it on its disk
+		d, err := time.ParseDuration(arg["for"])
+		s.check(err)
+		s.obey(h, l.KnownMutes(s.now, []notify.Mute{{ID: arg["mute"], Filter: notify.Filter{Hosts: strings.Fields(arg["hosts"])}, Until: s.now.Add(d), Made: s.now}}))
 	case "dismissed":
 		for _, a := range l.Dismissed() {
 			s.say("%s: %s", a.Key.Home, s.describe(a))
@@ -410,6 +423,12 @@ func (s *story) obey(h *storyHost, o Orders) {
 	if o.Claim != 0 {
 		s.say("%s must claim a term above %d", h.name, o.Claim)
 	}
+	for _, id := range o.Unmute {
+		s.say("%s is told that mute %s is over", h.name, id)
+	}
+	for _, m := range o.Mute {
+		s.say("%s mutes %s for %v by %s: %s", h.name, m.Filter.Hosts, m.Until.Sub(s.now), m.By, m.ID)
+	}
 	for _, w := range o.Said {
 		s.heed(h, w)
 	}
@@ -448,6 +467,7 @@ var kindNames = map[gossip.Kind]string{
 	gossip.KindReceipt: "receipt", gossip.KindFileWish: "file wish", gossip.KindRefusal: "refusal",
 	gossip.KindSubscription: "subscription", gossip.KindAck: "ack",
 	gossip.KindComment: "comment", gossip.KindClear: "clear",
+	gossip.KindMute: "mute",
 }
 
 // shown is the id of a record with the names of the stories.

@@ -68,13 +68,7 @@ func words(s notify.Subscription) Subscription {
 	p := Subscription{
 		Version: s.Version, Name: s.Name, Endpoints: s.Endpoints, Format: s.Format, Role: string(s.Role), Owner: s.Owner, Paused: s.Paused,
 		Verified: s.Verified, Rate: s.Rate, MaxRate: s.MaxRate, Created: s.Created, Expires: s.Expires, Link: Link(s.Link),
-		Filter: Filter{
-			Projects: s.Filter.Projects, Domains: s.Filter.Domains, ResourceTypes: recast[string](s.Filter.ResourceTypes),
-			Conditions: recast[string](s.Filter.Conditions), MinSeverity: s.Filter.MinSeverity.String(), Kinds: s.Filter.Kinds,
-			MinConfidence: string(s.Filter.MinConfidence),
-			Hosts:         s.Filter.Hosts, Zones: s.Filter.Zones, Labels: s.Filter.Labels, Resources: s.Filter.Resources,
-			VNFs: s.Filter.VNFs, SOL: s.Filter.SOL,
-		},
+		Filter: filterWords(s.Filter),
 	}
 	if s.DeliverTo == notify.DeliverAll {
 		p.DeliverTo = s.DeliverTo
@@ -85,10 +79,45 @@ func words(s notify.Subscription) Subscription {
 	if p.Role == "" {
 		p.Role = string(notify.RoleAdmin)
 	}
-	for _, st := range s.Filter.States {
-		p.Filter.States = append(p.Filter.States, st.String())
+	return p
+}
+
+// filterWords writes a filter.
+func filterWords(f notify.Filter) Filter {
+	p := Filter{
+		Projects: f.Projects, Domains: f.Domains, ResourceTypes: recast[string](f.ResourceTypes),
+		Conditions: recast[string](f.Conditions), MinSeverity: f.MinSeverity.String(), Kinds: f.Kinds,
+		MinConfidence: string(f.MinConfidence),
+		Hosts:         f.Hosts, Zones: f.Zones, Labels: f.Labels, Resources: f.Resources,
+		VNFs: f.VNFs, SOL: f.SOL,
+	}
+	for _, st := range f.States {
+		p.States = append(p.States, st.String())
 	}
 	return p
+}
+
+// read is the inverse of filterWords. What it can't read it leaves out, and says so.
+func (p Filter) read() (notify.Filter, error) {
+	f := notify.Filter{
+		Projects: p.Projects, Domains: p.Domains, ResourceTypes: recast[correlate.Kind](p.ResourceTypes),
+		Conditions: recast[correlate.Condition](p.Conditions), Kinds: p.Kinds,
+		MinConfidence: correlate.Confidence(p.MinConfidence),
+		Hosts:         p.Hosts, Zones: p.Zones, Labels: p.Labels, Resources: p.Resources,
+		VNFs: p.VNFs, SOL: p.SOL,
+	}
+	var problem error
+	if s := p.MinSeverity; s != "" {
+		f.MinSeverity, problem = correlate.ParseSeverity(s)
+	}
+	for _, name := range p.States {
+		st, ok := stateOf(name)
+		if !ok {
+			problem = fmt.Errorf("filter.states: %q is not known", name)
+		}
+		f.States = append(f.States, st)
+	}
+	return f, problem
 }
 
 func recast[T, F ~string](list []F) []T {
@@ -114,29 +143,13 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 	w.sub = notify.Subscription{
 		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, DeliverTo: p.DeliverTo, Format: p.Format, Role: notify.Role(p.Role), Owner: p.Owner, Origin: origin,
 		Verified: p.Verified, Rate: p.Rate, MaxRate: p.MaxRate, Created: p.Created, Expires: p.Expires, Link: notify.Link(p.Link),
-		Filter: notify.Filter{
-			Projects: p.Filter.Projects, Domains: p.Filter.Domains, ResourceTypes: recast[correlate.Kind](p.Filter.ResourceTypes),
-			Conditions: recast[correlate.Condition](p.Filter.Conditions), Kinds: p.Filter.Kinds,
-			MinConfidence: correlate.Confidence(p.Filter.MinConfidence),
-			Hosts:         p.Filter.Hosts, Zones: p.Filter.Zones, Labels: p.Filter.Labels, Resources: p.Filter.Resources,
-			VNFs: p.Filter.VNFs, SOL: p.Filter.SOL,
-		},
 	}
 	refuse := func(err error) {
 		w.refused = fmt.Errorf("%w: %w", errUnusable, err)
 	}
-	if s := p.Filter.MinSeverity; s != "" {
-		var err error
-		if w.sub.Filter.MinSeverity, err = correlate.ParseSeverity(s); err != nil {
-			refuse(err)
-		}
-	}
-	for _, name := range p.Filter.States {
-		st, ok := stateOf(name)
-		if !ok {
-			refuse(fmt.Errorf("filter.states: %q is not known", name))
-		}
-		w.sub.Filter.States = append(w.sub.Filter.States, st)
+	var err error
+	if w.sub.Filter, err = p.Filter.read(); err != nil {
+		refuse(err)
 	}
 	if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || r == '#' || !strconv.IsPrint(r) }) {
 		refuse(errors.New("its id is no UUID"))

@@ -1,6 +1,7 @@
 package hostloss
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -86,4 +87,56 @@ func TestOfThreeHostsTwoAgree(t *testing.T) {
 	}
 	wellAgain(t, all)
 	l.quiet(t, 0, func(n lab.Notification) bool { return accuses(n) && n.Data.Host != victim.Name })
+}
+
+// A host is switched off on purpose: those who speak for it obey what was said at another one.
+func TestALossThatIsMutedIsToldWhenTheMuteEnds(t *testing.T) {
+	all, l := formed(t, 3)
+	victim := all[1]
+	out, err := all[0].Command("mute", "add", "--id", "power", "--host", victim.Name, "--for", "1h", "--reason", "a new power supply")
+	fleet.Must(t, err)
+	t.Log(out)
+	began := time.Now()
+	for _, a := range all[1:] {
+		fleet.Within(t, fleet.Patience, a.Name+" to know the mute", func() error {
+			out, err := a.Command("mute", "list")
+			if err == nil && !containsAll(out, "power", "host="+victim.Name, "a new power supply") {
+				err = fmt.Errorf("it shows %s", out)
+			}
+			return err
+		})
+	}
+	t.Logf("all know it after %v", time.Since(began))
+
+	cut(t, victim)
+	for _, a := range []*fleet.Agent{all[0], all[2]} {
+		fleet.Within(t, fleet.Patience, a.Name+" to be sure of the loss", func() error {
+			x, err := stands(a, "host-lost", victim.Name)
+			if err == nil && x.Confidence != "confirmed" {
+				err = fmt.Errorf("%+v", x)
+			}
+			return err
+		})
+	}
+	if out, err := all[2].Command("alarms"); err != nil || !containsAll(out, "host-lost", "(muted)") {
+		t.Errorf("alarms shows, %v:\n%s", err, out)
+	}
+	l.quiet(t, 2*time.Second, accuses)
+
+	at := time.Now()
+	_, err = all[2].Command("mute", "end", "power")
+	fleet.Must(t, err)
+	for _, c := range l.both() {
+		n, err := c.Wait(fleet.Patience, accuses)
+		fleet.Must(t, err)
+		t.Logf("%s was told %v after the end", c.Name, n.Arrived.Sub(at))
+		if n.Data.Host != victim.Name || n.Data.Alarm.Confidence != "confirmed" {
+			t.Errorf("%s was told %s", c.Name, n)
+		}
+	}
+	mend(t, victim)
+	for _, c := range l.both() {
+		c.Hears(t, "cleared", "host-lost", victim.Machine)
+	}
+	wellAgain(t, all)
 }
