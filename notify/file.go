@@ -28,6 +28,9 @@ func contentsSum(s Subscription) (sum [sha256.Size]byte) {
 	if s.toAll() {
 		later["deliver_to"] = s.DeliverTo
 	}
+	if s.Heartbeat != 0 {
+		later["heartbeat"] = s.Heartbeat
+	}
 	if len(later) > 0 {
 		contents = append(contents, later)
 	}

@@ -33,6 +33,13 @@ var (
 // request is what a hand-over asks of the consumer.
 func (w *worker) request(sub Subscription, h HandOver) (request, error) {
 	form := sub.form()
+	if h.beats() {
+		if !form.Beats || sub.Heartbeat <= 0 {
+			return request{}, fmt.Errorf("%w: a heartbeat that nobody asked for", ErrInvalid)
+		}
+		body, err := form.Message(w.beatMessage(sub, h.NotificationID, h.Beat))
+		return sub.request(h.NotificationID, body), err
+	}
 	if n := len(h.Asks); (form.Parts != nil) != (n > 0) || form.Each && n > 1 {
 		return request{}, fmt.Errorf("%w: a request of form %s about %d parts", ErrInvalid, form.Name, n)
 	}
@@ -156,9 +163,9 @@ func (n *Notifier) Deliver(ctx context.Context, h HandOver) (Answer, error) {
 	switch {
 	case nothing:
 		return refuse(sub.Name, fmt.Errorf("%w: %s", ErrPaused, withheld))
-	case h.Change.Alarm == nil || h.NotificationID == "":
+	case h.Change.Alarm == nil && !h.beats() || h.NotificationID == "":
 		return refuse(sub.Name, fmt.Errorf("%w: alarm and notification id are needed", ErrInvalid))
-	case n.ofUs(h.Change.Alarm) && h.Change.Alarm.Standing():
+	case !h.beats() && n.ofUs(h.Change.Alarm) && h.Change.Alarm.Standing():
 		return refuse(sub.Name, errAlive)
 	case sub.Version != h.Version:
 		return refuse(sub.Name, fmt.Errorf("version %d is known here, not %d: %w", sub.Version, h.Version, ErrNotFound))

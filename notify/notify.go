@@ -81,10 +81,11 @@ type Subscription struct {
 	Origin      Origin
 	Owner       string // the identity that made it over the API; empty: an administrator, or a file
 	Filter      Filter
-	Paused      string // why; empty when active
-	Verified    bool   // its endpoints proved that they want it; new ones must, too
-	Rate        int    // requests a minute that the consumer allowed in the OPTIONS handshake; 0: any
-	MaxRate     int    // requests a minute that it was subscribed with; 0: any
+	Paused      string        // why; empty when active
+	Verified    bool          // its endpoints proved that they want it; new ones must, too
+	Rate        int           // requests a minute that the consumer allowed in the OPTIONS handshake; 0: any
+	MaxRate     int           // requests a minute that it was subscribed with; 0: any
+	Heartbeat   time.Duration // how often it is told that all is watched; zero: never
 	Created     time.Time
 	Expires     time.Time // it ends then, unless it is renewed before or shortly after; zero: never. Of the API only
 	// Unreachable is since when no endpoint can be connected to from this host; peers may deliver all the same. A
@@ -177,6 +178,7 @@ type SubscriptionPatch struct {
 	Expires   *time.Time // renews; zero: it never ends
 	MaxRate   *int
 	DeliverTo *string
+	Heartbeat *time.Duration
 	// SecretOverlap is for how long what Secret replaces signs beside it; zero: not at all.
 	SecretOverlap time.Duration
 

@@ -40,6 +40,8 @@ type Peers interface {
 	// PublishMute makes a mute, or another form of it, known to all hosts and durable here; WithdrawMute ends it everywhere.
 	PublishMute(ctx context.Context, m Mute) error
 	WithdrawMute(ctx context.Context, id string) error
+	// Pulse is what is known for a heartbeat of a subscription: one host of those that live is to send it. It does not wait for them.
+	Pulse(subscription string) Pulse
 	// HandOver has a peer make one request in our place, because no endpoint can be reached from here. It ends when a
 	// peer has got an answer from the consumer, when no peer could, or with ctx. The error is ErrSilent when one may have asked.
 	HandOver(ctx context.Context, h HandOver) (Answer, error)
@@ -70,7 +72,12 @@ type HandOver struct {
 	// Asks are what the request is about, of a form that is split; else nil. It may be one of several of a revision, which is told
 	// only with all of them.
 	Asks []delivery.Ask `json:",omitempty"`
+	// Beat is the slot of a heartbeat, which is about no alarm: Change is empty then. Zero: it is about one.
+	Beat time.Time `json:",omitzero"`
 }
+
+// beats says that it is a heartbeat.
+func (h HandOver) beats() bool { return !h.Beat.IsZero() }
 
 // Answer is what came of it.
 type Answer struct {

@@ -34,6 +34,7 @@ type others struct {
 	unmuted   []string
 	meanwhile func() // nil, or what happens while a mute is made known, or its end
 	owing     map[string]int
+	pulse     Pulse
 	fail      error                                           // of Publish and Withdraw
 	deliver   func(context.Context, HandOver) (Answer, error) // nil: nobody is there
 }
@@ -114,6 +115,12 @@ func (o *others) Owing(subscription string) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.owing[subscription]
+}
+
+func (o *others) Pulse(string) Pulse {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.pulse
 }
 
 func (o *others) HandOver(ctx context.Context, h HandOver) (Answer, error) {

@@ -227,7 +227,7 @@ func (n *Notifier) Update(ctx context.Context, id string, p SubscriptionPatch) (
 	}
 	w, kin := legs[0], legs[0].kin
 	s := w.subscription()
-	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil || p.Expires != nil || p.MaxRate != nil || p.DeliverTo != nil || p.link()) {
+	if s.Origin != OriginAPI && (p.Name != nil || p.Endpoints != nil || p.Secret != nil || p.Filter != nil || p.Expires != nil || p.MaxRate != nil || p.DeliverTo != nil || p.Heartbeat != nil || p.link()) {
 		return Subscription{}, fmt.Errorf("subscription %q: %w", s.Name, ErrFromFile)
 	}
 	if s.Credentials.Locked() && (p.Client == nil) != (p.Login == nil) {
@@ -333,6 +333,9 @@ func (p SubscriptionPatch) apply(s Subscription, now time.Time) (Subscription, e
 	}
 	if p.MaxRate != nil {
 		s.MaxRate = *p.MaxRate
+	}
+	if p.Heartbeat != nil {
+		s.Heartbeat = *p.Heartbeat
 	}
 	if p.DeliverTo != nil {
 		s.DeliverTo = *p.DeliverTo

@@ -88,6 +88,11 @@ func (s Subscription) Validate() error {
 	if len(s.Owner) > maxName || !utf8.ValidString(s.Owner) || strings.ContainsFunc(s.Owner, unicode.IsControl) {
 		bad("owner", "want at most %d bytes of UTF-8 without control characters", maxName)
 	}
+	if form := s.form(); s.Heartbeat != 0 && !form.Beats {
+		bad("heartbeat", "form %s has none: leave it out, or choose one of %s", form.Name, strings.Join(format.Beating(), ", "))
+	} else if s.Heartbeat != 0 && (s.Heartbeat < minHeartbeat || s.Heartbeat > maxHeartbeat) {
+		bad("heartbeat", "%v: want %v to %v, or none", s.Heartbeat, minHeartbeat, maxHeartbeat)
+	}
 	if s.MaxRate < 0 || s.MaxRate > maxRate {
 		bad("rate", "%d: want requests a minute, at most %d, or 0 for any", s.MaxRate, maxRate)
 	}
@@ -186,7 +191,7 @@ func (s Subscription) WhyLocked() string { return cmp.Or(s.Secret.why, s.Credent
 // sameContents reports whether a and b ask for the same; ids, versions and times aside.
 func sameContents(a, b Subscription) bool {
 	return a.Name == b.Name && slices.Equal(a.Endpoints, b.Endpoints) && a.Format == b.Format && a.Role == b.Role && a.Owner == b.Owner &&
-		a.Secret.equal(b.Secret) && sameFilter(a.Filter, b.Filter) && a.MaxRate == b.MaxRate && a.toAll() == b.toAll() &&
+		a.Secret.equal(b.Secret) && sameFilter(a.Filter, b.Filter) && a.MaxRate == b.MaxRate && a.toAll() == b.toAll() && a.Heartbeat == b.Heartbeat &&
 		a.Link == b.Link && a.Credentials.Equal(b.Credentials)
 }
 

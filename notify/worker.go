@@ -40,6 +40,8 @@ type worker struct {
 	reported string    // what the standing report about this subscription says; empty when none stands
 	worked   bool      // it has worked, or was resumed, in this run; before, a report of the last run stands
 	rests    time.Time // its endpoint has answered 410, and others are told: nothing is sent until then; zero: it does not rest
+	beat     time.Time // the slot of the last heartbeat that was this host's to think of
+	beating  bool      // one is on its way
 	refused  uint64    // the version that the consumer answered here with 410; 0: none, or it was resumed
 	// awaited are those of the snapshot given elsewhere that are not known here, others' alarms too; nil before that.
 	awaited  map[string]correlate.Revision
@@ -209,8 +211,10 @@ func (w *worker) pump(now time.Time) {
 			at = end
 		}
 	}
-	if said := w.sayRebuilt(now); at.IsZero() || !said.IsZero() && said.Before(at) {
-		at = said
+	for _, next := range []time.Time{w.sayRebuilt(now), w.sayBeat(now)} {
+		if at.IsZero() || !next.IsZero() && next.Before(at) {
+			at = next
+		}
 	}
 	if !at.Equal(w.wakeAt) {
 		w.wakeAt = at
@@ -340,16 +344,8 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	eff := w.machine.Result(s.Alarm.ID, a.outcome, now)
 	w.worked = w.worked || a.outcome.Verdict == delivery.Settled && !a.outcome.Unasked
 	writes := w.writes(eff)
-	rests := eff.Paused && w.leg.only != ""
-	switch {
-	case rests:
-		w.rests = now.Add(restFor)
-		w.n.log.Warn("an endpoint asked for no more: it is left alone for a while", "subscription", w.sub.Name, "endpoint", hostOf(w.leg.only))
-	case eff.Paused:
-		w.sub.Paused, w.refused = a.outcome.Err, w.sub.Version
-		writes = append(writes, w.record())
-		w.restate()
-		w.n.log.Warn("a consumer asked for no more: its subscription is paused", "subscription", w.sub.Name)
+	if eff.Paused {
+		w.refuse(a.outcome.Err, now)
 	}
 	if len(writes) > 0 {
 		w.n.box.put(writes...)
@@ -358,7 +354,7 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	w.pump(now)
 	w.mu.Unlock()
 
-	if rests {
+	if eff.Paused && w.leg.only != "" {
 		w.n.pauseIfAllRest(w.owner, a.outcome.Err)
 	}
 	w.n.released(eff.Remove)
@@ -381,6 +377,19 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	case s.Attempt == 1:
 		w.n.log.Info("a delivery failed and will be retried", "subscription", name, "notification", st.NotificationID, "error", a.outcome.Err)
 	}
+}
+
+// refuse takes a 410: the subscription is paused here, or of several endpoints this one rests. Under mu.
+func (w *worker) refuse(why string, now time.Time) {
+	if w.leg.only != "" {
+		w.rests = now.Add(restFor)
+		w.n.log.Warn("an endpoint asked for no more: it is left alone for a while", "subscription", w.sub.Name, "endpoint", hostOf(w.leg.only))
+		return
+	}
+	w.sub.Paused, w.refused = why, w.sub.Version
+	w.n.box.put(w.record())
+	w.restate()
+	w.n.log.Warn("a consumer asked for no more: its subscription is paused", "subscription", w.sub.Name)
 }
 
 // judge reports a subscription that has failed for long or is paused, once, and its recovery. Under mu.

@@ -360,7 +360,7 @@ func TestABadRequestIsToldWhatIsWrongAndTheRemedy(t *testing.T) {
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"soap"}`, 422, `"soap" is not known`},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"filter":{"sol":{"event_types":["QOS_ALARM"]}}}`, 422, "filter.sol: it is for format sol alone"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"format":"sol","filter":{"sol":{"event_types":["QOS"]}}}`, 422, "filter.sol.event_types"},
-		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"heartbeat":"10s"}`, 400, `"heartbeat" is not yet built`},
+		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"heartbeat":"often"}`, 400, `heartbeat: "often": want a time with its unit`},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"role":"king"}`, 422, "role"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"expires":"2026-11-22T10:00:00Z","expires_in":"1h"}`, 400, "give one of them"},
 		{"POST", "/v1/subscriptions", `{"name":"a","endpoints":["http://a/"],"expires":"2001-11-22T10:00:00Z"}`, 422, "is over"},

@@ -135,8 +135,6 @@ func checkMembers(d *json.Decoder, t reflect.Type, path string) error {
 			member, known = t.Elem(), true
 		}
 		switch {
-		case !known && at == "heartbeat":
-			return badRequest("%q is not yet built: leave it out", at)
 		case !known:
 			return badRequest("%q is not known here: the names are %s", at, strings.Join(names, ", "))
 		case seen[name]:

@@ -140,7 +140,7 @@ func fromSubscription(s notify.Subscription) Subscription {
 	out := Subscription{
 		ID: s.ID, Version: s.Version, Name: s.Name, Endpoints: texts(s.Endpoints), Format: s.Format,
 		Role: string(s.Role), Origin: string(s.Origin), Owner: s.Owner, Filter: fromFilter(s.Filter), Paused: s.Paused, Locked: s.WhyLocked(), Withheld: s.Withheld,
-		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable), Expires: stamp(s.Expires), Rate: s.MaxRate, AllowedRate: s.Rate,
+		Created: stamp(s.Created), Unreachable: stamp(s.Unreachable), Expires: stamp(s.Expires), Rate: s.MaxRate, AllowedRate: s.Rate, Heartbeat: interval(s.Heartbeat),
 		DeliverTo:      cmp.Or(s.DeliverTo, notify.DeliverFirst),
 		EndpointStates: each(s.EndpointStates, fromEndpointState),
 		Secrets:        each(s.SecretKeys, func(k notify.SecretKey) SecretKey { return SecretKey{k.Fingerprint, stamp(k.Until)} }),
@@ -215,4 +215,12 @@ func fromStages(s notify.Stages) Stages {
 		T00: stamp(s.Occurred), T01: stamp(s.Observed), T02: stamp(s.Found), T06: stamp(s.Outbox), T08: stamp(s.Sent),
 		T09: stamp(s.Answered), Attempts: s.Attempts, By: s.By,
 	}
+}
+
+// interval is empty for none.
+func interval(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
 }

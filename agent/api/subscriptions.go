@@ -236,6 +236,11 @@ func (b SubscriptionRequest) subscription(now time.Time) (notify.Subscription, e
 		}
 	}
 	sub.MaxRate, sub.DeliverTo = b.Rate, b.DeliverTo
+	if b.Heartbeat != "" {
+		if sub.Heartbeat, err = span("heartbeat", b.Heartbeat); err != nil {
+			return sub, err
+		}
+	}
 	if sub.Expires, err = end(b.Expires, b.ExpiresIn, now); err != nil {
 		return sub, err
 	}
@@ -259,7 +264,16 @@ func (b SubscriptionRequest) subscription(now time.Time) (notify.Subscription, e
 func (b SubscriptionChange) patch(now time.Time) (notify.SubscriptionPatch, error) {
 	p := notify.SubscriptionPatch{Name: b.Name, Endpoints: b.Endpoints, Paused: b.Paused, MaxRate: b.Rate, DeliverTo: b.DeliverTo}
 	if b == (SubscriptionChange{}) {
-		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter, tls, auth, proxy, paused, expires, expires_in, rate or deliver_to")
+		return p, badRequest("the body changes nothing: give name, endpoints, secret, filter, tls, auth, proxy, paused, expires, expires_in, rate, heartbeat or deliver_to")
+	}
+	if b.Heartbeat != nil {
+		p.Heartbeat = new(time.Duration)
+		if *b.Heartbeat != "" {
+			var err error
+			if *p.Heartbeat, err = span("heartbeat", *b.Heartbeat); err != nil {
+				return p, err
+			}
+		}
 	}
 	if b.Secret != nil {
 		secret, err := parseSecret(*b.Secret)

@@ -323,7 +323,8 @@ type Subscription struct {
 	// Rate is how many requests a minute were asked for, AllowedRate how many its consumer allowed when it was verified; 0 is any.
 	Rate        int         `json:"rate"`
 	AllowedRate int         `json:"allowed_rate"`
-	Secrets     []SecretKey `json:"secrets"` // those that sign now
+	Heartbeat   string      `json:"heartbeat"` // a duration; empty: none
+	Secrets     []SecretKey `json:"secrets"`   // those that sign now
 	DeliverTo   string      `json:"deliver_to"`
 	// EndpointStates are of deliver_to all: how each endpoint does at the answering host.
 	EndpointStates []EndpointState `json:"endpoint_states"`
@@ -437,6 +438,7 @@ type SubscriptionRequest struct {
 	Expires   string   `json:"expires,omitempty"`    // RFC 3339; one of the two
 	ExpiresIn string   `json:"expires_in,omitempty"` // a duration from now
 	Rate      int      `json:"rate,omitempty"`       // requests a minute
+	Heartbeat string   `json:"heartbeat,omitempty"`  // a duration
 	DeliverTo string   `json:"deliver_to,omitempty"` // first or all
 
 	TLS   *TLSRequest  `json:"tls,omitempty"`
@@ -455,7 +457,8 @@ type SubscriptionChange struct {
 	SecretOverlap string  `json:"secret_overlap,omitempty"`
 	Expires       *string `json:"expires,omitempty"` // empty: it never ends
 	ExpiresIn     string  `json:"expires_in,omitempty"`
-	Rate          *int    `json:"rate,omitempty"` // 0 is any
+	Rate          *int    `json:"rate,omitempty"`      // 0 is any
+	Heartbeat     *string `json:"heartbeat,omitempty"` // empty: none
 	DeliverTo     *string `json:"deliver_to,omitempty"`
 
 	TLS   *TLSRequest  `json:"tls,omitempty"`  // replaces all of it

@@ -177,6 +177,7 @@ type subscribeCommand struct {
 	Role       string        `help:"admin: the physical cause; consumer: an abstract one. Default: what you are." enum:",admin,consumer" default:"" placeholder:"ROLE"`
 	ExpiresIn  time.Duration `help:"When it ends unless it is renewed, for instance 24h. Default: never." placeholder:"TIME"`
 	Rate       int           `help:"How many requests a minute the URL takes. Default: any number." placeholder:"N"`
+	Heartbeat  time.Duration `help:"How often to tell the URL that all is watched, for instance 30s. Default: never." placeholder:"TIME"`
 	Link       linkFlags     `embed:""`
 	Verify     bool          `help:"Ask the URL first whether it wants this." default:"true" negatable:""`
 }
@@ -188,6 +189,9 @@ func (c *subscribeCommand) Run(s *session) error {
 	}
 	request := api.SubscriptionRequest{
 		Name: c.Name, Endpoints: c.URL, Format: c.Format, Role: c.Role, Verify: &c.Verify, Filter: filter, Rate: c.Rate, DeliverTo: c.DeliverTo,
+	}
+	if c.Heartbeat != 0 {
+		request.Heartbeat = c.Heartbeat.String()
 	}
 	if c.ExpiresIn != 0 {
 		request.ExpiresIn = c.ExpiresIn.String()

@@ -123,7 +123,7 @@ func (c *courier) handOn(ctx context.Context, host string, from southbound.Origi
 			return nil, err
 		}
 		if err != nil || len(a) != n { // those that were judged have their verdicts
-			return all, nil //nolint:nilerr // the rest has none, which says it
+			return all, nil // the rest has none, which says it
 		}
 		all, items = append(all, a...), items[n:]
 	}

@@ -146,12 +146,16 @@ func decodeMessage(t gossip.MessageType, body []byte) (*request, *answer, error)
 
 func (q *request) check() error {
 	switch a := q.Change.Alarm; {
+	case q.NotificationID == "" || q.Subscription == "":
+		return errors.New("it names no notification or no subscription")
+	case !q.Beat.IsZero():
+		if a != nil || q.Asks != nil {
+			return errors.New("it is a heartbeat about an alarm")
+		}
 	case a == nil:
 		return errors.New("it has no alarm")
 	case a.ID == "" || a.Key.Home == "" || a.Key.Resource == "" || a.Key.Condition == "" || a.Revision.Term == 0:
 		return errors.New("its alarm has no identity")
-	case q.NotificationID == "" || q.Subscription == "":
-		return errors.New("it names no notification or no subscription")
 	case q.Attempt < 0 || q.Superseded < 0:
 		return errors.New("it counts below zero")
 	}

@@ -111,6 +111,19 @@ func (c *Cluster) Owing(subscription string) int {
 	return c.ledger.Owing(subscription, members)
 }
 
+// Pulse implements notify.Peers.
+func (c *Cluster) Pulse(subscription string) notify.Pulse {
+	var members []string
+	for _, m := range c.repl.Peer().Members() {
+		if m.Node != c.node && m.Term != 0 { // else it is starting, and sends nothing yet
+			members = append(members, m.Node)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.Pulse(subscription, members)
+}
+
 // HandOver implements notify.Peers.
 func (c *Cluster) HandOver(ctx context.Context, h notify.HandOver) (notify.Answer, error) {
 	return c.relay.handOver(ctx, h)

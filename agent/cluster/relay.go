@@ -114,7 +114,7 @@ var errNobody = errors.New("no other host is there")
 
 // handOver has a peer make one request; see notify.Peers.
 func (r *relay) handOver(ctx context.Context, h notify.HandOver) (notify.Answer, error) {
-	if h.Change.Alarm == nil {
+	if h.Change.Alarm == nil && h.Beat.IsZero() {
 		return notify.Answer{}, errors.New("hand over a delivery: it has no alarm")
 	}
 	select {
@@ -319,7 +319,7 @@ func (r *relay) take(from string, req request) {
 func (r *relay) serve(from string, req request) []byte {
 	a := answer{ID: req.ID}
 	h := req.HandOver
-	if r.settled(h.Subscription, h.Change.Alarm.ID, h.Change.Alarm.Revision) {
+	if h.Beat.IsZero() && r.settled(h.Subscription, h.Change.Alarm.ID, h.Change.Alarm.Revision) {
 		r.counts.settled.Add(1)
 		return encodeAnswer(a)
 	}
@@ -333,7 +333,9 @@ func (r *relay) serve(from string, req request) []byte {
 	r.counts.served.Add(1)
 	a.Outcome, a.Sent, a.Answered = got.Outcome, got.Sent, got.Answered
 	got.By = r.node
-	r.delivered(from, h, got)
+	if h.Beat.IsZero() { // a heartbeat leaves no receipt
+		r.delivered(from, h, got)
+	}
 	return encodeAnswer(a)
 }
 

@@ -61,8 +61,6 @@ var laterWords = map[string][]string{
 var laterKeys = map[string][]string{
 	"":   {"act", "maintenance"},
 	"hw": {"power"},
-
-	"notify.subscriptions[*]": {"heartbeat"},
 }
 
 // texts are the checks that look at the form.

@@ -515,9 +515,12 @@ type Subscription struct {
 	Filter Filter `yaml:"filter"`
 	// Rate is how many requests a minute the consumer takes, from all hosts together. When 0: any number. What waits
 	// is overtaken by what is newer of the same alarm.
-	Rate uint64           `yaml:"rate" min:"0" max:"60000" default:"0"`
-	TLS  SubscriptionTLS  `yaml:"tls"`
-	Auth SubscriptionAuth `yaml:"auth"`
+	Rate uint64 `yaml:"rate" min:"0" max:"60000" default:"0"`
+	// Heartbeat is how often the consumer is told that all is watched, by one host for the cluster: silence is then not
+	// health. When 0s: never. Of formats native and alertmanager, at least 1s.
+	Heartbeat time.Duration    `yaml:"heartbeat" min:"0s" max:"24h" default:"0s"`
+	TLS       SubscriptionTLS  `yaml:"tls"`
+	Auth      SubscriptionAuth `yaml:"auth"`
 	// Proxy direct: past notify.proxy. When empty: by it, when there is one.
 	Proxy string `yaml:"proxy" check:"proxy"`
 

@@ -39,6 +39,7 @@ func (s Subscription) subscription(label string) notify.Subscription {
 		Origin:      notify.OriginFile,
 		Filter:      s.Filter.filter(),
 		MaxRate:     int(s.Rate), // small: checked
+		Heartbeat:   s.Heartbeat,
 	}
 }
 

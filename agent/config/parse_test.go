@@ -187,7 +187,7 @@ notify:
     tls: {ca_file: ca.pem, cert_file: c.pem, key_file: k.pem, server_name: vnfm}
     auth: {basic: {user: u, password_file: pw2}}
     proxy: direct
-  - {name: b, auth: {bearer: {token_file: t}}, endpoints: ["http://10.0.0.1/"], role: consumer, filter: {projects: [p1], resource_types: [domain], conditions: [network, crash]}}
+  - {name: b, heartbeat: 30s, auth: {bearer: {token_file: t}}, endpoints: ["http://10.0.0.1/"], role: consumer, filter: {projects: [p1], resource_types: [domain], conditions: [network, crash]}}
 history: {max_alarms: 7, max_age: 2h}
 log: {level: debug, format: json}
 `))
@@ -270,7 +270,7 @@ log: {level: debug, format: json}
 					Proxy: "direct",
 				},
 				{
-					Name: "b", Auth: SubscriptionAuth{Bearer: BearerAuth{TokenFile: "t"}}, Endpoints: []string{"http://10.0.0.1/"}, DeliverTo: "first", Format: "native", Role: "consumer",
+					Name: "b", Heartbeat: 30 * time.Second, Auth: SubscriptionAuth{Bearer: BearerAuth{TokenFile: "t"}}, Endpoints: []string{"http://10.0.0.1/"}, DeliverTo: "first", Format: "native", Role: "consumer",
 					Filter: Filter{Projects: []string{"p1"}, ResourceTypes: []string{"domain"}, Conditions: []string{"network", "crash"}, MinConfidence: "confirmed"},
 				},
 			},

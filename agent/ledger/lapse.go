@@ -45,26 +45,3 @@ func (l *Ledger) endLapsed() {
 		}
 	}
 }
-
-// owes counts what a delivery of a host means for its subscription, or takes it back.
-func (h *host) owes(id string, p progress, sign int) {
-	if p.owed.Compare(p.told) <= 0 || p.Parked {
-		return
-	}
-	subscription, _ := splitPair(id)
-	owner := notify.OwnerOf(subscription)
-	if h.owing[owner] += sign; h.owing[owner] <= 0 {
-		delete(h.owing, owner)
-	}
-}
-
-// Owing is how many of the hosts named owe a subscription something that is not parked.
-func (l *Ledger) Owing(subscription string, hosts []string) int {
-	n := 0
-	for _, name := range hosts {
-		if h := l.hosts[name]; h != nil && h.owing[subscription] > 0 {
-			n++
-		}
-	}
-	return n
-}

@@ -127,7 +127,7 @@ type host struct {
 	lost       map[string]takeover.Record // by alarm: what others have said of it, which can't speak
 	unpacked   int                        // size of alarms
 	deliveries map[string]progress
-	owing      map[string]int // by subscription: how many of deliveries wait, and are not parked
+	owing      map[string]debt // by subscription: what deliveries come to
 	receipts   map[string]receipt
 	wishes     map[string]*wish
 	refusals   map[string]Refusal
@@ -135,7 +135,7 @@ type host struct {
 
 func newHost() *host {
 	return &host{
-		domains: map[string]claim{}, alarms: map[string]*Alarm{}, lost: map[string]takeover.Record{}, deliveries: map[string]progress{}, owing: map[string]int{}, receipts: map[string]receipt{},
+		domains: map[string]claim{}, alarms: map[string]*Alarm{}, lost: map[string]takeover.Record{}, deliveries: map[string]progress{}, owing: map[string]debt{}, receipts: map[string]receipt{},
 		wishes: map[string]*wish{}, refusals: map[string]Refusal{},
 	}
 }

@@ -83,20 +83,21 @@ type Receipt struct {
 // Subscription is KindSubscription (shared; of the API) and KindFileWish (of a host's file), id the subscription's. A
 // shared one under the id of a file's holds Version, Paused and Resumed only: a pause of just that version.
 type Subscription struct {
-	Version   uint64    `json:"version"`
-	Name      string    `json:"name"`
-	Endpoints []string  `json:"endpoints"`
-	DeliverTo string    `json:"deliver_to,omitempty"` // notify.DeliverAll; empty: the first that answers
-	Format    string    `json:"format"`
-	Role      string    `json:"role"`
-	Owner     string    `json:"owner,omitempty"`
-	Filter    Filter    `json:"filter"`
-	Paused    string    `json:"paused,omitempty"`
-	Verified  bool      `json:"verified,omitempty"`
-	Rate      int       `json:"rate,omitempty"`
-	MaxRate   int       `json:"max_rate,omitempty"`
-	Created   time.Time `json:"created"`
-	Expires   time.Time `json:"expires,omitzero"`
+	Version   uint64        `json:"version"`
+	Name      string        `json:"name"`
+	Endpoints []string      `json:"endpoints"`
+	DeliverTo string        `json:"deliver_to,omitempty"` // notify.DeliverAll; empty: the first that answers
+	Format    string        `json:"format"`
+	Role      string        `json:"role"`
+	Owner     string        `json:"owner,omitempty"`
+	Filter    Filter        `json:"filter"`
+	Paused    string        `json:"paused,omitempty"`
+	Verified  bool          `json:"verified,omitempty"`
+	Rate      int           `json:"rate,omitempty"`
+	MaxRate   int           `json:"max_rate,omitempty"`
+	Heartbeat time.Duration `json:"heartbeat,omitempty"` // ns
+	Created   time.Time     `json:"created"`
+	Expires   time.Time     `json:"expires,omitzero"`
 	// Resumed counts how often an operator resumed it: what was refused before counts no more.
 	Resumed  uint64 `json:"resumed,omitempty"`
 	Refused  bool   `json:"refused,omitempty"`  // Paused is because two hosts' consumer has refused it, and not an operator's word

@@ -67,7 +67,7 @@ func (l *Ledger) rewritten(w *wish) Subscription {
 func words(s notify.Subscription) Subscription {
 	p := Subscription{
 		Version: s.Version, Name: s.Name, Endpoints: s.Endpoints, Format: s.Format, Role: string(s.Role), Owner: s.Owner, Paused: s.Paused,
-		Verified: s.Verified, Rate: s.Rate, MaxRate: s.MaxRate, Created: s.Created, Expires: s.Expires, Link: Link(s.Link),
+		Verified: s.Verified, Rate: s.Rate, MaxRate: s.MaxRate, Heartbeat: s.Heartbeat, Created: s.Created, Expires: s.Expires, Link: Link(s.Link),
 		Filter: filterWords(s.Filter),
 	}
 	if s.DeliverTo == notify.DeliverAll {
@@ -142,7 +142,7 @@ func (l *Ledger) open(id string, p Subscription, origin notify.Origin) *wish {
 	w.payload.Secret, w.payload.Credentials, w.payload.Link, w.payload.Filter = nil, nil, Link{}, Filter{} // once is enough
 	w.sub = notify.Subscription{
 		ID: id, Version: p.Version, Name: p.Name, Endpoints: p.Endpoints, DeliverTo: p.DeliverTo, Format: p.Format, Role: notify.Role(p.Role), Owner: p.Owner, Origin: origin,
-		Verified: p.Verified, Rate: p.Rate, MaxRate: p.MaxRate, Created: p.Created, Expires: p.Expires, Link: notify.Link(p.Link),
+		Verified: p.Verified, Rate: p.Rate, MaxRate: p.MaxRate, Heartbeat: p.Heartbeat, Created: p.Created, Expires: p.Expires, Link: notify.Link(p.Link),
 	}
 	refuse := func(err error) {
 		w.refused = fmt.Errorf("%w: %w", errUnusable, err)

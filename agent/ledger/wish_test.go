@@ -50,7 +50,10 @@ Mt38ggUzLzsP
 // (target), and whether the consumer can be reached is for each host to say.
 func TestEveryFieldOfASubscriptionReachesThePeers(t *testing.T) {
 	s := full()
-	here := map[string]bool{"Paused": true, "Unreachable": true, "Withheld": true, "SecretKeys": true, "EndpointStates": true}
+	here := map[string]bool{
+		"Paused": true, "Unreachable": true, "Withheld": true, "SecretKeys": true, "EndpointStates": true,
+		"Heartbeat": true, // a form of SOL has none: below
+	}
 	var unsaid func(v reflect.Value, at string)
 	unsaid = func(v reflect.Value, at string) {
 		for i := range v.NumField() {
@@ -65,20 +68,24 @@ func TestEveryFieldOfASubscriptionReachesThePeers(t *testing.T) {
 		}
 	}
 	unsaid(reflect.ValueOf(s), "")
+	beating := s
+	beating.Format, beating.Filter.SOL, beating.Heartbeat = "native", notify.SOLFilter{}, 30*time.Second
 	l := New(Config{Node: "cmp-1", Sealer: toySealer{"k", new(uint64)}})
-	b, err := l.codec.encode(l.seal(s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var p Subscription
-	if err := l.codec.decode(b, &p); err != nil {
-		t.Fatal(err)
-	}
-	w := l.open(s.ID, p, s.Origin)
-	if w.refused != nil || w.locked != nil {
-		t.Fatal(w.refused, w.locked)
-	}
-	if diff := cmp.Diff(s, w.sub, cmp.AllowUnexported(notify.Secret{}), cmp.Comparer(notify.Credentials.Equal)); diff != "" {
-		t.Error(diff)
+	for _, s := range []notify.Subscription{s, beating} {
+		b, err := l.codec.encode(l.seal(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p Subscription
+		if err := l.codec.decode(b, &p); err != nil {
+			t.Fatal(err)
+		}
+		w := l.open(s.ID, p, s.Origin)
+		if w.refused != nil || w.locked != nil {
+			t.Fatal(w.refused, w.locked)
+		}
+		if diff := cmp.Diff(s, w.sub, cmp.AllowUnexported(notify.Secret{}), cmp.Comparer(notify.Credentials.Equal)); diff != "" {
+			t.Error(diff)
+		}
 	}
 }

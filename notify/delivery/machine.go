@@ -197,6 +197,27 @@ func (m *Machine) Worked(now time.Time) Effects {
 	return eff
 }
 
+// Aside reports what came of a request that is no delivery and is not tried again (a heartbeat): of the consumer it says as much.
+func (m *Machine) Aside(o Outcome, now time.Time) (eff Effects) {
+	if o.Verdict == Settled {
+		m.succeeded(&eff, now)
+		return eff
+	}
+	m.failed(now)
+	switch o.Verdict {
+	case Retry:
+		m.hush(o, now)
+	case Pause:
+		eff.Paused = !m.paused
+		m.paused = true
+	case Settled, Park:
+	}
+	return eff
+}
+
+// Quiet reports whether the consumer has asked not to be sent anything yet.
+func (m *Machine) Quiet(now time.Time) bool { return m.quiet.After(now) }
+
 // Enqueue owes a revision. One that is not newer than what is owed or told changes nothing, nor does one that shows the
 // consumer what it was shown, nor one for which there is no room. A newer revision of a parked alarm un-parks it. It starts at
 // the first Tick after its commit, or after the limit given to Hold.

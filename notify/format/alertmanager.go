@@ -13,7 +13,7 @@ import (
 // alertmanager is what Prometheus' Alertmanager takes at /api/v2/alerts: an alert for the fault itself and one for each
 // machine that it hits. An alert is known by its labels and ends when it is not sent again.
 var alertmanager = Form{
-	Name: "alertmanager", Type: "application/json", Path: "/api/v2/alerts", Repeat: alertRepeat,
+	Name: "alertmanager", Type: "application/json", Path: "/api/v2/alerts", Repeat: alertRepeat, Beats: true,
 	Parts: alertParts, Apart: true, Fault: alertFault, Message: alertMessage,
 }
 
@@ -120,8 +120,20 @@ func newAlert(f Fault, ask delivery.Ask) alert {
 	}
 }
 
-// alertMessage is a test: an alert of its own, which ends by itself.
+// beatsLost is how many heartbeats may be lost before the alert of the last one ends.
+const beatsLost = 2
+
+// alertMessage is a test: an alert of its own, which ends by itself; or a heartbeat: one that stands for as long as they come.
 func alertMessage(m Message) ([]byte, error) {
+	if b := m.Beat; b != nil {
+		return encode(m.ID, []alert{{
+			Labels: map[string]string{
+				"alertname": TypeHeartbeat, "severity": correlate.SeverityIndeterminate.String(), "job": alertJob, "cluster": m.Label, "subscription": m.Subscription,
+			},
+			Annotations: map[string]string{"summary": b.Text(m.Abstract)}, StartsAt: RFC3339(m.At), EndsAt: RFC3339(m.At.Add((beatsLost+1)*b.Every + alertSkew)),
+			GeneratorURL: "urn:paramedic:" + m.Label + ":heartbeat:" + m.Subscription,
+		}})
+	}
 	return encode(m.ID, []alert{{
 		Labels:      map[string]string{"alertname": alertTest, "severity": correlate.SeverityIndeterminate.String(), "job": alertJob, "cluster": m.Label},
 		Annotations: map[string]string{"summary": m.Text}, StartsAt: RFC3339(m.At), EndsAt: RFC3339(m.At.Add(time.Minute)),

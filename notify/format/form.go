@@ -34,11 +34,13 @@ type Form struct {
 	Path string
 	// Fault writes a notification; of a form with Parts, of Fault.Asks.
 	Fault func(Fault) ([]byte, error)
-	// Message writes what is not about an alarm: a test, a verification when it is one that is echoed, and when Rebuilds that the
-	// list of alarms was rebuilt.
+	// Message writes what is not about an alarm: a test, a verification when it is one that is echoed, when Beats a heartbeat, and when
+	// Rebuilds that the list of alarms was rebuilt.
 	Message func(Message) ([]byte, error)
 	// Rebuilds: its consumers keep a list of alarms and have to hear when they should read it anew.
 	Rebuilds bool
+	// Beats: Message can say that all is watched.
+	Beats bool
 	// Header are those that the form wants beside the ones that every request has; nil: none.
 	Header func(id string) map[string]string
 }
@@ -73,6 +75,17 @@ func Names() []string {
 	names := make([]string, len(forms))
 	for i, f := range forms {
 		names[i] = f.Name
+	}
+	return names
+}
+
+// Beating are the names of those that have a heartbeat.
+func Beating() []string {
+	var names []string
+	for _, f := range forms {
+		if f.Beats {
+			names = append(names, f.Name)
+		}
 	}
 	return names
 }

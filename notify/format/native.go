@@ -14,13 +14,14 @@ import (
 
 // native is CloudEvents 1.0, structured JSON.
 var native = Form{
-	Name: Default, Type: "application/cloudevents+json", Verification: VerifyEcho, Fault: Native, Message: NativeMessage,
+	Name: Default, Type: "application/cloudevents+json", Verification: VerifyEcho, Beats: true, Fault: Native, Message: NativeMessage,
 }
 
 // The native types that are not about an alarm.
 const (
 	TypeTest         = "paramedic.test"
 	TypeVerification = "paramedic.verification"
+	TypeHeartbeat    = "paramedic.heartbeat"
 	TypeRebuilt      = "paramedic.rebuilt"
 )
 
@@ -186,13 +187,52 @@ func Abstract(a *correlate.Alarm, affected []correlate.Affected, projects []stri
 	return key, text, cause
 }
 
-// Message is a notification that is not about an alarm: a test or a verification.
+// Beat is what a heartbeat says.
+type Beat struct {
+	Every           time.Duration
+	Next            time.Time          // when the next is due
+	Alarms          int                // standing ones of which the consumer is told
+	Severity        correlate.Severity // the worst of them
+	Pending, Parked int                // deliveries that it is owed, by all hosts
+	Alive           int                // hosts
+	Lost            []string           // those that are lost, by name
+	Expires         time.Time          // of the subscription; zero: never
+}
+
+// Text is a heartbeat in words, of which a consumer role learns no host.
+func (b Beat) Text(abstract bool) string {
+	text := fmt.Sprintf("watching; %d alarms stand, %d deliveries wait, %d are parked", b.Alarms, b.Pending, b.Parked)
+	if !abstract {
+		text += fmt.Sprintf("; %d hosts are there, %d are lost", b.Alive, len(b.Lost))
+	}
+	return text
+}
+
+type beatData struct {
+	messageData
+	Interval float64   `json:"interval"` // seconds
+	Next     string    `json:"next"`
+	Alarms   int       `json:"alarms"`
+	Severity string    `json:"severity,omitempty"`
+	Pending  int       `json:"pending"`
+	Parked   int       `json:"parked"`
+	Hosts    *beatHost `json:"hosts,omitempty"`
+	Expires  string    `json:"expires,omitempty"`
+}
+
+type beatHost struct {
+	Alive int      `json:"alive"`
+	Lost  []string `json:"lost"`
+}
+
+// Message is a notification that is not about an alarm: a test, a verification or a heartbeat.
 type Message struct {
 	ID, Type, Label, Reporter, Subscription string
 	Abstract                                bool
 	At                                      time.Time
 	Challenge                               string // of a verification
 	Text                                    string
+	Beat                                    *Beat // of a heartbeat
 	SOL                                     SOLSite
 }
 
@@ -204,7 +244,8 @@ type messageData struct {
 	Text         string `json:"text,omitempty"`
 }
 
-// NativeMessage writes a test or a verification in the native form.
+// NativeMessage writes a test, a verification or a heartbeat in the native form. A heartbeat comes from the cluster, whoever
+// sends it.
 func NativeMessage(m Message) ([]byte, error) {
 	d := messageData{
 		Notification: strings.TrimPrefix(m.Type, "paramedic."), Subscription: m.Subscription,
@@ -213,6 +254,20 @@ func NativeMessage(m Message) ([]byte, error) {
 	e := envelope{Type: m.Type, Time: RFC3339(m.At), ID: m.ID, Source: source(m.Label, m.Reporter)}
 	if m.Abstract {
 		d.Reporter, e.Source = "", source(m.Label, "")
+	}
+	if b := m.Beat; b != nil {
+		e.Source, d.Text = source(m.Label, ""), b.Text(m.Abstract)
+		beat := beatData{messageData: d, Interval: b.Every.Seconds(), Next: RFC3339(b.Next), Alarms: b.Alarms, Pending: b.Pending, Parked: b.Parked}
+		if b.Alarms > 0 {
+			beat.Severity = b.Severity.String()
+		}
+		if !b.Expires.IsZero() {
+			beat.Expires = RFC3339(b.Expires)
+		}
+		if !m.Abstract {
+			beat.Hosts = &beatHost{b.Alive, correlated(b.Lost)}
+		}
+		return e.encode(beat)
 	}
 	return e.encode(d)
 }

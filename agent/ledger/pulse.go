@@ -1,0 +1,100 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"maps"
+	"slices"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
+)
+
+// debt is what a host owes a subscription.
+type debt struct{ pending, parked int }
+
+// owes counts what a delivery of a host means for its subscription, or takes it back.
+func (h *host) owes(id string, p progress, sign int) {
+	if p.owed.Compare(p.told) <= 0 {
+		return
+	}
+	subscription, _ := splitPair(id)
+	owner := notify.OwnerOf(subscription)
+	d := h.owing[owner]
+	if p.Parked {
+		d.parked += sign
+	} else {
+		d.pending += sign
+	}
+	if h.owing[owner] = d; d == (debt{}) {
+		delete(h.owing, owner)
+	}
+}
+
+// Owing is how many of the hosts named owe a subscription something that is not parked.
+func (l *Ledger) Owing(subscription string, hosts []string) int {
+	n := 0
+	for _, name := range hosts {
+		if h := l.hosts[name]; h != nil && h.owing[subscription].pending > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Pulse is what is known for a heartbeat of a subscription. members are the other hosts that are there, as the membership has it; those
+// that are known to be unable to speak do not count. Who is to send follows from the hosts that are left, so that hosts that
+// know the same come to the same, and another host's death moves none but its own.
+func (l *Ledger) Pulse(subscription string, members []string) notify.Pulse {
+	p := notify.Pulse{Mine: true, Alive: 1}
+	own := turn(subscription, l.cfg.Node)
+	for _, name := range members {
+		if l.speechless(name) {
+			continue
+		}
+		p.Alive++
+		if other := turn(subscription, name); other > own {
+			p.Mine = false
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
+		h := l.hosts[name]
+		if d := h.owing[subscription]; d != (debt{}) {
+			p.Pending, p.Parked = p.Pending+d.pending, p.Parked+d.parked
+		}
+		if _, lost := h.grave(name, correlate.CondHostLost); lost {
+			p.Lost = append(p.Lost, name)
+		}
+	}
+	return p
+}
+
+// turn ranks hosts for a subscription by rendezvous hashing.
+func turn(subscription, host string) string {
+	sum := sha256.Sum256([]byte("heartbeat\x00" + subscription + "\x00" + host))
+	return string(sum[:])
+}
+
+// speechless says that peers, or the host itself, have said that it can't speak to consumers now.
+func (l *Ledger) speechless(name string) bool {
+	h := l.hosts[name]
+	if h == nil {
+		return false
+	}
+	for _, g := range gravest {
+		if _, ok := h.grave(name, g.condition); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// grave is a standing alarm of a condition on a host itself, but for what peers said before it spoke again.
+func (h *host) grave(name string, condition correlate.Condition) (*correlate.Alarm, bool) {
+	itself := correlate.NewID(correlate.KindHost, name)
+	for _, p := range h.alarms {
+		if a := p.Alarm; a.Key.Resource == itself && a.Key.Condition == condition && a.Standing() && (a.Revision.Term%2 == 0 || a.Revision.Term > h.term) {
+			return a, true
+		}
+	}
+	return nil, false
+}
