@@ -367,6 +367,9 @@ func TestThatWeAreLostWeTellNobody(t *testing.T) {
 		{Subscription: FileID("prod", "a"), AlarmID: a.ID, Owed: a.Revision},
 		{Subscription: FileID("prod", "b"), AlarmID: a.ID, Told: lost(1).Revision, Owed: a.Revision},
 	})
+	if owed := n.Deliveries(""); len(owed) != 0 {
+		t.Errorf("owed: %+v", owed)
+	}
 	for _, w := range n.list() {
 		sub := w.subscription()
 		h := HandOver{Subscription: sub.ID, Version: sub.Version, NotificationID: "n", Change: correlate.Change{Alarm: a, Found: epoch}}

@@ -127,6 +127,9 @@ func (w *worker) offer(batch []change, now time.Time) {
 			delete(w.awaited, a.ID)
 			writes = append(writes, w.note(a.ID, r, a))
 		}
+		if w.n.ofUs(a) && a.Standing() { // that we are lost is not ours to tell, to those who were told of it neither
+			continue
+		}
 		pair, owed, ok := w.machine.Pair(a.ID)
 		knows := ok
 		if !ok && w.n.ofUs(a) {
