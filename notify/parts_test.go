@@ -135,8 +135,10 @@ func TestADoctorConsumerHearsOfEachMachineThatItIsHitAndThatItIsNot(t *testing.T
 	n, _ := start(t, cfg, s)
 	n.Publish(effects(alarm("a1", 1, correlate.Raised, "p", "p", "q")))
 	d.eventually(t, "0:error 1:error 2:error")
+	settledAll(t, n) // a revision that is not settled yet is superseded
 	n.Publish(effects(only(alarm("a1", 2, correlate.Changed, "p", "p", "q"), 0, 2)))
 	d.eventually(t, "0:error 1:active 2:error")
+	settledAll(t, n)
 	n.Publish(effects(only(alarm("a1", 3, correlate.Cleared, "p", "p", "q"), 0, 2)))
 	d.eventually(t, "0:active 1:active 2:active")
 	settledAll(t, n)
