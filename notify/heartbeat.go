@@ -104,7 +104,7 @@ func (w *worker) beatMessage(sub Subscription, id string, slot time.Time) format
 	n.mu.Lock()
 	seen := map[string]struct{}{}
 	count := func(a *correlate.Alarm) {
-		if !has(seen, a.ID) && a.Standing() && sub.Wants(a, n.places, false, false) {
+		if !has(seen, a.ID) && a.Standing() && n.wants(sub, a, n.cfg.Now(), false, false) {
 			seen[a.ID] = struct{}{}
 			b.Severity = max(b.Severity, a.Severity)
 		}
