@@ -22,6 +22,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/api"
 	"github.com/paramedic-ha/paramedic/agent/history"
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 // homeWord is what the home of an alarm says: its newest revision, or nothing any more.
@@ -56,6 +57,8 @@ func (m *mirror) History() *history.Store { return m.past }
 func (m *mirror) Newest() uint64          { return m.feed.newest() }
 func (m *mirror) Cluster() api.Cluster    { return mirrored{m: m} }
 
+func (m *mirror) Notify() notify.Service { return unmuted{} }
+
 func (m *mirror) Changes(after uint64) ([]api.SeqChange, <-chan struct{}, bool) {
 	return m.feed.after(after)
 }
@@ -63,6 +66,13 @@ func (m *mirror) Changes(after uint64) ([]api.SeqChange, <-chan struct{}, bool) 
 func (m *mirror) Query(_ context.Context, f func(*correlate.Engine)) error {
 	f(m.engine)
 	return nil
+}
+
+// unmuted is a notifier of which a stream asks only what is muted.
+type unmuted struct{ notify.Service }
+
+func (unmuted) Muted() func(*correlate.Alarm) (notify.Mute, bool) {
+	return func(*correlate.Alarm) (notify.Mute, bool) { return notify.Mute{}, false }
 }
 
 type mirrored struct {
@@ -95,7 +105,8 @@ func (m *mirror) begin(t *testing.T) {
 	}
 	m.tell()
 	server, err := api.New(api.Config{
-		Backend: m, Node: filepath.Base(m.dir), Socket: m.socket(), Log: slog.New(slog.DiscardHandler), Gatherer: prometheus.NewRegistry(),
+		Backend: m, Node: filepath.Base(m.dir), Socket: m.socket(), Gatherer: prometheus.NewRegistry(),
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
 		t.Fatal(err)
