@@ -55,6 +55,12 @@ func TestAlertmanagerBodiesAreAsEver(t *testing.T) {
 	}
 	valid(t, s, got)
 	golden(t, "alertmanager-test", got)
+	if got, err = alertMessage(beat(true)); err != nil {
+		t.Fatal(err)
+	}
+	unsayable(t, got)
+	valid(t, s, got)
+	golden(t, "alertmanager-heartbeat", got)
 }
 
 func alerts(t *testing.T, f Fault) []alert {

@@ -70,6 +70,8 @@ func TestBodiesAreAsEver(t *testing.T) {
 		"test": func() ([]byte, error) {
 			return NativeMessage(Message{ID: "n1", Type: TypeTest, Label: "prod", Reporter: "cmp-1", Subscription: "s1", At: epoch, Text: "a test"})
 		},
+		"heartbeat":          func() ([]byte, error) { return NativeMessage(beat(false)) },
+		"consumer-heartbeat": func() ([]byte, error) { return NativeMessage(beat(true)) },
 		"verification": func() ([]byte, error) {
 			return NativeMessage(Message{ID: "n1", Type: TypeVerification, Label: "prod", Reporter: "cmp-1", Subscription: "s1", At: epoch, Challenge: "abc", Abstract: true})
 		},
@@ -129,5 +131,16 @@ func TestSubjectsNameResourcesClusterWide(t *testing.T) {
 	}
 	if got := Subject(correlate.Key{Home: "zone/rack-b", Resource: "zone/rack-b"}); got != "zone/rack-b" {
 		t.Errorf("a zone: %s", got)
+	}
+}
+
+// beat is a heartbeat of a cluster that has lost a host.
+func beat(abstract bool) Message {
+	return Message{
+		ID: "n1", Type: TypeHeartbeat, Label: "prod", Reporter: "cmp-1", Subscription: "s1", At: epoch, Abstract: abstract,
+		Beat: &Beat{
+			Every: 30 * time.Second, Next: epoch.Add(30 * time.Second), Alarms: 2, Severity: correlate.SeverityCritical, Pending: 3, Parked: 1,
+			Alive: 4, Lost: []string{"cmp-1"}, Expires: epoch.Add(time.Hour),
+		},
 	}
 }
