@@ -47,10 +47,10 @@ func (a *Agent) checkCertificate(c *config.API) {
 	switch now := time.Now(); {
 	case err != nil: // it made a pair with its key
 	case now.Before(leaf.NotBefore):
-		a.log.Warn("the certificate of the API is not valid yet", "from", leaf.NotBefore)
+		a.log.Warn("the certificate of the API is not valid yet", "not_before", leaf.NotBefore)
 	case now.After(leaf.NotAfter):
-		a.log.Warn("the certificate of the API has expired", "at", leaf.NotAfter)
+		a.log.Warn("the certificate of the API has expired", "not_after", leaf.NotAfter)
 	case now.Add(soon).After(leaf.NotAfter):
-		a.log.Warn("the certificate of the API expires soon", "at", leaf.NotAfter)
+		a.log.Warn("the certificate of the API expires soon", "not_after", leaf.NotAfter)
 	}
 }

@@ -284,7 +284,7 @@ func (a *Agent) background(what string, f func(context.Context) error) {
 		if err := f(ctx); ctx.Err() == nil {
 			a.failed <- fmt.Errorf("%s ended: %w", what, err)
 		} else if err != nil && !errors.Is(err, context.Canceled) {
-			a.log.Error("a part did not end cleanly", "part", what, "err", err)
+			a.log.Error("a part did not end cleanly", "part", what, "error", err)
 		}
 	}()
 	a.onStop(func() {
@@ -486,7 +486,7 @@ func (a *Agent) Reload(c *config.Config) error {
 		a.stateHost(c, started)
 		if !slices.EqualFunc(old.Cluster.Keys, c.Cluster.Keys, func(x, y gossip.CipherKey) bool { return bytes.Equal(x, y) }) {
 			if err := a.cluster.SetKeys(c.Cluster.Keys); err != nil {
-				a.log.Error("the keys of the key file are not in use", "err", err)
+				a.log.Error("the keys of the key file are not in use", "error", err)
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func (a *Agent) renewCredentials(ctx context.Context) error {
 			problem = err.Error()
 		}
 		if problem != "" && problem != said { // once
-			a.log.Warn("new credentials can't be used: those of before stay", "err", problem)
+			a.log.Warn("new credentials can't be used: those of before stay", "error", problem)
 		}
 		said = problem
 	}

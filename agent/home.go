@@ -126,7 +126,7 @@ func (p *peers) settle(ctx context.Context) (*correlate.Engine, error) {
 	if former.Term > restored.Term {
 		p.log.Info("the peers know this host under a higher term", "own", restored.Term, "taken", former.Term, "alarms", len(former.Alarms))
 		if err := p.notifier.SetTerm(former.Term); err != nil {
-			p.log.Error("the term of this host is not on its disk", "term", former.Term, "err", err)
+			p.log.Error("the term of this host is not on its disk", "term", former.Term, "error", err)
 		}
 	}
 	p.notifier.Adopt(former.Alarms, former.Pairs)
@@ -196,8 +196,8 @@ func (l *loop) listen() {
 
 // usedUp says that a holder of the key has silenced this host at its peers.
 func (p *peers) usedUp() {
-	p.log.Error("somebody has written under the highest term there is in this host's name: its peers take no word of it any more, and it goes on by itself. " +
-		"Find out who has the gossip key, and give this host another node.name (docs/security.md)")
+	p.log.Error("somebody has written under the highest term there is in this host's name: its peers take no word of it any more, and it goes on by itself",
+		"remedy", "find out who has the gossip key, and give this host another node.name (docs/security.md)")
 }
 
 // reterm takes a term above one that the peers know.
@@ -213,14 +213,14 @@ func (l *loop) reterm(now time.Time, above uint64) {
 	if above%2 == 1 {
 		p.log.Info("peers have spoken for this host, which speaks for itself again under a higher term", "own", l.engine.Term(), "theirs", above, "taken", term)
 	} else {
-		p.log.Warn("the peers know this host under a term that is not below its own: a higher one is taken. Unless its disk was set back, look for another agent of this name",
-			"own", l.engine.Term(), "known", above, "taken", term)
+		p.log.Warn("the peers know this host under a term that is not below its own: a higher one is taken",
+			"remedy", "unless its disk was set back, look for another agent of this name", "own", l.engine.Term(), "known", above, "taken", term)
 	}
 	if err := p.notifier.SetTerm(term); err != nil {
-		p.log.Error("the term of this host is not on its disk", "term", term, "err", err)
+		p.log.Error("the term of this host is not on its disk", "term", term, "error", err)
 	}
 	if err := p.cluster.SetTerm(context.Background(), term); err != nil { // it has a limit of its own
-		p.log.Error("the peers are not told of the new term", "term", term, "err", err)
+		p.log.Error("the peers are not told of the new term", "term", term, "error", err)
 	}
 	l.act(l.engine.Reterm(now, term), now)
 }

@@ -66,7 +66,7 @@ func recall(dir, boot string, log *slog.Logger) *memory {
 	if err != nil {
 		m.last = memoryDocument{}
 		if !errors.Is(err, os.ErrNotExist) {
-			log.Warn("what ran on this host before is not known: a restart of the host will not be noticed this time", "file", m.path, "err", err)
+			log.Warn("what ran on this host before is not known: a restart of the host will not be noticed this time", "file", m.path, "error", err)
 		}
 	}
 	return m
@@ -146,7 +146,7 @@ func (a *Agent) rememberOnce(ctx context.Context) {
 		err = durable.Replace(m.path, text)
 	}
 	if err != nil {
-		m.log.Warn("what runs on this host could not be noted for the case that it is restarted", "file", m.path, "err", err)
+		m.log.Warn("what runs on this host could not be noted for the case that it is restarted", "file", m.path, "error", err)
 	}
 	m.last = doc // and not again before it changes, if the disk does not take it
 }

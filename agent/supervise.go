@@ -113,7 +113,7 @@ func (s *supervisor) failed(err error, backoff time.Duration) {
 	s.restarts++
 	s.failure = err.Error()
 	s.mu.Unlock()
-	attrs := []any{"err", err, "backoff_max", backoff}
+	attrs := []any{"error", err, "backoff_max", backoff}
 	if p := (*hw.PanicError)(nil); errors.As(err, &p) {
 		attrs = append(attrs, "stack", string(p.Stack))
 	}

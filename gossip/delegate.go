@@ -145,7 +145,7 @@ func (d delegate) NotifyJoin(n *memberlist.Node) {
 	m := d.p.members.put(n)
 	d.p.roster.seen([]Member{m}, time.Now())
 	if m.Node != d.p.cfg.Node {
-		d.p.logLater(slog.LevelInfo, "a host is there", slog.String("host", m.Node), slog.String("addr", m.Addr.String()))
+		d.p.logLater(slog.LevelInfo, "a host is there", slog.String("host", m.Node), slog.String("address", m.Addr.String()))
 	}
 }
 
@@ -156,7 +156,7 @@ func (d delegate) NotifyUpdate(n *memberlist.Node) { d.p.members.put(n) }
 func (d delegate) NotifyLeave(n *memberlist.Node) {
 	d.p.members.remove(n.Name)
 	if n.Name != d.p.cfg.Node {
-		d.p.logLater(slog.LevelInfo, "a host is away", slog.String("host", printable(n.Name)), slog.String("addr", nodeAddr(n).String()))
+		d.p.logLater(slog.LevelInfo, "a host is away", slog.String("host", printable(n.Name)), slog.String("address", nodeAddr(n).String()))
 	}
 }
 

@@ -120,7 +120,7 @@ func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 			if r.alive {
 				return fmt.Errorf("the agent at %s has our name %q and was there first: give one of the two another node.name", r.addr, p.cfg.Node)
 			}
-			p.cfg.Log.Info("our name is still held by an address that does not answer, presumably our own before; the peers give it up within seconds", "addr", r.addr)
+			p.cfg.Log.Info("our name is still held by an address that does not answer, presumably our own before; the peers give it up within seconds", "address", r.addr)
 		case addr := <-p.differences:
 			if time.Since(s.asked) >= differEvery {
 				s.asked = time.Now()
@@ -133,7 +133,7 @@ func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 		case <-soon.C:
 			p.roster.seen(p.members.list(), time.Now())
 			if err := p.roster.save(false); err != nil {
-				p.cfg.Log.Error("the roster is not on disk", "err", err)
+				p.cfg.Log.Error("the roster is not on disk", "error", err)
 			}
 		case <-settle.C:
 			p.say(func(i *identity) { i.Settled = true })
@@ -141,10 +141,10 @@ func (p *Peer) watch(ctx context.Context, list *memberlist.Memberlist) error {
 			p.roster.seen(p.members.list(), time.Now())
 			if p.roster.overflowed() && time.Since(s.full) >= troubleAgain {
 				s.full = time.Now()
-				p.cfg.Log.Error("the roster is full: further hosts are members, but not remembered; forget those that are gone", "hosts", maxRoster)
+				p.cfg.Log.Error("the roster is full: further hosts are members, but not remembered; forget those that are gone", "most", maxRoster)
 			}
 			if err := p.roster.save(false); err != nil {
-				p.cfg.Log.Error("the roster is not on disk", "err", err)
+				p.cfg.Log.Error("the roster is not on disk", "error", err)
 			}
 		case h := <-p.heard:
 			p.heardKeys(h.from, h.agreed)
@@ -372,7 +372,7 @@ func (s *search) complain() {
 		return
 	}
 	s.told = time.Now()
-	s.p.cfg.Log.Warn("none of the peers can be joined", "join", s.p.cfg.Join, "last_error", *err)
+	s.p.cfg.Log.Warn("none of the peers can be joined", "join", s.p.cfg.Join, "error", *err)
 }
 
 // question finds out whether the other bearer of our name is alive, or a shadow of our own former address.

@@ -79,7 +79,7 @@ func (l *links) drain(node string, q *link) {
 		<-l.busy
 		if err != nil {
 			l.p.drop(dropLink)
-			l.p.cfg.Log.Debug("a long message did not reach a peer", "peer", node, "err", err)
+			l.p.cfg.Log.Debug("a long message did not reach a peer", "peer", node, "error", err)
 		}
 	}
 }

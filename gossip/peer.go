@@ -207,7 +207,7 @@ func NewPeer(cfg PeerConfig) (*Peer, error) {
 		if !errors.As(err, &damaged) {
 			return nil, err
 		}
-		cfg.Log.Error("the roster was damaged", "err", err)
+		cfg.Log.Error("the roster was damaged", "error", err)
 	}
 	// Of 1 400 bytes: header of a compound, its entry, user message, checksum, label, encryption.
 	p.datagram = 1400 - 2 - 2 - 1 - 5
@@ -284,7 +284,7 @@ func (p *Peer) Run(ctx context.Context) error {
 
 	if err == nil && !errors.Is(context.Cause(ctx), errAbandon) {
 		if e := list.Leave(leaveTimeout); e != nil {
-			p.cfg.Log.Info("nobody heard our goodbye", "err", e)
+			p.cfg.Log.Info("nobody heard our goodbye", "error", e)
 		}
 	}
 	p.list.Store(nil)

@@ -157,7 +157,7 @@ func (r *Replicator) send(node string, msg []byte) {
 	if err := r.peer.Send(node, msg); err != nil {
 		r.undelivered.Add(1)
 		if !errors.Is(err, ErrUnknownNode) {
-			r.log.Debug("a message to a peer could not be sent", "peer", node, "err", err)
+			r.log.Debug("a message to a peer could not be sent", "peer", node, "error", err)
 		}
 	}
 }
@@ -188,7 +188,7 @@ func (r *Replicator) push(records []Record) {
 	for _, m := range EncodeRecords(records, r.peer.Datagram()) {
 		if err := r.peer.Broadcast(m); err != nil {
 			r.undelivered.Add(1) // the repair brings it
-			r.log.Warn("a change could not be pushed to the peers", "err", err)
+			r.log.Warn("a change could not be pushed to the peers", "error", err)
 		}
 	}
 }

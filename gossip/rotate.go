@@ -332,7 +332,7 @@ func (p *Peer) heardKeys(from string, a agreement) {
 		err = p.saveKeys("take the gossip keys of the cluster")
 	}
 	if err != nil {
-		p.cfg.Log.Error("the gossip keys could not be changed as the peers did", "peer", from, "err", err)
+		p.cfg.Log.Error("the gossip keys could not be changed as the peers did", "peer", from, "error", err)
 		return
 	}
 	p.tellKeys(from)

@@ -199,7 +199,7 @@ func (t *transport) read() {
 			if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			t.log.Warn("reading a datagram from the peers failed", "err", err)
+			t.log.Warn("reading a datagram from the peers failed", "error", err)
 			if !t.pause() {
 				return
 			}
@@ -243,7 +243,7 @@ func (t *transport) accept() {
 			if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			t.log.Warn("accepting a connection from a peer failed", "err", err) // too many open files, say
+			t.log.Warn("accepting a connection from a peer failed", "error", err) // too many open files, say
 			if !t.pause() {
 				return
 			}

@@ -96,7 +96,7 @@ func (t *troubles) note(kind TroubleKind, peer, text string) {
 	}
 	one.logged = now
 	r := slog.NewRecord(now, slog.LevelWarn, "trouble with a peer", 0)
-	r.AddAttrs(slog.String("kind", string(kind)), slog.String("peer", peer), slog.String("text", text), slog.Uint64("count", one.Count))
+	r.AddAttrs(slog.String("kind", string(kind)), slog.String("peer", peer), slog.String("reason", text), slog.Uint64("count", one.Count))
 	select {
 	case t.out <- r:
 	default:
@@ -192,7 +192,7 @@ func (l *libraryLog) Handle(_ context.Context, r slog.Record) error {
 		return nil
 	}
 	out := slog.NewRecord(r.Time, level, "memberlist", 0)
-	out.AddAttrs(slog.String("text", text))
+	out.AddAttrs(slog.String("reason", text))
 	select {
 	case l.out <- out:
 	default:

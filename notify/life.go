@@ -41,7 +41,7 @@ func (n *Notifier) endLapsed(now time.Time) {
 }
 
 func (n *Notifier) sayOver(s Subscription) {
-	n.log.Info("a subscription has ended: it was not renewed", "subscription", s.Name, "id", s.ID, "owner", s.Owner, "expired", s.Expires)
+	n.log.Info("a subscription has ended: it was not renewed", "subscription", s.Name, "subscription_id", s.ID, "owner", s.Owner, "expired", s.Expires)
 }
 
 // refusedHere reports whether it is paused because its consumer has answered this host with 410.

@@ -223,7 +223,7 @@ func (o *outbox) stuck() {
 	}
 	o.slow = fmt.Sprintf("the disk under %s has not taken a commit for %v", o.path, o.patience)
 	o.moved()
-	o.log.Error("the disk does not answer: notifications go out but won't survive a restart", "path", o.path)
+	o.log.Error("the disk does not answer: notifications go out but won't survive a restart", "file", o.path)
 	o.report(o.slow)
 }
 
@@ -247,7 +247,7 @@ func (o *outbox) run(ctx context.Context) {
 	go func() { defer close(scribed); o.scribe(scribing) }()
 	defer func() { stop(); <-scribed }()
 	if p := o.problem(); p != "" {
-		o.log.Error("the outbox can't be written: notifications go out but won't survive a restart", "error", p)
+		o.log.Error("the outbox can't be written: notifications go out but won't survive a restart", "file", o.path, "error", p)
 		o.report(p)
 	}
 	for {

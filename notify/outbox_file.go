@@ -61,7 +61,7 @@ func (o *outbox) open(first bool) (l loaded, err error) {
 	}
 	aside := false
 	if err = boltfile.Guard(func() error { l, err = o.tryOpen(); return err }); errors.Is(err, boltfile.ErrDamaged) {
-		o.log.Error("the outbox is damaged; it is set aside and begun anew from what is restated", "path", o.path, "error", err)
+		o.log.Error("the outbox is damaged; it is set aside and begun anew from what is restated", "file", o.path, "error", err)
 		o.closeQuietly()
 		if err := boltfile.SetAside(o.path, o.now(), keepBad); err != nil {
 			return l, fmt.Errorf("set the damaged outbox aside: %w", err)

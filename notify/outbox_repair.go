@@ -12,7 +12,7 @@ import (
 )
 
 func (o *outbox) fail(err error) {
-	o.log.Error("the outbox can't be written: notifications go out but won't survive a restart", "path", o.path, "error", err)
+	o.log.Error("the outbox can't be written: notifications go out but won't survive a restart", "file", o.path, "error", err)
 	if errors.Is(err, boltfile.ErrDamaged) {
 		o.closeQuietly()
 	}
@@ -62,7 +62,7 @@ func (o *outbox) repair() {
 	o.mu.Lock()
 	o.broken = ""
 	o.mu.Unlock()
-	o.log.Info("the outbox can be written again", "path", o.path, "records", len(contents))
+	o.log.Info("the outbox can be written again", "file", o.path, "records", len(contents))
 	o.report("")
 }
 

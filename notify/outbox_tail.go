@@ -84,7 +84,7 @@ func (o *outbox) scribe(ctx context.Context) {
 		number++
 		err := t.write(tailPath(o.path, t.number))
 		if err != nil && !failing {
-			o.log.Warn("what the disk is slow to take can't be kept for the next run", "err", err)
+			o.log.Warn("what the disk is slow to take can't be kept for the next run", "error", err)
 		}
 		if failing = err != nil; !failing {
 			o.mu.Lock()
@@ -233,7 +233,7 @@ func (o *outbox) recover() (did bool, err error) {
 func dropTail(db string, log *slog.Logger) {
 	for i := range uint64(2) {
 		if err := os.Remove(tailPath(db, i)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			log.Debug("remove a file beside the outbox", "err", err)
+			log.Debug("remove a file beside the outbox", "error", err)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (n *Notifier) SetOwners(owners Owners) {
 			continue
 		}
 		if after != "" {
-			n.log.Warn("a subscription hears less than it asks", "subscription", w.sub.Name, "owner", w.sub.Owner, "why", after)
+			n.log.Warn("a subscription hears less than it asks", "subscription", w.sub.Name, "owner", w.sub.Owner, "reason", after)
 		}
 		w.machine.Reform(now)
 		w.align(now)

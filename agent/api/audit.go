@@ -16,6 +16,9 @@ const (
 	maxObject    = 256 // bytes
 )
 
+// AuditEvent is the message of a line of the audit log.
+const AuditEvent = "audit"
+
 // auditLog is what keeps the log of who has changed what, or was not let.
 type auditLog struct {
 	refusals   *rate.Limiter
@@ -54,7 +57,7 @@ func (s *Server) audit(r *http.Request, c *call) {
 			attrs = append(attrs, slog.Uint64("suppressed", n))
 		}
 	}
-	s.log.LogAttrs(context.WithoutCancel(r.Context()), level, "audit", attrs...)
+	s.log.LogAttrs(context.WithoutCancel(r.Context()), level, AuditEvent, attrs...)
 }
 
 // about is what a call is about.

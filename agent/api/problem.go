@@ -94,7 +94,7 @@ const problemTypes = "https://github.com/paramedic-ha/paramedic/blob/main/docs/a
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	ref := asRefusal(err)
 	if ref.status == http.StatusInternalServerError {
-		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	body, err := json.Marshal(Problem{
 		Type: problemTypes + ref.kind, Title: ref.title, Status: ref.status, Detail: ref.detail, Instance: r.URL.EscapedPath(),

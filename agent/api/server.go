@@ -147,7 +147,7 @@ func (s *Server) Run(ctx context.Context) error {
 	grace, cancel := context.WithTimeout(requests, shutdownWithin)
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {
-		s.log.Warn("API requests were cut", "err", err)
+		s.log.Warn("API requests were cut", "error", err)
 		cut()
 		if err := s.http.Close(); err != nil {
 			return fmt.Errorf("close the API: %w", err)

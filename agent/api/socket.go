@@ -178,7 +178,7 @@ func (s *Server) withPeer(ctx context.Context, conn net.Conn) context.Context {
 	case *peerConn:
 		uid, err := peerUID(c)
 		if err != nil {
-			s.log.Warn("the caller's user can't be found out", "err", err)
+			s.log.Warn("the caller's user can't be found out", "error", err)
 			return context.WithValue(ctx, peerKey{}, peer{identity{name: "unknown", role: notify.RoleAdmin}, "socket"})
 		}
 		return context.WithValue(ctx, peerKey{}, peer{identity{name: userName(uid), role: notify.RoleAdmin}, "uid " + uid})

@@ -61,7 +61,7 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request) {
 	call.object, call.silent = items[0].Monitor, accepted == 0 // what was said before changes nothing
 	call.note("accepted", strconv.Itoa(accepted))
 	if refused > 0 && s.complain.Allow() {
-		s.log.Warn("events of another monitor were refused", "monitor", items[0].Monitor, "refused", refused, "of", len(items), "first", why, "by", call.identity.name)
+		s.log.Warn("events of another monitor were refused", "monitor", items[0].Monitor, "refused", refused, "of", len(items), "reason", why, "by", call.identity.name)
 	}
 	switch {
 	case limited == len(verdicts):

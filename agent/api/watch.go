@@ -64,7 +64,7 @@ func (s *Server) getWatch(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 	f := &follower{s: s, eventStream: stream, lens: lens}
 	if err := f.follow(r.Context(), from, snapshot); err != nil {
-		s.log.Debug("watch ended", "err", err)
+		s.log.Debug("watch ended", "error", err)
 	}
 }
 
@@ -268,7 +268,7 @@ func (f *follower) reset(ctx context.Context, why string, last int64) (at uint64
 		since := time.Unix(last, 0).Add(-clocksApart)
 		cleared, err := f.s.backend.History().ClearedSince(ctx, since, maxCleared, f.lens.matchEntry)
 		if err != nil { // the client sees at the end what does not stand any more
-			f.s.log.Warn("a stream is not told what has ended", "err", err)
+			f.s.log.Warn("a stream is not told what has ended", "error", err)
 		}
 		slices.Reverse(cleared)
 		alarms = append(cleared, alarms...)

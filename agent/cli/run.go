@@ -69,7 +69,7 @@ func (c *runCommand) Run(s *session) error {
 	if err := agent.Start(); err != nil {
 		return errors.Join(fmt.Errorf("start the agent: %w", err), stopAgent(agent))
 	}
-	log.Info("started", "version", s.Version, "node", cfg.Node.Name, "config", c.Config)
+	log.Info("started", "version", s.Version, "host", cfg.Node.Name, "config", c.Config)
 	tellSystemd(log, daemon.SdNotifyReady)
 
 	for {
@@ -78,7 +78,7 @@ func (c *runCommand) Run(s *session) error {
 			tellSystemd(log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
 			status := "STATUS=running"
 			if err := reload(agent, c.Config, level); err != nil {
-				log.Error("the configuration stays as it was", "err", err)
+				log.Error("the configuration stays as it was", "error", err)
 				status = "STATUS=running with the earlier configuration: the last reload was refused, see the log"
 			}
 			tellSystemd(log, daemon.SdNotifyReady+"\n"+status)
@@ -111,23 +111,10 @@ func reload(agent Agent, file string, level *slog.LevelVar) error {
 	return nil
 }
 
-var levels = map[string]slog.Level{
-	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
-}
-
-func newLog(w io.Writer, c config.Log, level *slog.LevelVar) *slog.Logger {
-	level.Set(levels[c.Level])
-	options := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
-}
-
 // tellSystemd says how we are, when systemd asked to be told (sd_notify(3)).
 func tellSystemd(log *slog.Logger, state string) {
 	if err := sendToSystemd(os.Getenv("NOTIFY_SOCKET"), state); err != nil {
-		log.Warn("can't tell systemd", "err", err)
+		log.Warn("can't tell systemd", "error", err)
 	}
 }
 
@@ -160,7 +147,7 @@ func newHeartbeat(log *slog.Logger) *heartbeat {
 	h := &heartbeat{beats: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	timeout, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		log.Warn("can't read what systemd's watchdog wants", "err", err)
+		log.Warn("can't read what systemd's watchdog wants", "error", err)
 	}
 	h.gap = timeout / 3
 	go func() {

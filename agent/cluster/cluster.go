@@ -183,7 +183,7 @@ func (c *Cluster) dropExpired() {
 	c.mu.Unlock()
 	for _, id := range c.doubtful {
 		if !live[id] {
-			c.log.Warn("a subscription ends: no other host knows it, and this one was away for too long", "id", id)
+			c.log.Warn("a subscription ends: no other host knows it, and this one was away for too long", "subscription_id", id)
 			c.shared.Drop(id)
 		}
 	}
@@ -249,7 +249,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		case ctx.Err() != nil, err != nil && time.Since(began) < cmp.Or(c.cfg.early, early):
 		default:
 			c.lost.Store(true)
-			c.log.Error("this host has lost its peers and works alone until the agent is restarted", "err", err)
+			c.log.Error("this host has lost its peers and works alone until the agent is restarted", "error", err)
 			c.unshared(fmt.Sprintf("this host has lost its peers and works alone: %v; restart its agent when that is mended", err))
 			err = nil
 			<-ctx.Done()

@@ -241,7 +241,7 @@ func (c *courier) take(from string, b eventsBody) {
 // reply does not wait.
 func (c *courier) reply(to string, msg []byte) {
 	if err := c.tell(to, msg); err != nil {
-		c.log.Debug("verdicts could not be sent to a peer", "peer", to, "err", err)
+		c.log.Debug("verdicts could not be sent to a peer", "peer", to, "error", err)
 	}
 }
 

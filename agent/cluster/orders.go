@@ -157,7 +157,7 @@ func (c *Cluster) unwritten(q *queued, err error) {
 		return
 	}
 	if !errors.Is(err, gossip.ErrStopped) && c.complain.Allow() {
-		c.log.Error("a record for the peers could not be written", "err", err)
+		c.log.Error("a record for the peers could not be written", "error", err)
 	}
 }
 
@@ -225,7 +225,7 @@ func (c *Cluster) adopt(former []ledger.FormerAlarm) {
 func (c *Cluster) put(p *ledger.Put) {
 	unknown, err := c.shared.Put(p.Subscription, p.Told)
 	if err != nil {
-		c.log.Error("a subscription of the cluster does not work here", "subscription", p.Subscription.Name, "id", p.Subscription.ID, "err", err)
+		c.log.Error("a subscription of the cluster does not work here", "subscription", p.Subscription.Name, "subscription_id", p.Subscription.ID, "error", err)
 		return
 	}
 	var known []correlate.Change

@@ -345,6 +345,6 @@ func (r *relay) refuse(to string, id uint64, why string) {
 
 func (r *relay) reply(to string, msg []byte) {
 	if err := r.tell(to, msg); err != nil {
-		r.log.Debug("an answer to a peer could not be sent", "peer", to, "err", err)
+		r.log.Debug("an answer to a peer could not be sent", "peer", to, "error", err)
 	}
 }

@@ -118,7 +118,7 @@ func loadStore(dir string, now time.Time, log *slog.Logger) (kept, error) {
 	switch {
 	case err != nil:
 		log.Error("the file of the shared records is damaged: it is set aside, and the peers are asked for what it had",
-			"file", path, "aside", aside, "err", err)
+			"file", path, "aside", aside, "error", err)
 	case now.Sub(written) > gossip.TombstoneLife:
 		aside = path + ".expired"
 		log.Warn("this agent was away for so long that what it knew of subscriptions counts no more: it is set aside, and the peers are asked",
@@ -169,7 +169,7 @@ func (s *store) run(ctx context.Context) {
 		if (err != nil) != s.failing {
 			s.failing = err != nil
 			if err != nil {
-				s.log.Error("the shared records can't be kept on disk", "err", err)
+				s.log.Error("the shared records can't be kept on disk", "error", err)
 			} else {
 				s.log.Info("the shared records are on disk again")
 			}

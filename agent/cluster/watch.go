@@ -153,7 +153,7 @@ func (c *Cluster) runWatch(ctx context.Context) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	c.log.Error("the watch for lost hosts has ended: this host watches nobody until the agent is restarted", "err", err)
+	c.log.Error("the watch for lost hosts has ended: this host watches nobody until the agent is restarted", "error", err)
 	c.cfg.Home.Report(correlate.Event{
 		Source: correlate.SpokenSource, Resource: correlate.NewID(correlate.KindService, "paramedic/watch"), Condition: correlate.CondSourceFailed,
 		Status: correlate.StatusFailed, Observed: time.Now(), Text: fmt.Sprintf("the watch for lost hosts has ended: %v; restart the agent", err),
@@ -377,7 +377,7 @@ func (c *Cluster) speak(o *ledger.Orders) {
 			return errors.Join(errs...)
 		})
 		if err != nil && !errors.Is(err, gossip.ErrStopped) && c.complain.Allow() {
-			c.log.Error("what this host says for another could not be written for the peers", "err", err)
+			c.log.Error("what this host says for another could not be written for the peers", "error", err)
 		}
 	}
 	for _, home := range o.Finished {
@@ -508,7 +508,7 @@ func (c *Cluster) lookAround() {
 	if keys := peer.RawKeys(); !slices.EqualFunc(keys, w.keys, bytes.Equal) {
 		w.keys = keys
 		if err := w.lookout.SetKeys(keys); err != nil {
-			c.log.Error("the watch goes on with the keys that it has", "err", err)
+			c.log.Error("the watch goes on with the keys that it has", "error", err)
 		}
 	}
 	c.carryOutTakeover(w.takeover.Members(time.Now(), members))

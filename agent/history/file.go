@@ -38,7 +38,7 @@ func (s *Store) open() error {
 	}
 	err := boltfile.Guard(s.tryOpen)
 	if errors.Is(err, boltfile.ErrDamaged) {
-		s.cfg.Log.Error("the file of what became of alarms is damaged; it is set aside and begun anew", "file", s.path, "err", err)
+		s.cfg.Log.Error("the file of what became of alarms is damaged; it is set aside and begun anew", "file", s.path, "error", err)
 		s.closeFile()
 		if err := boltfile.SetAside(s.path, s.cfg.Now(), keepBad); err != nil {
 			return fmt.Errorf("set it aside: %w", err)
@@ -95,7 +95,7 @@ func (s *Store) load(alarms, monitors *bbolt.Bucket) error {
 	err := alarms.ForEach(func(k, v []byte) error {
 		t, err := decodeTimes(v)
 		if err != nil {
-			s.cfg.Log.Error("a record of what became of alarms can't be read and is removed", "file", s.path, "alarm", fmt.Sprintf("%q", k), "err", err)
+			s.cfg.Log.Error("a record of what became of alarms can't be read and is removed", "file", s.path, "alarm", fmt.Sprintf("%q", k), "error", err)
 			bad = append(bad, slices.Clone(k))
 			return nil
 		}
@@ -183,7 +183,7 @@ func (s *Store) close() {
 	if err := boltfile.Guard(func() error {
 		return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(shelfMeta).Put(keyClean, []byte{1}) })
 	}); err != nil {
-		s.cfg.Log.Error("the clean stop of the file of what became of alarms can't be marked: the next start checks it", "file", s.path, "err", err)
+		s.cfg.Log.Error("the clean stop of the file of what became of alarms can't be marked: the next start checks it", "file", s.path, "error", err)
 	}
 	s.closeFile()
 }
@@ -197,6 +197,6 @@ func (s *Store) closeFile() {
 		return
 	}
 	if err := boltfile.Guard(db.Close); err != nil {
-		s.cfg.Log.Debug("close the file of what became of alarms", "file", s.path, "err", err)
+		s.cfg.Log.Debug("close the file of what became of alarms", "file", s.path, "error", err)
 	}
 }

@@ -76,7 +76,7 @@ func New(cfg Config) *Store {
 func (s *Store) Open() {
 	if err := s.open(); err != nil {
 		s.problem = err.Error()
-		s.cfg.Log.Error("what became of alarms will be forgotten at a restart: its file can't be used", "file", s.path, "err", err)
+		s.cfg.Log.Error("what became of alarms will be forgotten at a restart: its file can't be used", "file", s.path, "error", err)
 	}
 }
 
@@ -242,7 +242,7 @@ func (s *Store) view(f func(getter)) error {
 			f(func(id string) (Entry, bool) {
 				e, err := stored(b, id)
 				if err != nil {
-					s.cfg.Log.Error("a record of what became of alarms can't be read and is left out", "file", s.path, "alarm", id, "err", err)
+					s.cfg.Log.Error("a record of what became of alarms can't be read and is left out", "file", s.path, "alarm", id, "error", err)
 				}
 				if w, waits := waiting[id]; waits {
 					e = e.join(w)
@@ -391,7 +391,7 @@ func (s *Store) write(ctx context.Context) {
 	defer s.mu.Unlock()
 	if o.err != nil {
 		if s.problem == "" {
-			s.cfg.Log.Error("what became of alarms can't be written, and will be forgotten at a restart", "file", s.path, "err", o.err)
+			s.cfg.Log.Error("what became of alarms can't be written, and will be forgotten at a restart", "file", s.path, "error", o.err)
 		}
 		s.problem = o.err.Error()
 		for k, until := range kept { // what was said since is newer

@@ -374,7 +374,7 @@ func (l *Lookout) obey(now time.Time) bool {
 	if m.keys != nil {
 		l.sessions.setKeys(m.keys)
 		if err := l.useKey(); err != nil {
-			l.cfg.Log.Error("the watch goes on with its old key", "err", err)
+			l.cfg.Log.Error("the watch goes on with its old key", "error", err)
 		}
 		did = true
 	}

@@ -41,7 +41,7 @@ func (l *Lookout) resolve(ctx context.Context) {
 		addr, err := l.lookUp(ctx, host)
 		if err != nil {
 			if !failing && ctx.Err() == nil {
-				l.cfg.Log.Warn("the address of the witness is unknown, or what it was", "witness", l.cfg.Witness, "err", err)
+				l.cfg.Log.Warn("the address of the witness is unknown, or what it was", "witness", l.cfg.Witness, "error", err)
 			}
 			failing = true
 			timer.Reset(resolveRetry)

@@ -78,7 +78,7 @@ func (s *Source) Run(ctx context.Context, sink hw.Sink) error {
 		}
 		if e.Status != correlate.StatusUnknown {
 			if e.Status != last && !full {
-				s.log.Info("the clock's state has changed", "synchronised", e.Status == correlate.StatusOK, "text", e.Text)
+				s.log.Info("the clock's state has changed", "synchronised", e.Status == correlate.StatusOK, "reason", e.Text)
 			}
 			last = e.Status
 		}

@@ -126,7 +126,7 @@ func (w *watch) judge(r logRecord) ([]correlate.Event, *point) {
 	switch {
 	case p == nil && mode == correlate.Level:
 		w.counters.undescribed.Add(1)
-		w.log.Warn("the BMC's event log tells of a sensor that no record describes", "record", raw, "text", f.text)
+		w.log.Warn("the BMC's event log tells of a sensor that no record describes", "record", raw, "reason", f.text)
 		return nil, nil
 	case e.ended && (mode != correlate.Level || p.polled):
 		return nil, p

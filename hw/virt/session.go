@@ -126,7 +126,7 @@ func (r *run) session(parent context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := newWire(conn, &r.counts, func(err error) { r.log.Warn("libvirt event lost, reading all again", "err", err) })
+	w := newWire(conn, &r.counts, func(err error) { r.log.Warn("libvirt event lost, reading all again", "error", err) })
 	c := newClient(w, r.Timeout)
 
 	// The calls outlive parent: see leave.
@@ -246,7 +246,7 @@ func (c *client) open(r *run, path string) (map[string]string, error) {
 			return nil, err
 		}
 		if err != nil && !r.everConnected {
-			r.log.Info("libvirt lacks an event: what it tells is found at the next resync, or not at all", "event", int32(id), "err", err)
+			r.log.Info("libvirt lacks an event: what it tells is found at the next resync, or not at all", "event", int32(id), "error", err)
 		}
 	}
 	return map[string]string{"uri": r.URI, "socket": path}, nil
