@@ -58,13 +58,14 @@ func docsOfRules() string {
 			cause = "by the kind of the resource"
 		}
 		for _, row := range [][2]string{
+			{"likely causes", r.Causes},
+			{"what to do", r.Remedy},
+			{"ends", docsOfEnd(r)},
 			{"severity", severity},
 			{"its resource is", effect},
+			{"raised", docsOfRaise(e, r)},
 			{"X.733", fmt.Sprintf("%s, `%s`", r.EventType, r.ProbableCause)},
 			{"tenants are told", cause},
-			{"raised", docsOfRaise(e, r)},
-			{"ends", docsOfEnd(r)},
-			{"what to do", r.Remedy},
 		} {
 			fmt.Fprintf(&out, "- **%s**: %s\n", row[0], row[1])
 		}
@@ -112,11 +113,19 @@ func docsOfEnd(r Rule) string {
 
 func TestEveryRuleIsWhole(t *testing.T) {
 	seen := map[Condition]bool{}
+	causes := map[string]Condition{}
 	for _, r := range Rules() {
+		if of, ok := causes[r.Causes]; ok {
+			t.Errorf("%s has the causes of %s: what is found behind the two differs", r.Condition, of)
+		}
+		causes[r.Causes] = r.Condition
+		if strings.Contains(r.Causes, r.Text) || strings.Contains(r.Remedy, r.Causes) || len(strings.Fields(r.Causes)) < 5 {
+			t.Errorf("%s: its causes only repeat what it means or what to do: %q", r.Condition, r.Causes)
+		}
 		switch {
 		case seen[r.Condition]:
 			t.Errorf("%s is defined twice", r.Condition)
-		case r.Text == "" || r.Remedy == "" || r.EventType == "" || r.ProbableCause == "" || r.Severity < SeverityWarning:
+		case r.Text == "" || r.Causes == "" || r.Remedy == "" || r.EventType == "" || r.ProbableCause == "" || r.Severity < SeverityWarning:
 			t.Errorf("%s lacks something: %+v", r.Condition, r)
 		case (r.Mode == Impulse) != (r.Hold > 0):
 			t.Errorf("%s: mode %d with hold %s", r.Condition, r.Mode, r.Hold)

@@ -40,6 +40,7 @@ type Rule struct {
 	// AckClears: an acknowledgement clears it although the condition is Level (hardware taken out on purpose).
 	AckClears bool
 	Text      string // one sentence: what it means
+	Causes    string // what is found behind it, the likeliest first; empty for a condition of another monitor
 	Remedy    string // what an operator does about it
 }
 
