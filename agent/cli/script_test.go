@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,6 +70,7 @@ func TestCommandLine(t *testing.T) {
 			"until":    untilPrinted,
 			"readme":   readme,
 			"manual":   manual,
+			"shows":    shows,
 		},
 	})
 }
@@ -218,11 +220,16 @@ func readme(ts *testscript.TestScript, _ bool, args []string) {
 // variables are expanded. KIND is sh for all commands, those indented and those in fences, or the language of a fence. A
 // section ends with the next heading of its level.
 func manual(ts *testscript.TestScript, _ bool, args []string) {
-	text, err := os.ReadFile(filepath.Join("../../docs", args[0]))
+	ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(section(ts, args[0], args[1], args[2], args[4:])), 0o600))
+}
+
+// section is what blocks of a kind in a section of the manual hold.
+func section(ts *testscript.TestScript, file, heading, kind string, replace []string) string {
+	text, err := os.ReadFile(filepath.Join("../../docs", file))
 	ts.Check(err)
-	_, section, found := strings.Cut(string(text), "\n## "+args[1]+"\n")
+	_, section, found := strings.Cut(string(text), "\n## "+heading+"\n")
 	if !found {
-		ts.Fatalf("docs/%s has no section %q", args[0], args[1])
+		ts.Fatalf("docs/%s has no section %q", file, heading)
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	var out strings.Builder
@@ -235,17 +242,17 @@ func manual(ts *testscript.TestScript, _ bool, args []string) {
 			fence = ""
 		case edge:
 			fence = cmp.Or(strings.TrimSpace(language), "output")
-		case fence == args[2]:
+		case fence == kind:
 			out.WriteString(line)
-		case fence == "" && indented && args[2] == "sh":
+		case fence == "" && indented && kind == "sh":
 			out.WriteString(command)
 		}
 	}
 	contents := out.String()
-	for _, pair := range args[4:] {
+	for _, pair := range replace {
 		before, after, _ := strings.Cut(pair, "=")
 		if !strings.Contains(contents, before) {
-			ts.Fatalf("there is no %q in the section %q of docs/%s:\n%s", before, args[1], args[0], contents)
+			ts.Fatalf("there is no %q in the section %q of docs/%s:\n%s", before, heading, file, contents)
 		}
 		contents = strings.ReplaceAll(contents, before, os.Expand(after, func(name string) string {
 			if value := ts.Getenv(name); value != "" {
@@ -255,9 +262,44 @@ func manual(ts *testscript.TestScript, _ bool, args []string) {
 		}))
 	}
 	if contents == "" {
-		ts.Fatalf("the section %q of docs/%s holds no %s", args[1], args[0], args[2])
+		ts.Fatalf("the section %q of docs/%s holds no %s", heading, file, kind)
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(contents), 0o600))
+	return contents
+}
+
+// What differs from run to run in what a command prints: ids, times, durations and numbers.
+var varying = []struct{ pattern, name string }{
+	{`\d{4}-\d\d-\d\d`, "DATE"},
+	{`(\d\d-\d\d )?\d\d:\d\d(:\d\d(\.\d+)?)?`, "TIME"},
+	{`\b[0-9a-f]{8}[0-9a-f-]*\b`, "ID"},
+	{`\d+(\.\d+)? ?(ms|s|m|h)\b`, "DURATION"},
+	{`\d+\.\d+`, "NUMBER"},
+}
+
+// shows FILE HEADING [OLD=NEW]…: each line that a section of docs/FILE shows as output is one that the last command printed, in this
+// order, but for ids, times and the like.
+func shows(ts *testscript.TestScript, _ bool, args []string) {
+	same := func(line string) string {
+		for _, v := range varying {
+			line = regexp.MustCompile(v.pattern).ReplaceAllString(line, v.name)
+		}
+		words := strings.Fields(line)
+		for i, word := range words {
+			if _, err := strconv.Atoi(word); err == nil {
+				words[i] = "N"
+			}
+		}
+		return strings.Join(words, " ")
+	}
+	printed := ts.ReadFile("stdout")
+	rest := strings.Split(printed, "\n")
+	for line := range strings.Lines(section(ts, args[0], args[1], "output", args[2:])) {
+		at := slices.IndexFunc(rest, func(p string) bool { return same(p) == same(line) })
+		if at < 0 {
+			ts.Fatalf("docs/%s shows under %q\n\t%swhich is not what is printed (or not there):\n%s", args[0], args[1], line, printed)
+		}
+		rest = rest[at+1:]
+	}
 }
 
 // until REGEXP COMMAND…: again and again, until the command is good and prints what matches; after ! until it fails and says it.
