@@ -429,6 +429,7 @@ func needRestart(old, c *config.Config) []string {
 		{"api.listen", old.API.Listen == c.API.Listen},
 		{"api.tls", (old.API.TLS.Certificate == nil) == (c.API.TLS.Certificate == nil)},
 		{"notify.dir", old.Notify.Dir == c.Notify.Dir},
+		{"notify.sol", old.Notify.SOL == c.Notify.SOL},
 		{"notify.retry.max_age", old.Notify.Retry.MaxAge == c.Notify.Retry.MaxAge},
 		{"log.format", old.Log.Format == c.Log.Format},
 	} {

@@ -37,46 +37,45 @@ type Config struct {
 
 // Node is this host.
 type Node struct {
-	// Name of this host in alarms and notifications. When empty: the host name. Read at start only.
-	Name string `yaml:"name" check:"name"`
+	// Name of this host in alarms and notifications. When empty: the host name.
+	Name string `yaml:"name" check:"name" restart:"true"`
 	// Zone is where the host stands: a rack, a room. Shown with it.
 	Zone string `yaml:"zone" check:"text"`
 	// Labels are free words about the host, shown with it.
 	Labels map[string]string `yaml:"labels" keys:"name" check:"text"`
 }
 
-// Cluster is the set of hosts that this one belongs to. All of it is read at start only, but a reload takes what key_file
-// holds then.
+// Cluster is the set of hosts that this one belongs to.
 type Cluster struct {
 	// Bind is the address to talk to the other hosts at, UDP and TCP; the port is 7946 unless written. When empty: this
 	// host is alone.
-	Bind string `yaml:"bind" check:"bind-address"`
+	Bind string `yaml:"bind" check:"bind-address" restart:"true"`
 	// Advertise is the address that the others are told, when it is not that of bind.
-	Advertise string `yaml:"advertise" check:"peer-address"`
+	Advertise string `yaml:"advertise" check:"peer-address" restart:"true"`
 	// Watch is the address that this host is watched at by the others, to tell at once when it is lost: UDP, and echoes of the
 	// kernel (ICMP). The port is 7947 unless written. When empty: that of bind, with the next port.
-	Watch string `yaml:"watch" check:"bind-address"`
+	Watch string `yaml:"watch" check:"bind-address" restart:"true"`
 	// Join are hosts to find the others by, one that runs suffices. A name may have several addresses; the port is 7946
 	// unless written.
-	Join []string `yaml:"join" check:"peer" required:"true"`
+	Join []string `yaml:"join" check:"peer" required:"true" restart:"true"`
 	// Label names the cluster: hosts with another one are refused. It is part of every notification's source and of the
 	// ids of this file's subscriptions, so to change it makes new subscriptions of all of them.
-	Label string `yaml:"label" check:"name" required:"true" default:"default"`
+	Label string `yaml:"label" check:"name" required:"true" default:"default" restart:"true"`
 	// KeyFile holds the key that what the hosts say to each other is encrypted with (make it with "paramedic keygen
 	// --gossip"), the same on all hosts. Found as a secret_file is; nobody but its owner may have access. Needed with
-	// bind.
-	KeyFile string `yaml:"key_file" check:"text"`
+	// bind. A reload takes what it holds then.
+	KeyFile string `yaml:"key_file" check:"text" restart:"true"`
 	// SecretsKeyFile holds the key that the secrets of subscriptions are sealed with (make it with "paramedic keygen
 	// --secrets"), the same on all hosts. Found as a secret_file is; nobody but its owner may have access. Needed with
 	// bind.
-	SecretsKeyFile string `yaml:"secrets_key_file" check:"text"`
+	SecretsKeyFile string `yaml:"secrets_key_file" check:"text" restart:"true"`
 	// Witness is an address outside of the cluster that all hosts reach and that answers echoes (ping), the gateway for
 	// instance: where two hosts alone, or two equal halves, can't tell a dead host from a cut link, it counts as one more host. Without it two hosts
 	// know of each other only that they are probably lost.
-	Witness string `yaml:"witness" check:"witness"`
-	Detect  Detect `yaml:"detect"`
+	Witness string `yaml:"witness" check:"witness" restart:"true"`
+	Detect  Detect `yaml:"detect" restart:"true"`
 	// Insecure does without both keys: whoever reaches the port reads everything and may say anything. For trying out.
-	Insecure bool `yaml:"insecure"`
+	Insecure bool `yaml:"insecure" restart:"true"`
 
 	// KeyPath is where Load has found KeyFile, and Keys what it has read from it.
 	KeyPath string             `yaml:"-"`
@@ -95,11 +94,11 @@ type Detect struct {
 
 // API is how operators, consumers and other monitors reach this agent. docs/security.md has who may do what.
 type API struct {
-	// Socket is the Unix socket that the API listens on. Who may write to it is an administrator. Read at start only.
-	Socket string `yaml:"socket" check:"path" required:"true" default:"/run/paramedic/api.sock"`
+	// Socket is the Unix socket that the API listens on. Who may write to it is an administrator.
+	Socket string `yaml:"socket" check:"path" required:"true" default:"/run/paramedic/api.sock" restart:"true"`
 	// Listen is the address and port that the API listens on as well, over TCP, for those that tokens and certificates name. On
-	// another address than loopback tls is needed. When empty: the API is reached by the socket alone. Read at start only.
-	Listen string `yaml:"listen" check:"listen-address"`
+	// another address than loopback tls is needed. When empty: the API is reached by the socket alone.
+	Listen string `yaml:"listen" check:"listen-address" restart:"true"`
 	TLS    TLS    `yaml:"tls"`
 	// Tokens are who may call with a token.
 	Tokens []Token `yaml:"tokens"`
@@ -445,14 +444,14 @@ type PolicyMatch struct {
 
 // Notify is how consumers are told.
 type Notify struct {
-	// Dir holds what must survive a restart: standing alarms, deliveries, subscriptions. Read at start only.
-	Dir   string `yaml:"dir" check:"path" required:"true" default:"/var/lib/paramedic"`
+	// Dir holds what must survive a restart: standing alarms, deliveries, subscriptions.
+	Dir   string `yaml:"dir" check:"path" required:"true" default:"/var/lib/paramedic" restart:"true"`
 	Retry Retry  `yaml:"retry"`
 	// AllowCallbacks are the networks that notifications may be sent to. When empty: any. Addresses of this host itself
 	// (loopback), link-local, unspecified and multicast ones, and fd00:ec2::254 are refused unless one of these networks lies
 	// within their range: 127.0.0.0/8 allows 127.0.0.1, 0.0.0.0/0 does not.
 	AllowCallbacks []netip.Prefix `yaml:"allow_callbacks"`
-	SOL            SOL            `yaml:"sol"`
+	SOL            SOL            `yaml:"sol" restart:"true"`
 	Proxy          Proxy          `yaml:"proxy"`
 	// Subscriptions of this file; others come and go over the API.
 	Subscriptions []Subscription `yaml:"subscriptions"`
@@ -474,11 +473,11 @@ type Proxy struct {
 
 // Retry bounds how long an undelivered notification is tried.
 type Retry struct {
-	// MaxAge after which a notification that nobody took is parked. Read at start only.
-	MaxAge time.Duration `yaml:"max_age" min:"1s" max:"8760h" default:"24h"`
+	// MaxAge after which a notification that nobody took is parked.
+	MaxAge time.Duration `yaml:"max_age" min:"1s" max:"8760h" default:"24h" restart:"true"`
 }
 
-// SOL is what consumers of format sol are told of this cloud. The same on all hosts; read at start only.
+// SOL is what consumers of format sol are told of this cloud. The same on all hosts.
 type SOL struct {
 	// APIRoot is the URL behind which consumers find /vnffm/v1 of any agent, for instance of a load balancer before them: what
 	// the links in notifications begin with. When empty: links begin with /vnffm/v1.
@@ -619,6 +618,6 @@ type SOLFilter struct {
 type Log struct {
 	// Level is the least that is logged.
 	Level string `yaml:"level" check:"log-level" required:"true" default:"info"`
-	// Format of a line. Read at start only.
-	Format string `yaml:"format" check:"log-format" required:"true" default:"text"`
+	// Format of a line.
+	Format string `yaml:"format" check:"log-format" required:"true" default:"text" restart:"true"`
 }

@@ -14,11 +14,13 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
 )
 
 const (
 	referenceFile = "../../docs/configuration.md"
 	packagedFile  = "../../packaging/paramedic.yaml"
+	everyKeyFile  = "testdata/every-key.yaml"
 )
 
 // The reference is made of config.go: comments, tags and defaults. go test ./agent/config -run Reference -update
@@ -120,8 +122,8 @@ One YAML file, ` + "`" + DefaultPath + "`" + ` unless ` + "`paramedic run --conf
 default; an empty file runs one useful host. What holds for the whole file:
 
 - ` + "`paramedic check-config FILE`" + ` tells everything that is wrong with it at once: place, excerpt, remedy.
-- ` + "`systemctl reload paramedic`" + ` (or SIGHUP) takes over a changed file, all of it or on an error nothing. Keys that are
-  "read at start only" need a restart. What a changed file leaves unwatched has not vanished: its alarms end.
+- ` + "`systemctl reload paramedic`" + ` (or SIGHUP) takes over a changed file, all of it or on an error nothing. A change of keys that are taken
+  over by a **restart** only is such an error, and the log names them. What a changed file leaves unwatched has not vanished: its alarms end.
 - Unknown keys, a key given twice, a second document, aliases and merge keys are errors. A number is taken as text where
   text is wanted; ` + "`true`" + ` and ` + "`false`" + ` must then be quoted.
 - Durations have a unit: ` + "`500ms`, `10s`, `5m`, `24h`" + `.
@@ -135,16 +137,17 @@ default; an empty file runs one useful host. What holds for the whole file:
 func reference(t *testing.T) string {
 	t.Helper()
 	comments := readComments(t)
+	every := readEveryKey(t)
 	var b strings.Builder
 	b.WriteString(referenceHead)
 	b.WriteString("## An example\n\n```yaml\n" + example + "```\n")
-	var section func(typ reflect.Type, path string)
-	section = func(typ reflect.Type, path string) {
+	var section func(typ reflect.Type, path string, restart bool)
+	section = func(typ reflect.Type, path string, restart bool) {
 		title := cmp.Or(path, "The top level")
 		if path != "" {
 			title = "`" + path + "`"
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| key | value | default | |\n|---|---|---|---|\n", title, comments[typ.Name()])
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| key | value | default | example | taken over by | |\n|---|---|---|---|---|---|\n", title, comments[typ.Name()])
 		var below []func()
 		for i := range typ.NumField() {
 			f := typ.Field(i)
@@ -157,23 +160,32 @@ func reference(t *testing.T) string {
 				elem, at = elem.Elem(), at+"[]"
 			}
 			text := comments[typ.Name()+"."+f.Name]
+			needsRestart := restart || f.Tag.Get("restart") == "true"
+			showing, by := every[at], "reload"
+			if needsRestart {
+				by = "restart"
+			}
 			if elem.Kind() == reflect.Struct && elem != prefixType {
-				below = append(below, func() { section(elem, at) })
+				showing, by = "", ""
+				below = append(below, func() { section(elem, at, needsRestart) })
 				text = cmp.Or(text, comments[elem.Name()])
 			}
 			if text == "" {
 				t.Errorf("%s.%s has no comment", typ.Name(), f.Name)
 			}
+			if showing == "" && by != "" {
+				t.Errorf("%s has no example in %s", at, everyKeyFile)
+			}
 			if rest, ok := strings.CutPrefix(text, f.Name+" "); ok {
 				text = "`" + key + "` " + rest
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", key, describeType(f), describeDefault(f), text)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", key, describeType(f), describeDefault(f), showing, by, text)
 		}
 		for _, f := range below {
 			f()
 		}
 	}
-	section(reflect.TypeFor[Config](), "")
+	section(reflect.TypeFor[Config](), "", false)
 
 	b.WriteString("\n## Not yet built\n\nThese keys are known and refused by name:\n\n")
 	var later []string
@@ -185,6 +197,65 @@ func reference(t *testing.T) string {
 	slices.Sort(later)
 	b.WriteString(strings.Join(later, ", ") + ".\n")
 	return b.String()
+}
+
+// readEveryKey gives what every-key.yaml has for each key, by its path in which [] stands for the elements of a list.
+func readEveryKey(t *testing.T) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile(everyKeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse(everyKeyFile, data); err != nil {
+		t.Fatal(err)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		t.Fatal(err)
+	}
+	every := make(map[string]string)
+	var read func(n *yaml.Node, path string)
+	read = func(n *yaml.Node, path string) {
+		if every[path] == "" {
+			every[path] = "`" + strings.ReplaceAll(flow(n), "|", `\|`) + "`"
+		}
+		switch n.Kind {
+		case yaml.MappingNode:
+			for i := 0; i < len(n.Content); i += 2 {
+				read(n.Content[i+1], join(path, n.Content[i].Value))
+			}
+		case yaml.SequenceNode:
+			every[path+"[]"] = every[path]
+			for _, element := range n.Content {
+				if element.Kind == yaml.MappingNode {
+					read(element, path+"[]")
+				}
+			}
+		}
+	}
+	read(document.Content[0], "")
+	return every
+}
+
+// flow is a value on one line.
+func flow(n *yaml.Node) string {
+	var parts []string
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i < len(n.Content); i += 2 {
+			parts = append(parts, flow(n.Content[i])+": "+flow(n.Content[i+1]))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	case yaml.SequenceNode:
+		for _, element := range n.Content {
+			parts = append(parts, flow(element))
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	}
+	if n.Style == yaml.DoubleQuotedStyle {
+		return `"` + n.Value + `"`
+	}
+	return n.Value
 }
 
 func describeType(f reflect.StructField) string {
