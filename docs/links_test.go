@@ -76,8 +76,9 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// A test that the manual names is there, under that name.
-func TestTestsThatAreNamedAreThere(t *testing.T) {
+// testsThereAre are the names of all tests of the project.
+func testsThereAre(t *testing.T) map[string]bool {
+	t.Helper()
 	there := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 	if err := filepath.WalkDir("..", func(path string, _ os.DirEntry, err error) error {
@@ -92,6 +93,12 @@ func TestTestsThatAreNamedAreThere(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	return there
+}
+
+// A test that the manual names is there, under that name.
+func TestTestsThatAreNamedAreThere(t *testing.T) {
+	there := testsThereAre(t)
 	pages, err := filepath.Glob("*.md")
 	if err != nil {
 		t.Fatal(err)
