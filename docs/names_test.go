@@ -87,7 +87,7 @@ func TestTheKeysThatAreNamedAreThere(t *testing.T) {
 	named := 0
 	for page, text := range pages(t) {
 		for _, m := range key.FindAllStringSubmatch(text, -1) {
-			ofStatus := page == "api.md" && m[1] == "cluster.troubles" // a member of /v1/status
+			ofStatus := page == "api.md" && m[1] == "cluster.troubles"  // a member of /v1/status
 			if !keys[m[1]] && !ofStatus && page != "configuration.md" { // that is made of them
 				t.Errorf("%s names the key %s, which there is not", page, m[1])
 			}
@@ -159,6 +159,9 @@ func TestTheMetricsThatAreNamedAreMade(t *testing.T) {
 	metric := regexp.MustCompile("`(paramedic_[a-z_]+[a-z])(?:[{`]|\\[)")
 	named := 0
 	for page, text := range pages(t) {
+		if page == "metrics.md" {
+			continue // all of it is held against what is exported
+		}
 		for _, m := range metric.FindAllStringSubmatch(text, -1) {
 			named++
 			name := m[1]
