@@ -160,8 +160,10 @@ func scripted(t *testing.T) map[[3]string]bool {
 
 // ours reports whether a piece of YAML is of our configuration, not of Alertmanager's or Prometheus's.
 func ours(b block) bool {
-	name, named := strings.CutPrefix(b.text, "# ")
-	return !(named && !strings.HasPrefix(name, "paramedic.yaml\n")) && (b.page != "monitors.md" || b.heading != "Alertmanager")
+	if name, named := strings.CutPrefix(b.text, "# "); named && !strings.HasPrefix(name, "paramedic.yaml\n") {
+		return false
+	}
+	return b.page != "monitors.md" || b.heading != "Alertmanager"
 }
 
 // Whatever a reader may paste, and whatever is shown as printed or sent, is run or held by a test, or it is said here why not.

@@ -219,12 +219,12 @@ func readEveryKey(t *testing.T) map[string]string {
 		if every[path] == "" {
 			every[path] = "`" + strings.ReplaceAll(flow(n), "|", `\|`) + "`"
 		}
-		switch n.Kind {
-		case yaml.MappingNode:
+		if n.Kind == yaml.MappingNode {
 			for i := 0; i < len(n.Content); i += 2 {
 				read(n.Content[i+1], join(path, n.Content[i].Value))
 			}
-		case yaml.SequenceNode:
+		}
+		if n.Kind == yaml.SequenceNode {
 			every[path+"[]"] = every[path]
 			for _, element := range n.Content {
 				if element.Kind == yaml.MappingNode {
@@ -240,13 +240,13 @@ func readEveryKey(t *testing.T) map[string]string {
 // flow is a value on one line.
 func flow(n *yaml.Node) string {
 	var parts []string
-	switch n.Kind {
-	case yaml.MappingNode:
+	if n.Kind == yaml.MappingNode {
 		for i := 0; i < len(n.Content); i += 2 {
 			parts = append(parts, flow(n.Content[i])+": "+flow(n.Content[i+1]))
 		}
 		return "{" + strings.Join(parts, ", ") + "}"
-	case yaml.SequenceNode:
+	}
+	if n.Kind == yaml.SequenceNode {
 		for _, element := range n.Content {
 			parts = append(parts, flow(element))
 		}
