@@ -20,6 +20,9 @@ import (
 const (
 	minHeartbeat = time.Second
 	maxHeartbeat = 24 * time.Hour
+	// secondLook is how long after a heartbeat was another host's to send it is looked whether that one lives: what it could not send is
+	// then sent here. It is above the two seconds that it takes to miss an agent whose host is there.
+	secondLook = 2500 * time.Millisecond
 )
 
 // Pulse is what the peers know for a heartbeat.
@@ -45,24 +48,38 @@ func (s Subscription) beatID(slot time.Time) string {
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte("heartbeat\x00"+s.ID+"\x00"+strconv.FormatUint(s.Version, 10)+"\x00"+strconv.FormatInt(slot.UnixNano(), 10))).String()
 }
 
-// sayBeat starts a heartbeat when one is due and returns when the next is; zero: none is asked for. Under mu.
+// again is when one that was another host's is looked at a second time.
+func (s Subscription) again(slot time.Time) time.Time {
+	return slot.Add(min(s.Heartbeat/2, secondLook))
+}
+
+// sayBeat starts a heartbeat when one is due and returns when to look for the next; zero: none is asked for. Under mu.
 func (w *worker) sayBeat(now time.Time) time.Time {
 	if w.sub.Heartbeat <= 0 {
-		w.beat = time.Time{}
+		w.beat, w.another = time.Time{}, false
 		return time.Time{}
 	}
 	slot := w.sub.slot(now)
-	due := !w.beat.IsZero() && slot.After(w.beat)
+	again := w.sub.again(slot)
+	due := false
+	switch {
+	case w.beat.IsZero(): // it has begun in the middle of one
+	case slot.After(w.beat), w.another && !now.Before(again):
+		due, w.another = true, false
+	}
 	if w.beat = slot; due && !w.beating && !w.halted(now) && !w.machine.Quiet(now) {
 		w.beating = true
 		sub := w.told()
-		w.n.group.Go(func() { w.sendBeat(sub, slot) })
+		w.n.group.Go(func() { w.sendBeat(sub, slot, now.Before(again)) })
+	}
+	if w.another {
+		return again
 	}
 	return slot.Add(w.sub.Heartbeat)
 }
 
-// sendBeat sends a heartbeat when it is this host's to send.
-func (w *worker) sendBeat(sub Subscription, slot time.Time) {
+// sendBeat sends a heartbeat when it is this host's to send. first: it is looked at a second time when it is not.
+func (w *worker) sendBeat(sub Subscription, slot time.Time, first bool) {
 	var a answer
 	mine := w.n.cfg.Peers == nil || w.n.cfg.Peers.Pulse(sub.ID).Mine
 	if mine {
@@ -70,6 +87,10 @@ func (w *worker) sendBeat(sub Subscription, slot time.Time) {
 	}
 	w.mu.Lock()
 	w.beating = false
+	if !mine && first && w.beat.Equal(slot) && w.sub.Heartbeat == sub.Heartbeat {
+		w.another = true
+		w.rewake(sub.again(slot))
+	}
 	if !mine || w.ended || w.requests.Err() != nil {
 		w.mu.Unlock()
 		return

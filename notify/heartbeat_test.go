@@ -85,6 +85,47 @@ func TestOneHostSendsTheHeartbeatAndAnotherTakesTheNext(t *testing.T) {
 	})
 }
 
+// The sender dies, and its peers know it only after the next heartbeat was due: then it is sent late, once, and under the same id.
+func TestAHeartbeatThatItsSenderDidNotLiveToSendIsSentLate(t *testing.T) {
+	for _, test := range []struct {
+		every, known, late time.Duration // known: how long after the slot its death is known
+	}{
+		{10 * time.Second, time.Second, 2500 * time.Millisecond},
+		{10 * time.Second, 2400 * time.Millisecond, 2500 * time.Millisecond},
+		{10 * time.Second, 2600 * time.Millisecond, 10 * time.Second}, // too late for this one
+		{time.Second, 400 * time.Millisecond, 500 * time.Millisecond},
+		{time.Hour, time.Second, 2500 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, o := &pulseTaker{beat: 200, fault: 200}, newOthers()
+			n, _, stop := pulsing(t, c, o, beating("a", test.every))
+			sub := n.list()[0].subscription()
+			slot := sub.slot(time.Now()).Add(2 * test.every)
+			time.Sleep(time.Until(slot.Add(test.known)))
+			if beats, _ := c.heard(); beats != 0 {
+				t.Fatalf("%d heartbeats that are another host's", beats)
+			}
+			o.mu.Lock()
+			o.pulse.Mine = true
+			o.mu.Unlock()
+			time.Sleep(time.Until(slot.Add(test.every + time.Millisecond)))
+			c.mu.Lock()
+			want := 2
+			if test.late == test.every {
+				want = 1
+			}
+			if len(c.at) != want || c.at[0].Sub(slot).Round(time.Millisecond) != test.late {
+				t.Errorf("every %v, known after %v: %d came, the first after %v", test.every, test.known, len(c.at), c.at[0].Sub(slot))
+			}
+			if id := sub.beatID(sub.slot(c.at[0])); c.beats[0]["id"] != id {
+				t.Errorf("its id is %v, not the %s of its sender", c.beats[0]["id"], id)
+			}
+			c.mu.Unlock()
+			stop()
+		})
+	}
+}
+
 func TestTheFormsThatHaveNoHeartbeatRefuseIt(t *testing.T) {
 	for _, form := range []string{"aodh", "sol"} {
 		s := beating("a", time.Minute)

@@ -42,6 +42,7 @@ type worker struct {
 	rests    time.Time // its endpoint has answered 410, and others are told: nothing is sent until then; zero: it does not rest
 	beat     time.Time // the slot of the last heartbeat that was this host's to think of
 	beating  bool      // one is on its way
+	another  bool      // that one was another host's, and is looked at once more
 	refused  uint64    // the version that the consumer answered here with 410; 0: none, or it was resumed
 	// awaited are those of the snapshot given elsewhere that are not known here, others' alarms too; nil before that.
 	awaited  map[string]correlate.Revision
