@@ -59,6 +59,9 @@ func (l *Ledger) Pulse(subscription string, members []string) notify.Pulse {
 	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
 		h := l.hosts[name]
 		if d := h.owing[subscription]; d != (debt{}) {
+			if l.speechless(name) {
+				d = l.left(name, subscription)
+			}
 			p.Pending, p.Parked = p.Pending+d.pending, p.Parked+d.parked
 		}
 		if _, lost := h.grave(name, correlate.CondHostLost); lost {
@@ -66,6 +69,35 @@ func (l *Ledger) Pulse(subscription string, members []string) notify.Pulse {
 		}
 	}
 	return p
+}
+
+// left is what a host that can't speak owes a subscription still: without what others have told in its place, and what is this host's to tell
+// now, which its notifier counts.
+func (l *Ledger) left(name, subscription string) debt {
+	told := map[string]correlate.Revision{}
+	hear := func(receipts map[string]receipt) {
+		for id, r := range receipts {
+			if r.home == name && r.told.Compare(told[id]) > 0 {
+				told[id] = r.told
+			}
+		}
+	}
+	hear(l.receipts)
+	for _, h := range l.hosts {
+		hear(h.receipts)
+	}
+	var d debt
+	for id, p := range l.hosts[name].deliveries {
+		leg, alarm := splitPair(id)
+		switch {
+		case notify.OwnerOf(leg) != subscription, p.owed.Compare(p.told) <= 0, told[id].Compare(p.owed) >= 0, l.guests[alarm] == name:
+		case p.Parked:
+			d.parked++
+		default:
+			d.pending++
+		}
+	}
+	return d
 }
 
 // turn ranks hosts for a subscription by rendezvous hashing.
