@@ -40,18 +40,25 @@ func handOver() notify.HandOver {
 	}
 }
 
+// heartbeat is one that a peer is asked to send.
+func heartbeat() notify.HandOver {
+	return notify.HandOver{NotificationID: "n-2", Subscription: "s-1", Version: 3, Beat: time.Date(2026, 11, 22, 12, 0, 30, 0, time.UTC), Attempt: 1}
+}
+
 func TestMessagesComeBackAsTheyWere(t *testing.T) {
 	q := request{ID: 1 << 63, HandOver: handOver()}
-	msg, err := encodeRequest(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, _, err := decode(msg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(q, *got); diff != "" {
-		t.Error(diff)
+	for _, q := range []request{q, {ID: 8, HandOver: heartbeat()}} {
+		msg, err := encodeRequest(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := decode(msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(q, *got); diff != "" {
+			t.Error(diff)
+		}
 	}
 	a := answer{ID: 7, Outcome: delivery.Outcome{Verdict: delivery.Retry, RetryAfter: time.Second, Err: "answered 503"}, Sent: q.Outbox}
 	_, back, err := decode(encodeAnswer(a))
@@ -74,6 +81,12 @@ func TestMessagesThatCannotBeAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	both := handOver()
+	both.Beat = both.Outbox
+	torn, err := encodeRequest(request{HandOver: both})
+	if err != nil {
+		t.Fatal(err)
+	}
 	with := func(at int, b byte) []byte {
 		msg := slices.Clone(good)
 		msg[at] = b
@@ -81,7 +94,7 @@ func TestMessagesThatCannotBeAreRefused(t *testing.T) {
 	}
 	for what, msg := range map[string][]byte{
 		"empty": {}, "a head alone": good[:3], "another format": with(0, 9), "another type": with(1, 99), "another form": with(2, 2),
-		"unknown flags": with(3, 0x82), "cut": good[:len(good)-5], "no JSON": encodeMessage(typeRequest, []byte("hello")), "no alarm": empty,
+		"unknown flags": with(3, 0x82), "cut": good[:len(good)-5], "no JSON": encodeMessage(typeRequest, []byte("hello")), "no alarm": empty, "a heartbeat about an alarm": torn,
 		"a bomb":              encodeMessage(typeRequest, []byte(strings.Repeat(" ", maxBody+10))),
 		"an unknown verdict":  encodeMessage(typeAnswer, []byte(`{"id":1,"outcome":{"Verdict":9}}`)),
 		"a negative attempt":  encodeMessage(typeRequest, []byte(`{"id":1,"Attempt":-1}`)),
@@ -96,6 +109,10 @@ func TestMessagesThatCannotBeAreRefused(t *testing.T) {
 func FuzzMessage(f *testing.F) {
 	q, err := encodeRequest(request{ID: 1, HandOver: handOver()})
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(q)
+	if q, err = encodeRequest(request{ID: 1, HandOver: heartbeat()}); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(q)
@@ -128,8 +145,8 @@ func FuzzMessage(f *testing.F) {
 			t.Fatalf("it is both or neither: %v, %v", q, a)
 		}
 		if q != nil {
-			if q.Change.Alarm == nil {
-				t.Fatal("a request without an alarm")
+			if (q.Change.Alarm == nil) == q.Beat.IsZero() {
+				t.Fatal("it is about neither an alarm nor a heartbeat, or about both")
 			}
 			again, err := encodeRequest(*q)
 			if err != nil {
@@ -232,6 +249,27 @@ func TestAPeerMakesTheRequestAndTellsWhatCameOfIt(t *testing.T) {
 		}
 		if !slices.Equal(receipts, []string{"home n-1 paused by peer"}) {
 			t.Errorf("receipts %q", receipts)
+		}
+	})
+}
+
+// A heartbeat is about no alarm: nobody has told it before, and that it was told is nobody's to remember.
+func TestAHeartbeatIsSentByAPeerAndLeavesNoReceipt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		home := w.add("home", nil)
+		var got []notify.HandOver
+		peer := w.add("peer", func(_ context.Context, h notify.HandOver) (notify.Answer, error) {
+			got = append(got, h)
+			return notify.Answer{}, nil
+		})
+		peer.settled = func(string, string, correlate.Revision) bool { return true }
+		peer.delivered = func(string, notify.HandOver, notify.Answer) { t.Error("it left a receipt") }
+		if a, err := home.handOver(t.Context(), heartbeat()); err != nil || a.By != "peer" || a.Outcome.Verdict != delivery.Settled {
+			t.Errorf("answer %+v, %v", a, err)
+		}
+		if diff := cmp.Diff([]notify.HandOver{heartbeat()}, got); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

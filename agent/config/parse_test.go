@@ -306,6 +306,9 @@ log: {level: debug, format: json}
 	if diff := cmp.Diff(wantFilter, subs[0].Filter); diff != "" {
 		t.Errorf("filter (-want +got):\n%s", diff)
 	}
+	if subs[0].Heartbeat != 0 || subs[1].Heartbeat != 30*time.Second {
+		t.Errorf("heartbeats every %v and %v", subs[0].Heartbeat, subs[1].Heartbeat)
+	}
 	if subs[0].DeliverTo != notify.DeliverAll || subs[0].MaxRate != 60 || subs[1].DeliverTo != notify.DeliverFirst || subs[1].MaxRate != 0 {
 		t.Errorf("%+v", subs)
 	}
