@@ -16,6 +16,8 @@ type Consumer struct {
 	Name   string
 	Key    []byte
 	Filter map[string]any // of its subscription; nil: everything, as the agent's defaults say
+	// Heartbeat is how often it wants to be told that all is watched; empty: never.
+	Heartbeat string
 }
 
 // Consume starts a consumer.
@@ -38,6 +40,9 @@ func (c *Consumer) Subscribe(at *Agent) (id string, snapshot []Alarm) {
 	body := map[string]any{"name": c.Name, "endpoints": []string{c.URL}, "secret": c.Secret()}
 	if c.Filter != nil {
 		body["filter"] = c.Filter
+	}
+	if c.Heartbeat != "" {
+		body["heartbeat"] = c.Heartbeat
 	}
 	var out []byte
 	// Where datagrams are lost the challenge may take too long, and the operator tries again.
