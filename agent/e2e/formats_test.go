@@ -22,15 +22,22 @@ const alertmanagerAddr = consumerAddr + ":9093"
 // alertmanager starts a real one among the consumers, and is one more of them.
 func alertmanager(t *testing.T) *consumer {
 	t.Helper()
-	config := lab.Dir + "/alertmanager.yml"
-	must(t, w.consumers.WriteFile(config, "route: {receiver: none}\nreceivers: [{name: none}]\n", 0o600))
-	p, err := w.consumers.Start("prometheus-alertmanager", "--config.file="+config, "--storage.path="+lab.Dir,
+	alertmanagerWith(t, "route: {receiver: none}\nreceivers: [{name: none}]\n")
+	return &consumer{name: "alertmanager", format: "alertmanager", endpoint: "http://" + alertmanagerAddr + "/api/v2/alerts", key: []byte(strings.Repeat("k", 32))}
+}
+
+// alertmanagerWith starts one with a configuration, and no former life.
+func alertmanagerWith(t *testing.T, configuration string) *lab.Process {
+	t.Helper()
+	config, data := lab.Dir+"/alertmanager.yml", lab.Dir+"/alertmanager"
+	must(t, os.RemoveAll(w.consumers.Path(data)))
+	must(t, w.consumers.WriteFile(config, configuration, 0o600))
+	p, err := w.consumers.Start("prometheus-alertmanager", "--config.file="+config, "--storage.path="+data,
 		"--web.listen-address="+alertmanagerAddr, "--cluster.listen-address=")
 	must(t, err)
 	t.Cleanup(func() { _ = p.Kill() })
-	c := &consumer{name: "alertmanager", format: "alertmanager", endpoint: "http://" + alertmanagerAddr + "/api/v2/alerts", key: []byte(strings.Repeat("k", 32))}
 	eventually(t, "Alertmanager to answer", func() bool { _, err := alerts(); return err == nil }, p.Log)
-	return c
+	return p
 }
 
 // alert is one that stands in the Alertmanager.
