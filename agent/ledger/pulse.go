@@ -43,12 +43,13 @@ func (l *Ledger) Owing(subscription string, hosts []string) int {
 
 // Pulse is what is known for a heartbeat of a subscription. members are the other hosts that are there, as the membership has it; those
 // that are known to be unable to speak do not count. Who is to send follows from the hosts that are left, so that hosts that
-// know the same come to the same, and another host's death moves none but its own.
+// know the same come to the same, and another host's death moves none but its own. A host that is isolated counts those alone that say the
+// same: they can be heard, and of the others nobody may say that they are lost.
 func (l *Ledger) Pulse(subscription string, members []string) notify.Pulse {
 	p := notify.Pulse{Mine: true, Alive: 1}
-	own := turn(subscription, l.cfg.Node)
+	own, isolated := turn(subscription, l.cfg.Node), l.isolated()
 	for _, name := range members {
-		if l.speechless(name) {
+		if why := l.speechless(name); isolated != (why == correlate.CondIsolated) || !isolated && why != "" {
 			continue
 		}
 		p.Alive++
@@ -59,7 +60,7 @@ func (l *Ledger) Pulse(subscription string, members []string) notify.Pulse {
 	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
 		h := l.hosts[name]
 		if d := h.owing[subscription]; d != (debt{}) {
-			if l.speechless(name) {
+			if l.speechless(name) != "" {
 				d = l.left(name, subscription)
 			}
 			p.Pending, p.Parked = p.Pending+d.pending, p.Parked+d.parked
@@ -106,14 +107,25 @@ func turn(subscription, host string) string {
 	return string(sum[:])
 }
 
-// speechless says that peers, or the host itself, have said that it can't speak to consumers now.
-func (l *Ledger) speechless(name string) bool {
+// speechless is why a host can't speak to consumers now, as its peers have said or it itself, the gravest first; empty: it can.
+func (l *Ledger) speechless(name string) correlate.Condition {
 	h := l.hosts[name]
 	if h == nil {
-		return false
+		return ""
 	}
 	for _, g := range gravest {
 		if _, ok := h.grave(name, g.condition); ok {
+			return g.condition
+		}
+	}
+	return ""
+}
+
+// isolated reports whether this host says that it is cut off from half of the others or more.
+func (l *Ledger) isolated() bool {
+	itself := correlate.NewID(correlate.KindHost, l.cfg.Node)
+	for _, o := range l.alarms {
+		if a := o.change.Alarm; a.Key.Resource == itself && a.Key.Condition == correlate.CondIsolated && a.Standing() {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -104,6 +105,49 @@ func TestAHostThatCannotSpeakSendsNoHeartbeat(t *testing.T) {
 				t.Errorf("%+v", p)
 			}
 		})
+	}
+}
+
+// The hosts of half a cluster say that they are isolated, and may not say that the others are lost: who sends is one of those that can be
+// heard.
+func TestOfHalfAClusterOneSendsAHeartbeat(t *testing.T) {
+	const sub = "s-1"
+	all := []string{"cmp-1", "cmp-2", "cmp-3", "cmp-4"}
+	slices.SortFunc(all, func(a, b string) int { return strings.Compare(turn(sub, b), turn(sub, a)) }) // who comes first is cut off
+	isolated := func(host string) *correlate.Alarm {
+		s := correlate.Spoken{
+			Key:  correlate.Key{Home: host, Resource: correlate.NewID(correlate.KindHost, host), Condition: correlate.CondIsolated},
+			Term: 2, First: 1, Counter: 1, Reached: 1, Last: correlate.Raised, Times: correlate.Times{Raised: noon},
+		}
+		return s.Alarm(nil)
+	}
+	half := all[2:]
+	for i, self := range half {
+		w := &pulseWorld{t: t, l: New(Config{Node: self, Label: "prod"})}
+		w.l.Begin(noon)
+		members := slices.DeleteFunc(slices.Clone(all), func(m string) bool { return m == self })
+		if p := w.l.Pulse(sub, members); p.Mine || p.Alive != 4 {
+			t.Errorf("%s, before: %+v", self, p)
+		}
+		mine := isolated(self)
+		w.l.Effects(noon, correlate.Effects{Save: []*correlate.Alarm{mine}, Publish: []correlate.Change{{Alarm: mine}}})
+		if p := w.l.Pulse(sub, members); !p.Mine || p.Alive != 1 {
+			t.Errorf("%s, when it is the first to say it: %+v", self, p)
+		}
+		for _, name := range half {
+			if name != self {
+				w.hears(w.record(name, 2, gossip.KindAlarm, isolated(name).ID, isolated(name)))
+			}
+		}
+		if p := w.l.Pulse(sub, members); p.Mine != (i == 0) || p.Alive != 2 {
+			t.Errorf("%s, when both have: %+v", self, p)
+		}
+		over := *mine
+		over.Revision.Counter, over.Last, over.Severity = 2, correlate.Cleared, correlate.SeverityCleared
+		w.l.Effects(noon, correlate.Effects{Save: []*correlate.Alarm{&over}, Publish: []correlate.Change{{Alarm: &over}}})
+		if p := w.l.Pulse(sub, members); p.Mine || p.Alive != 3 {
+			t.Errorf("%s, when it is over for it: %+v", self, p)
+		}
 	}
 }
 
