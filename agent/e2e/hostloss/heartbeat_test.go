@@ -175,3 +175,28 @@ func TestAHeartbeatIsSentLateRatherThanNotAtAll(t *testing.T) {
 		})
 	}
 }
+
+// Half of the hosts go at once, the sender among them: nobody may say that they are lost. The others, which say that they are isolated, go on
+// among themselves.
+func TestHeartbeatsGoOnWhenHalfOfTheHostsAreGone(t *testing.T) {
+	const every = time.Second
+	all, c, sender := pulsing(t, 4, every)
+	rest := slices.DeleteFunc(slices.Clone(all), func(a *fleet.Agent) bool { return a == sender })
+	left := rest[1:]
+	ofLeft := func(n lab.Notification) bool { return by(left[0])(n) || by(left[1])(n) }
+	beforeTheNext(t, c, sender)
+	last := c.All()
+	at := time.Now()
+	fleet.Must(t, w.LAN.Split([]*lab.Host{sender.Machine.Host, rest[0].Machine.Host}, []*lab.Host{left[0].Machine.Host, left[1].Machine.Host, w.Consumers}))
+	next := hears(t, c, "the next", at, ofLeft)
+	t.Logf("half are gone → the next %v, from %s", next.Arrived.Sub(at), next.Data.Reporter)
+	hears(t, c, "one that counts two", at, func(n lab.Notification) bool { return ofLeft(n) && read(t, n).data.Hosts.Alive == 2 })
+	fleet.Must(t, w.LAN.Heal())
+	all.Meet(fleet.Patience)
+	hears(t, c, sender.Name+" to send again", time.Now(), by(sender))
+	longest, twice := rhythm(t, c)
+	t.Logf("longest silence %v, %d of %d came twice", longest, twice, len(c.All())-len(last))
+	if longest > silence(every) {
+		t.Errorf("it was silent for %v", longest)
+	}
+}
