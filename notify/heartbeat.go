@@ -1,7 +1,6 @@
 package notify
 
 import (
-	"cmp"
 	"encoding/binary"
 	"slices"
 	"strconv"
@@ -119,7 +118,7 @@ func (w *worker) beatMessage(sub Subscription, id string, slot time.Time) format
 	var others []*correlate.Alarm
 	if n.cfg.Peers != nil {
 		p := n.cfg.Peers.Pulse(sub.ID)
-		b.Alive, b.Lost, b.Pending, b.Parked = p.Alive, p.Lost, p.Pending, p.Parked
+		b.Alive, b.Lost, b.Pending, b.Parked = p.Alive, slices.Sorted(slices.Values(p.Lost)), p.Pending, p.Parked // a copy: each endpoint's has its own
 		others = n.cfg.Peers.Standing()
 	}
 	n.mu.Lock()
@@ -144,7 +143,6 @@ func (w *worker) beatMessage(sub Subscription, id string, slot time.Time) format
 		l.mu.Unlock()
 		b.Pending, b.Parked = b.Pending+owed-parked, b.Parked+parked
 	}
-	slices.SortFunc(b.Lost, cmp.Compare)
 	return format.Message{
 		ID: id, Type: format.TypeHeartbeat, Label: n.cfg.Label, Reporter: n.cfg.Node, Subscription: sub.ID, Abstract: sub.Role == RoleConsumer,
 		At: slot, Beat: &b,
