@@ -80,6 +80,7 @@ type commands struct {
 	Test          testCommand          `cmd:"" help:"Send a test notification to a subscription."`
 	Deliveries    deliveriesCommand    `cmd:"" help:"What is still owed to consumers."`
 	Keys          keysCommand          `cmd:"" help:"The keys that the hosts talk with: change them without a gap."`
+	Bundle        bundleCommand        `cmd:"" help:"Gather what a bug report needs in one archive, without secrets."`
 	Profile       profileCommand       `cmd:"" help:"Where the time of recent notifications went, stage by stage."`
 	Receive       receiveCommand       `cmd:"" help:"Be a consumer: print each notification and its latency."`
 	Keygen        keygenCommand        `cmd:"" help:"Make a secret to sign notifications with, a key of the cluster, or a token of the API."`

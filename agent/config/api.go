@@ -157,7 +157,7 @@ func (p *parser) loadAPI(cfg *Config, credentials string) {
 		if name == "" {
 			return nil
 		}
-		file := secretPath(name, credentials, beside)
+		file := SecretPath(name, credentials, beside)
 		allow := os.FileMode(0o777)
 		if private {
 			allow = 0o770

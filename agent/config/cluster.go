@@ -166,14 +166,14 @@ func checkWitness(s string) *wrong {
 func (p *parser) loadClusterKeys(cfg *Config, credentials string) {
 	c := &cfg.Cluster
 	if c.KeyFile != "" {
-		c.KeyPath = secretPath(c.KeyFile, credentials, filepath.Dir(p.file))
+		c.KeyPath = SecretPath(c.KeyFile, credentials, filepath.Dir(p.file))
 		p.loadKeyFile("key_file", "--gossip", c.KeyFile, c.KeyPath, credentials, func(text []byte) (err error) {
 			c.Keys, err = gossip.ParseKeys(text)
 			return err
 		})
 	}
 	if c.SecretsKeyFile != "" {
-		file := secretPath(c.SecretsKeyFile, credentials, filepath.Dir(p.file))
+		file := SecretPath(c.SecretsKeyFile, credentials, filepath.Dir(p.file))
 		p.loadKeyFile("secrets_key_file", "--secrets", c.SecretsKeyFile, file, credentials, func(text []byte) (err error) {
 			c.Secrets, err = seal.ParseKeyring(text)
 			return err

@@ -44,7 +44,7 @@ func (p *parser) loadCredentials(cfg *Config, credentials string) {
 			return problem
 		}
 		p.load(at("tls.cert_file"), "file", s.TLS.CertFile, credentials, func(file string) *Problem {
-			key := secretPath(s.TLS.KeyFile, credentials, filepath.Dir(p.file))
+			key := SecretPath(s.TLS.KeyFile, credentials, filepath.Dir(p.file))
 			if _, problem := readPrivate(key, maxPEM, 0o770); problem != nil {
 				return nil // said below
 			}
@@ -88,7 +88,7 @@ func (p *parser) load(key, what, name, credentials string, read func(file string
 	if name == "" {
 		return
 	}
-	file := secretPath(name, credentials, filepath.Dir(p.file))
+	file := SecretPath(name, credentials, filepath.Dir(p.file))
 	problem := read(file)
 	if problem == nil {
 		return
@@ -102,8 +102,8 @@ func (p *parser) load(key, what, name, credentials string, read func(file string
 	p.add(key, what+" "+file+": "+problem.Message, problem.Remedy)
 }
 
-// secretPath finds a secret file: an absolute path as it is, else a systemd credential, else beside the configuration.
-func secretPath(name, credentials, beside string) string {
+// SecretPath finds a secret file: an absolute path as it is, else a systemd credential, else beside the configuration.
+func SecretPath(name, credentials, beside string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
