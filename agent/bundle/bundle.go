@@ -233,7 +233,7 @@ func (b *Bundle) WriteFile(path string) (size int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("write the bundle: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // when it was put in its place there is none
 	defer f.Close()
 	err = b.write(f, strings.TrimSuffix(filepath.Base(path), ".tar.gz"))
 	if err == nil {

@@ -30,10 +30,9 @@ type configuration struct {
 	credentials string // systemd's directory of credentials, or empty
 	redactor    *Redactor
 
-	values  []string // of secrets that it names
-	unread  []string // files of secrets that could not be read, with why
-	users   []string // whose passwords these may be
-	problem string   // why there is no text
+	values []string // of secrets that it names
+	unread []string // files of secrets that could not be read, with why
+	users  []string // whose passwords these may be
 }
 
 // read makes known what the file's secrets are, and returns what may be told of the file: mappings and lists as they are, without
