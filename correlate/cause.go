@@ -35,11 +35,7 @@ func (e *Engine) explain(dirty []*record) {
 		if r.frozen || !r.stands() {
 			continue
 		}
-		p := r.next.through
-		if p == nil && r.def.Follows && !r.group {
-			e.walk++
-			p = e.upstream(r.node)
-		}
+		p := e.explains(r)
 		if p == nil || p.root() == r {
 			continue
 		}
@@ -48,6 +44,18 @@ func (e *Engine) explain(dirty []*record) {
 			r.adopt(p)
 		}
 	}
+}
+
+// explains finds what explains r, whether or not that hides a domain; nil when nothing does.
+func (e *Engine) explains(r *record) *record {
+	if p := r.next.through; p != nil {
+		return p
+	}
+	if !r.def.Follows || r.group {
+		return nil
+	}
+	e.walk++
+	return e.upstream(r.node)
 }
 
 // upstream finds what failed a resource's needs: the oldest alarm that fails one of its members, nearest first.

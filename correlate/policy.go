@@ -45,6 +45,8 @@ const tapHoldDown = 2 * time.Second
 type definition struct {
 	Rule
 	fixed bool // a policy has set the severity: events don't override it
+	// The policies that set the severity and the hold-down, counted from one; zero: none did.
+	severityBy, holdDownBy int
 }
 
 // define looks up the rule for a condition of a resource and applies the policies.
@@ -69,15 +71,15 @@ func refine(r Rule, policies []Policy, id ID) definition {
 		d.HoldDown = tapHoldDown
 	}
 	held := false
-	for _, p := range policies {
+	for i, p := range policies {
 		if !p.matches(id, c) {
 			continue
 		}
 		if p.Severity != SeverityUnset && !d.fixed {
-			d.Severity, d.Absorbed, d.fixed = p.Severity, SeverityUnset, true
+			d.Severity, d.Absorbed, d.fixed, d.severityBy = p.Severity, SeverityUnset, true, i+1
 		}
 		if p.HoldDown != nil && !held {
-			d.HoldDown, held = max(0, *p.HoldDown), true
+			d.HoldDown, held, d.holdDownBy = max(0, *p.HoldDown), true, i+1
 		}
 	}
 	return d

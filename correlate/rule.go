@@ -17,6 +17,18 @@ const (
 	Latched
 )
 
+func (m Mode) String() string {
+	switch m {
+	case Level:
+		return "level"
+	case Impulse:
+		return "impulse"
+	case Latched:
+		return "latched"
+	}
+	return "mode?"
+}
+
 // Rule is the static definition of a condition: what it does and how it is told. Policies of the configuration
 // refine it; they never replace it.
 type Rule struct {

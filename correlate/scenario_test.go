@@ -157,6 +157,12 @@ func (s *story) run(t *testing.T, d *datadriven.TestData) string {
 			}
 		}
 		return orNothing(out.String(), "none stands\n")
+	case "explain": // explain alarm=(nic/eth0 carrier)
+		x, stands := s.engine.Explain(s.alarm(d))
+		if !stands {
+			return "it does not stand\n"
+		}
+		return s.explain(x)
 	case "health":
 		var out strings.Builder
 		for _, v := range s.engine.Resources() {
@@ -461,6 +467,49 @@ func affectedLine(hit Affected) string {
 		line += fmt.Sprintf(", port %s %s", p.MAC, p.PortID)
 	}
 	return strings.TrimSpace(line)
+}
+
+func (s *story) explain(x Explanation) string {
+	var out strings.Builder
+	d := x.Definition
+	fmt.Fprintf(&out, "%s by %s", x.Alarm.Severity, x.SeverityBy)
+	if d.SeverityBy >= 0 {
+		fmt.Fprintf(&out, " %d", d.SeverityBy)
+	}
+	fmt.Fprintf(&out, ", asked %q, held down %s", x.Asked, d.HoldDown)
+	if d.HoldDownBy >= 0 {
+		fmt.Fprintf(&out, " by policy %d", d.HoldDownBy)
+	}
+	fmt.Fprintf(&out, ", reported %v, restored %v\n", x.Reported, x.Restored)
+	if !x.Ends.IsZero() {
+		fmt.Fprintf(&out, "ends in %s\n", x.Ends.Sub(s.now))
+	}
+	for _, g := range x.Failed {
+		fmt.Fprintf(&out, "failed: %s\n", met(g))
+	}
+	for _, c := range x.Causes {
+		fmt.Fprintf(&out, "under %s %s by %s\n", c.Alarm.Key.Resource, c.Alarm.Key.Condition, c.By)
+	}
+	if x.Apart != nil {
+		fmt.Fprintf(&out, "apart from %s %s\n", x.Apart.Key.Resource, x.Apart.Key.Condition)
+	}
+	for _, c := range x.Members {
+		fmt.Fprintf(&out, "over %s %s by %s\n", c.Alarm.Key.Resource, c.Alarm.Key.Condition, c.By)
+	}
+	for _, p := range x.Paths {
+		fmt.Fprintf(&out, "path to %s\n", affectedLine(p.Domain))
+		if p.ByWord {
+			out.WriteString("    by the word of the source\n")
+		}
+		for _, h := range p.Hops {
+			fmt.Fprintf(&out, "    %s needs %s: %s, is %s\n", h.Resource, met(h.Group), h.Level, h.State)
+		}
+	}
+	return out.String()
+}
+
+func met(g Group) string {
+	return fmt.Sprintf("%s k=%d of %d, %d failed, %d degraded, %d left", g.Mode, g.K, g.Of, g.Failed, g.Degraded, g.Left())
 }
 
 func (s *story) names(ids []string) string {

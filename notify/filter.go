@@ -13,6 +13,24 @@ import (
 // maxGlob bounds a glob, a label's name and a label's value in a filter, in bytes.
 const maxGlob = 256
 
+// The keys of a filter, as the configuration and the API write them, in the order in which they are judged.
+const (
+	keyKinds      = "kinds"
+	keyTypes      = "resource_types"
+	keyResources  = "resources"
+	keyConditions = "conditions"
+	keyHosts      = "hosts"
+	keyZones      = "zones"
+	keyLabels     = "labels"
+	keySeverity   = "min_severity"
+	keyConfidence = "min_confidence"
+	keySOL        = "sol"
+	keyProjects   = "projects"
+	keyDomains    = "domains"
+	keyVNFs       = "vnfs"
+	keyStates     = "states"
+)
+
 // Place is where a host stands: what Filter.Zones and Filter.Labels judge.
 type Place struct {
 	Zone   string
@@ -46,20 +64,36 @@ func (n *Notifier) SetPlace(host string, p Place) {
 // byPlace says that the filter judges where a host stands.
 func (f Filter) byPlace() bool { return len(f.Zones) > 0 || len(f.Labels) > 0 }
 
-// stands reports whether one of the hosts that an alarm is about fits Hosts, Zones and Labels alike. A zone's alarm that names
-// no hosts may be about any in it.
-func (f Filter) stands(a *correlate.Alarm, where Places) bool {
+// offPlace is the first key of Hosts, Zones and Labels that none of the hosts that an alarm is about fits, together with those
+// before it; empty: one fits all. A zone's alarm that names no hosts may be about any in it.
+func (f Filter) offPlace(a *correlate.Alarm, where Places) (key string) {
 	if len(f.Hosts) == 0 && !f.byPlace() {
-		return true
+		return ""
 	}
 	hosts, zone := a.Hosts()
 	if zone != "" && len(hosts) == 0 {
-		return fits(f.Zones, zone)
+		if fits(f.Zones, zone) {
+			return ""
+		}
+		return keyZones
 	}
-	return slices.ContainsFunc(hosts, func(host string) bool {
-		place := where[host]
-		return fits(f.Hosts, host) && fits(f.Zones, cmp.Or(zone, place.Zone)) && f.labelled(place.Labels)
-	})
+	for at, host := range hosts {
+		switch place := where[host]; {
+		case !fits(f.Hosts, host):
+			if at == 0 {
+				key = keyHosts
+			}
+		case !fits(f.Zones, cmp.Or(zone, place.Zone)):
+			if key != keyLabels {
+				key = keyZones
+			}
+		case !f.labelled(place.Labels):
+			key = keyLabels
+		default:
+			return ""
+		}
+	}
+	return key
 }
 
 // labelled reports whether a host has each of the labels, with one of the values.
@@ -81,16 +115,22 @@ func fits(globs []string, s string) bool {
 	})
 }
 
-// about reports whether the filter passes what an alarm is about: the resource and the condition, or the class of its cause. Of a
-// consumer role it judges what that is told: the class, and the condition when it stands on a domain of its own.
-func (f Filter) about(a *correlate.Alarm, consumer bool) bool {
+// offSubject is the first key that does not pass what an alarm is about: the resource and the condition, or the class of its cause;
+// empty: all do. Of a consumer role it judges what that is told: the class, and the condition when it stands on a domain of its own.
+func (f Filter) offSubject(a *correlate.Alarm, consumer bool) (key string) {
 	kind, condition := a.Key.Resource.Kind(), a.Key.Condition
 	if consumer && !f.own(a) {
 		kind, condition = "", ""
 	}
-	return (len(f.ResourceTypes) == 0 || slices.Contains(f.ResourceTypes, kind)) &&
-		fits(f.Resources, string(a.Key.Resource)) &&
-		(len(f.Conditions) == 0 || slices.Contains(f.Conditions, condition) || slices.Contains(f.Conditions, correlate.Condition(a.AbstractCause)))
+	switch {
+	case len(f.ResourceTypes) > 0 && !slices.Contains(f.ResourceTypes, kind):
+		return keyTypes
+	case !fits(f.Resources, string(a.Key.Resource)):
+		return keyResources
+	case len(f.Conditions) > 0 && !slices.Contains(f.Conditions, condition) && !slices.Contains(f.Conditions, correlate.Condition(a.AbstractCause)):
+		return keyConditions
+	}
+	return ""
 }
 
 // own reports whether an alarm stands on a domain of the filter's projects.

@@ -51,7 +51,7 @@ func (m Mute) covers(a *correlate.Alarm, where Places) bool {
 		m.MaxSeverity != correlate.SeverityUnset && a.Severity > m.MaxSeverity:
 		return false
 	}
-	return m.Filter.about(a, false) && m.Filter.allStand(a, where)
+	return m.Filter.offSubject(a, false) == "" && m.Filter.allStand(a, where)
 }
 
 // allStand reports whether every host that an alarm is about fits Hosts, Zones and Labels. A zone's alarm that names no hosts may be

@@ -166,6 +166,9 @@ type Stages struct {
 	Answered                              time.Time // T09
 	Attempts                              int
 	By                                    string // the host that sent; Sent and Answered are by its clock
+	Consumer                              string // the subscription's id
+	Endpoint                              string // of a subscription with DeliverAll
+	Revision                              correlate.Revision
 }
 
 // SubscriptionPatch changes what is not nil.
@@ -223,6 +226,9 @@ type Service interface {
 	RetryAll(ctx context.Context, subscription string) (int, error)
 	// Discard takes a delivery for made: the consumer is not told of it, and of what comes after it as ever.
 	Discard(ctx context.Context, id string) error
+	// Accounts say what each consumer was told of an alarm and is owed, or why it is not told; by the subscriptions' names. elsewhere are
+	// the pairs of another host's alarm, as its home has made them known.
+	Accounts(a *correlate.Alarm, elsewhere []Pair) []Account
 	Profile() []Stages // the last 1000 settled notifications, oldest first
 	// SetMute makes a mute, or replaces the one of its id (made is false then); on all hosts, and durable. What is muted is told
 	// to nobody until the mute ends: then what stands is told. Whoever was told before is told that it is over. Errors are ErrInvalid.

@@ -494,22 +494,28 @@ func (w *worker) deliveries(state DeliveryState) []DeliveryView {
 		if a == nil {
 			continue
 		}
-		v := DeliveryView{
-			ID: NotificationID(a.ID, a.Revision, w.owner, w.sub.Version), Endpoint: w.leg.only, Subscription: w.sub.Name, Consumer: w.owner, AlarmID: a.ID,
-			Resource: a.Key.Resource, Condition: a.Key.Condition, Shown: w.told().view(a).Key, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
-			Created: r.Created, NextAttempt: r.Next, LastError: r.LastError, Again: r.Again,
-		}
-		if r.Attempts > 0 {
-			v.By = cmp.Or(r.By, w.n.cfg.Node)
-		}
-		if r.Parked {
-			v.State = DeliveryParked
-		}
+		v := w.view(r, a)
 		if state == "" || v.State == state {
 			out = append(out, v)
 		}
 	}
 	return out
+}
+
+// view is a delivery as the operator sees it. Under mu.
+func (w *worker) view(r delivery.Record, a *correlate.Alarm) DeliveryView {
+	v := DeliveryView{
+		ID: NotificationID(a.ID, a.Revision, w.owner, w.sub.Version), Endpoint: w.leg.only, Subscription: w.sub.Name, Consumer: w.owner, AlarmID: a.ID,
+		Resource: a.Key.Resource, Condition: a.Key.Condition, Shown: w.told().view(a).Key, Revision: a.Revision, State: DeliveryPending, Attempts: r.Attempts, Superseded: r.Superseded,
+		Created: r.Created, NextAttempt: r.Next, LastError: r.LastError, Again: r.Again,
+	}
+	if r.Attempts > 0 {
+		v.By = cmp.Or(r.By, w.n.cfg.Node)
+	}
+	if r.Parked {
+		v.State = DeliveryParked
+	}
+	return v
 }
 
 // Retry tries a delivery, parked or waiting, at once; to each endpoint that is owed it.

@@ -285,17 +285,55 @@ func names(want string, d correlate.Affected) bool {
 }
 
 // passes reports whether the filter lets an alarm through that the consumer was not told of.
-func (s Subscription) passes(a *correlate.Alarm, where Places) bool {
+func (s Subscription) passes(a *correlate.Alarm, where Places) bool { return s.bar(a, where) == "" }
+
+// bar is the first key of the filter that does not let such an alarm through; empty: none.
+func (s Subscription) bar(a *correlate.Alarm, where Places) string {
 	f := s.Filter
-	switch {
-	case len(f.Kinds) > 0 && !slices.Contains(f.Kinds, kindFault),
-		!f.about(a, s.Role == RoleConsumer), !f.stands(a, where),
-		a.Severity != correlate.SeverityIndeterminate && a.Severity < f.MinSeverity,
-		onLadder(a) && confidenceRank(a.Confidence) < confidenceRank(f.MinConfidence),
-		!f.SOL.IsZero() && !f.SOL.Match(s.fault(a)):
-		return false
+	if len(f.Kinds) > 0 && !slices.Contains(f.Kinds, kindFault) {
+		return keyKinds
 	}
-	return !f.narrows() || len(f.Affected(a)) > 0
+	if key := f.offSubject(a, s.Role == RoleConsumer); key != "" {
+		return key
+	}
+	if key := f.offPlace(a, where); key != "" {
+		return key
+	}
+	switch {
+	case a.Severity != correlate.SeverityIndeterminate && a.Severity < f.MinSeverity:
+		return keySeverity
+	case onLadder(a) && confidenceRank(a.Confidence) < confidenceRank(f.MinConfidence):
+		return keyConfidence
+	case !f.SOL.IsZero() && !f.SOL.Match(s.fault(a)):
+		return keySOL
+	case !f.narrows() || len(f.Affected(a)) > 0:
+		return ""
+	}
+	return f.missed(a)
+}
+
+// missed is the first key with which the filter, as far as it was judged, lists none of an alarm's domains.
+func (f Filter) missed(a *correlate.Alarm) string {
+	one := Filter{Projects: f.Projects}
+	for _, key := range []struct {
+		name string
+		add  func()
+	}{
+		{keyProjects, func() {}},
+		{keyDomains, func() { one.Domains = f.Domains }},
+		{keyVNFs, func() { one.VNFs = f.VNFs }},
+	} {
+		if key.add(); one.narrows() && len(one.Affected(a)) == 0 && !one.endangers(a, f.States) {
+			return key.name
+		}
+	}
+	return keyStates
+}
+
+// endangers reports whether a filter that asks for at-risk domains, too, would list some.
+func (f Filter) endangers(a *correlate.Alarm, states []correlate.State) bool {
+	f.States = []correlate.State{correlate.StateAtRisk}
+	return slices.Contains(states, correlate.StateAtRisk) && len(f.Affected(a)) > 0
 }
 
 // narrows reports whether the affected resources are judged.

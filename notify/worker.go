@@ -321,6 +321,7 @@ func (w *worker) deliver(sub Subscription, s delivery.Start) {
 	st := Stages{
 		NotificationID: h.NotificationID, AlarmID: s.Alarm.ID, Subscription: sub.Name,
 		Found: s.Found, Outbox: s.Outbox, Sent: a.sent, Answered: a.answered, Attempts: s.Attempt, By: cmp.Or(a.outcome.By, w.n.cfg.Node),
+		Consumer: sub.ID, Endpoint: w.leg.only, Revision: s.Alarm.Revision,
 	}
 	st.Occurred, st.Observed = times(s.Change)
 	w.settle(s, st, a)

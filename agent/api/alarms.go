@@ -158,37 +158,17 @@ func (s *Server) getAlarm(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, q.err)
 		return
 	}
-	id := r.PathValue("id")
-	alarms, starting, err := s.standing(r.Context())
+	a, entry, err := s.oneAlarm(r.Context(), r.PathValue("id"))
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	entry, known, err := s.backend.History().Entry(r.Context(), id)
+	found, err := s.present(r.Context(), []*correlate.Alarm{a})
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	alarms = slices.DeleteFunc(alarms, func(a *correlate.Alarm) bool { return a.ID != id })
-	if known && !entry.Alarm.Standing() {
-		alarms = append(alarms[:0], entry.Alarm)
-	}
-	who := identityOf(r.Context())
-	alarms = slices.DeleteFunc(alarms, func(a *correlate.Alarm) bool { return who.sees(a) == nil })
-	found, err := s.present(r.Context(), alarms)
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	if len(found) > 0 {
-		s.answer(w, r, http.StatusOK, who.life(found[0], entry))
-		return
-	}
-	if starting { // it may be one of ours
-		s.refuse(w, r, errStarting)
-		return
-	}
-	s.refuse(w, r, notFound("alarm %q neither stands nor cleared lately: /v1/alarms?state=all lists those that are known", id))
+	s.answer(w, r, http.StatusOK, identityOf(r.Context()).life(found[0], entry))
 }
 
 // The states of an alarm that a caller may ask for.

@@ -68,6 +68,10 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		t.Errorf("got another alarm: %+v", got)
 	}
 
+	if got := get[Explanation](c, "GET", "/v1/alarms/"+alarm.ID+"/explanation", nil, 200); got.Alarm.ID != alarm.ID || got.Derivation == nil {
+		t.Errorf("the explanation of the alarm by its id: %+v", got)
+	}
+
 	acked := get[Alarm](c, "POST", "/v1/alarms/"+alarm.ID+"/ack", AckRequest{Comment: "on my way"}, 200)
 	me, err := user.Current()
 	if err != nil {

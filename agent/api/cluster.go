@@ -9,6 +9,7 @@ import (
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/gossip/lookout"
 	"github.com/paramedic-ha/paramedic/gossip/watch"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 // Cluster is what the server needs of the peers. All methods are safe for concurrent use, and nothing but those with a
@@ -22,6 +23,8 @@ type Cluster interface {
 	Alarms() []*correlate.Alarm
 	// Dismissed are those of the other hosts that were cleared by hand and of which their sources say still that they are wrong.
 	Dismissed() []*correlate.Alarm
+	// Told is what each subscription was told and is owed of another host's alarm, as its home has made it known.
+	Told(a *correlate.Alarm) []notify.Pair
 	// Domains are those whose home is this other host, by UUID.
 	Domains(home string) []ledger.DomainView
 	// DomainHome is the host that has a domain, of all that claim it; empty when none does.

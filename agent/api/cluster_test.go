@@ -16,6 +16,7 @@ import (
 	"github.com/paramedic-ha/paramedic/gossip"
 	"github.com/paramedic-ha/paramedic/gossip/lookout"
 	"github.com/paramedic-ha/paramedic/gossip/watch"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 const (
@@ -97,6 +98,7 @@ type neighbours struct {
 	dismissed []*correlate.Alarm
 	domains   []ledger.DomainView
 	looked    []string // hosts whose domains were asked for
+	pairs     []notify.Pair
 	status    ClusterStatus
 	peer      *gossip.Peer
 }
@@ -141,6 +143,12 @@ func (n *neighbours) AsOf() func(string) time.Time {
 		}
 		return time.Time{}
 	}
+}
+
+func (n *neighbours) Told(a *correlate.Alarm) []notify.Pair {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(n.pairs), func(p notify.Pair) bool { return p.AlarmID != a.ID })
 }
 
 func (n *neighbours) Domains(home string) []ledger.DomainView {

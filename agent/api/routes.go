@@ -29,6 +29,7 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		{method: "GET", path: "/v1/status", handle: s.getStatus},
 		{method: "GET", path: "/v1/alarms", handle: s.getAlarms, callers: consumers},
 		{method: "GET", path: "/v1/alarms/{id}", handle: s.getAlarm, callers: consumers},
+		{method: "GET", path: "/v1/alarms/{id}/explanation", handle: s.getExplanation, callers: consumers},
 		{method: "POST", path: "/v1/alarms/{id}/ack", handle: s.postAck, callers: consumers},
 		{method: "POST", path: "/v1/alarms/{id}/comments", handle: s.postComment},
 		{method: "POST", path: "/v1/alarms/{id}/clear", handle: s.postClear},

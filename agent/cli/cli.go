@@ -62,6 +62,7 @@ type commands struct {
 	Status        statusCommand        `cmd:"" help:"The agent in one look."`
 	Hosts         hostsCommand         `cmd:"" help:"The hosts of the cluster, and how they are."`
 	Alarms        alarmsCommand        `cmd:"" help:"What is wrong now, or was; with an alarm: all about it."`
+	Explain       explainCommand       `cmd:"" help:"Why an alarm is what it is, and who was told."`
 	Ack           ackCommand           `cmd:"" help:"Say that an alarm is known."`
 	Comment       commentCommand       `cmd:"" help:"Write something to an alarm, for whoever reads it."`
 	Clear         clearCommand         `cmd:"" help:"End an alarm by hand, whose source does not."`

@@ -183,6 +183,9 @@ func refusal(response *http.Response) error {
 	if p.Detail == "" {
 		return errors.New(p.Title)
 	}
+	if response.StatusCode == http.StatusNotFound && strings.HasPrefix(p.Detail, "nothing is served at ") {
+		return fmt.Errorf("the agent does not know this call: it is older than this command (paramedic status shows its version), or --server names more than its address: %s", p.Detail)
+	}
 	return fmt.Errorf("%s: %s", p.Title, p.Detail)
 }
 

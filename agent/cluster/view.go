@@ -8,6 +8,7 @@ import (
 	"github.com/paramedic-ha/paramedic/agent/ledger"
 	"github.com/paramedic-ha/paramedic/correlate"
 	"github.com/paramedic-ha/paramedic/gossip"
+	"github.com/paramedic-ha/paramedic/notify"
 )
 
 var _ api.Cluster = (*Cluster)(nil)
@@ -83,6 +84,13 @@ func (c *Cluster) Dismissed() []*correlate.Alarm {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ledger.Dismissed()
+}
+
+// Told implements api.Cluster.
+func (c *Cluster) Told(a *correlate.Alarm) []notify.Pair {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.Told(a)
 }
 
 // Domains implements api.Cluster.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/correlate"
@@ -95,6 +96,25 @@ func (l *Ledger) Alarm(id string) *correlate.Alarm {
 		return nil
 	}
 	return l.shownAlarm(a.Alarm)
+}
+
+// Told is what each subscription was told and is owed of another host's alarm, as its home says; by subscription.
+func (l *Ledger) Told(a *correlate.Alarm) []notify.Pair {
+	h := l.hosts[a.Key.Home]
+	if h == nil {
+		return nil
+	}
+	var pairs []notify.Pair
+	for id, d := range h.deliveries {
+		if subscription, alarm := splitPair(id); alarm == a.ID {
+			pairs = append(pairs, notify.Pair{
+				Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked, Again: d.Again,
+				Attempts: d.Attempts, LastError: d.LastError,
+			})
+		}
+	}
+	slices.SortFunc(pairs, func(x, y notify.Pair) int { return strings.Compare(x.Subscription, y.Subscription) })
+	return pairs
 }
 
 // Own is the newest revision of an alarm of this host; cleared ones for a minute at least, so that it can be told to a
