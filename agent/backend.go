@@ -166,7 +166,11 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	}
 	status.Mutes = len(a.notifier.Mutes())
 	status.Subscriptions = len(a.notifier.Subscriptions())
-	for _, d := range a.notifier.Deliveries("") {
+	for i, d := range a.notifier.Deliveries("") {
+		if i == 0 { // the oldest comes first
+			oldest := d.Created.UTC()
+			status.Deliveries.Oldest = &oldest
+		}
 		if d.State == notify.DeliveryParked {
 			status.Deliveries.Parked++
 		} else {

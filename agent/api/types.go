@@ -46,8 +46,9 @@ type QueueStatus struct {
 
 // DeliveryCount is what is owed.
 type DeliveryCount struct {
-	Pending int `json:"pending"`
-	Parked  int `json:"parked"`
+	Pending int        `json:"pending"`
+	Parked  int        `json:"parked"`
+	Oldest  *time.Time `json:"oldest"` // since when the oldest of them is owed
 }
 
 // OutboxStatus says whether deliveries survive a crash.

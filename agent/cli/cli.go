@@ -60,6 +60,7 @@ type commands struct {
 	Run           runCommand           `cmd:"" help:"Run the agent."`
 	CheckConfig   checkCommand         `cmd:"" help:"Say everything that is wrong with a configuration file."`
 	Status        statusCommand        `cmd:"" help:"The agent in one look."`
+	Top           topCommand           `cmd:"" help:"Hosts, alarms, deliveries and latency, all the time."`
 	Hosts         hostsCommand         `cmd:"" help:"The hosts of the cluster, and how they are."`
 	Alarms        alarmsCommand        `cmd:"" help:"What is wrong now, or was; with an alarm: all about it."`
 	Explain       explainCommand       `cmd:"" help:"Why an alarm is what it is, and who was told."`

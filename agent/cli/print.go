@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/mattn/go-runewidth"
 	"go.yaml.in/yaml/v4"
 	"golang.org/x/sys/unix"
 )
@@ -128,22 +130,34 @@ func (p *printer) table(head []string, rows [][]string) { p.noted(head, rows, ni
 
 // noted is a table with a line of text below each row that has a note, of which nothing is cut.
 func (p *printer) noted(head []string, rows [][]string, notes []string) {
+	for i, line := range tableLines(head, rows, p.wide, p.paint) {
+		p.line(line)
+		if i > 0 && i <= len(notes) && notes[i-1] != "" {
+			for _, part := range wrap(notes[i-1], p.wide-len(noteIndent)) {
+				p.line(noteIndent + part)
+			}
+		}
+	}
+}
+
+const noteIndent = "    "
+
+// tableLines are the lines of a table, no longer than wide columns (0: as long as they are).
+func tableLines(head []string, rows [][]string, wide int, paint func(string) string) []string {
 	width := make([]int, len(head))
 	for _, row := range append([][]string{head}, rows...) {
 		for i, cell := range row {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
+			width[i] = max(width[i], columns(cell))
 		}
 	}
-	if p.wide > 0 {
-		fit(width, p.wide)
+	if wide > 0 {
+		fit(width, wide)
 	}
-	p.row(head, width, false)
-	for i, row := range rows {
-		p.row(row, width, p.color)
-		if i < len(notes) && notes[i] != "" {
-			p.line("    " + notes[i])
-		}
+	lines := []string{rowLine(head, width, wide, func(cell string) string { return cell })}
+	for _, row := range rows {
+		lines = append(lines, rowLine(row, width, wide, paint))
 	}
+	return lines
 }
 
 const (
@@ -178,26 +192,32 @@ func fit(width []int, wide int) {
 	}
 }
 
-func (p *printer) row(cells []string, width []int, color bool) {
+func rowLine(cells []string, width []int, wide int, paint func(string) string) string {
 	var b strings.Builder
+	used := 0
 	for i, cell := range cells {
-		cell = shorten(cell, width[i])
-		pad := width[i] - utf8.RuneCountInString(cell) + columnGap
-		if code := colors[cell]; color && code != "" {
-			cell = "\x1b[" + code + "m" + cell + "\x1b[0m"
+		if wide > 0 && used+columnGap > wide { // a terminal that is narrower than what columns keep
+			break
 		}
-		b.WriteString(cell)
-		if i < len(cells)-1 {
+		room := width[i]
+		if wide > 0 {
+			room = min(room, wide-used)
+		}
+		cell = shorten(cell, room)
+		pad := width[i] - columns(cell) + columnGap
+		used += width[i] + columnGap
+		b.WriteString(paint(cell))
+		if i < len(cells)-1 && (wide == 0 || used < wide) {
 			b.WriteString(strings.Repeat(" ", pad))
 		}
 	}
-	p.line(strings.TrimRight(b.String(), " "))
+	return strings.TrimRight(b.String(), " ")
 }
 
 // colors of the words that say how bad it is (SGR codes, ECMA-48).
 var colors = map[string]string{
-	"critical": "1;31", "failed": "1;31", "blind": "1;31", "parked": "1;31",
-	"major": "31", "minor": "33", "warning": "33", "degraded": "33", "at-risk": "33",
+	"critical": "1;31", "failed": "1;31", "blind": "1;31", "parked": "1;31", "lost": "1;31", "hung": "1;31", "isolated": "1;31", "silent": "1;31",
+	"major": "31", "minor": "33", "warning": "33", "degraded": "33", "at-risk": "33", "away": "33",
 	"cleared": "32", "ok": "32", "clear": "32",
 }
 
@@ -213,43 +233,69 @@ func (p *printer) paint(word string) string {
 func (p *printer) pairs(pairs [][2]string) {
 	column := 0
 	for _, pair := range pairs {
-		column = max(column, len(pair[0])+columnGap)
+		column = max(column, columns(pair[0])+columnGap)
 	}
 	for _, pair := range pairs {
 		name := pair[0]
 		for _, part := range wrap(pair[1], p.wide-column) {
-			p.line(fmt.Sprintf("%-*s%s", column, name, part))
+			p.line(strings.TrimRight(name+strings.Repeat(" ", column-columns(name))+part, " "))
 			name = ""
 		}
 	}
 }
 
-// wrap breaks s between words; a wide below one leaves it whole. A word that is longer than a line stays whole.
+// wrap breaks s between words; a wide below one leaves it whole. A word that is longer than a line is broken where the line ends.
 func wrap(s string, wide int) []string {
 	if s == "" {
 		return nil
 	}
+	if wide < 1 {
+		return []string{s}
+	}
 	var lines []string
 	line := ""
 	for i, w := range strings.Split(s, " ") {
-		if i > 0 && wide > 0 && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > wide {
+		switch {
+		case i == 0:
+			line = w
+		case columns(line)+1+columns(w) > wide:
 			lines = append(lines, line)
 			line = w
-			continue
+		default:
+			line += " " + w
 		}
-		if i > 0 {
-			line += " "
+		for columns(line) > wide {
+			part := wideRunes.Truncate(line, wide, "")
+			if part == "" { // one letter is wider than a line
+				break
+			}
+			lines = append(lines, part)
+			line = line[len(part):]
 		}
-		line += w
 	}
 	return append(lines, line)
 }
 
+// columns is how many a text takes on a terminal; colours take none.
+func columns(s string) int {
+	if strings.Contains(s, "\x1b[") {
+		s = sgr.ReplaceAllString(s, "")
+	}
+	return wideRunes.StringWidth(s)
+}
+
+// wideRunes goes by Unicode alone: what the locale may say of ambiguous letters (East Asian Width A) no terminal of today does.
+var (
+	wideRunes = &runewidth.Condition{StrictEmojiNeutral: true}
+	sgr       = regexp.MustCompile("\x1b\\[[0-9;]*m")
+)
+
+// shorten keeps of a text what fits into n columns.
 func shorten(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
+	if columns(s) <= n {
 		return s
 	}
-	return string([]rune(s)[:n-1]) + "…"
+	return wideRunes.Truncate(s, n, "…")
 }
 
 // escape makes a text that others chose harmless for a terminal: what is not printable is written as Go would
