@@ -5,16 +5,22 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/api"
@@ -170,7 +176,59 @@ func (c *client) unreachable(err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err // its text names the invented host of the socket
 	}
-	return &exitError{exitUnreachable, fmt.Errorf("the agent at %s can't be reached: %w (is it running? another one: --server)", c.name, err)}
+	return &exitError{exitUnreachable, fmt.Errorf("the agent at %s can't be reached: %w (%s)", c.name, err, c.remedy(err))}
+}
+
+// remedy says what to do about an agent that can't be reached.
+func (c *client) remedy(err error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		alert     tls.AlertError
+		record    tls.RecordHeaderError
+	)
+	path, isSocket := strings.CutPrefix(c.name, "unix://")
+	switch {
+	case isSocket && errors.Is(err, fs.ErrPermission):
+		return "only root and the group of the socket may ask: " + joinGroup(path) + ", or ask as root"
+	case isSocket && errors.Is(err, fs.ErrNotExist):
+		return "is it running? systemctl start paramedic, or paramedic run; another one: --server"
+	case isSocket && errors.Is(err, syscall.ECONNREFUSED):
+		return "its agent has ended and left the socket: systemctl start paramedic, or paramedic run; another one: --server"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "is it running, with api.listen in its configuration? Another one: --server"
+	case errors.As(err, &authority):
+		return "name who issues the agents' certificates with --server-ca-file"
+	case errors.As(err, &name):
+		return "write --server with a name that its certificate has, or give the agent one for this name (api.tls)"
+	case errors.As(err, &invalid):
+		return "give the agent a new certificate (api.tls.cert_file) and reload it; is the clock of this host right?"
+	case errors.As(err, &alert):
+		return "the agent does not take what this command shows: a certificate by --server-cert-file and --server-key-file of an authority of its api.tls.client_ca_file"
+	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return "it does not speak TLS: write --server with http://, on loopback only"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "is the host up, and does a firewall let this through? Another agent knows the same: --server"
+	}
+	return "is it running? Another one: --server"
+}
+
+// joinGroup says how to come into the group of a socket. Whoever may not look into its directory goes by that of the directory.
+func joinGroup(path string) string {
+	for _, file := range []string{path, filepath.Dir(path)} {
+		info, err := os.Stat(file)
+		if err != nil {
+			continue
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			gid := strconv.FormatUint(uint64(st.Gid), 10)
+			if g, err := user.LookupGroupId(gid); err == nil && st.Gid != 0 {
+				return "usermod -aG " + g.Name + " USER, and log in anew"
+			}
+		}
+	}
+	return "join the group that the agent runs as, and log in anew"
 }
 
 // refusal is the problem (RFC 9457) that a response tells, or its status.
@@ -178,6 +236,9 @@ func refusal(response *http.Response) error {
 	data, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	var p api.Problem
 	if err != nil || json.Unmarshal(data, &p) != nil || p.Title == "" {
+		if strings.Contains(string(data), "HTTP request to an HTTPS server") {
+			return &exitError{exitUnreachable, errors.New("the agent speaks TLS: write --server with https://")}
+		}
 		return fmt.Errorf("the agent answers %s", response.Status)
 	}
 	if p.Detail == "" {
@@ -185,6 +246,9 @@ func refusal(response *http.Response) error {
 	}
 	if response.StatusCode == http.StatusNotFound && strings.HasPrefix(p.Detail, "nothing is served at ") {
 		return fmt.Errorf("the agent does not know this call: it is older than this command (paramedic status shows its version), or --server names more than its address: %s", p.Detail)
+	}
+	if response.StatusCode == http.StatusUnauthorized {
+		p.Detail += " (--server-token-file FILE, or --server-cert-file FILE with --server-key-file FILE)"
 	}
 	return fmt.Errorf("%s: %s", p.Title, p.Detail)
 }

@@ -46,7 +46,7 @@ func (c *emitCommand) Run(s *session) error {
 			if v.Text != "" {
 				line += ": " + word(v.Text)
 			}
-			s.out.line(line)
+			s.out.text(line)
 		}
 	})
 	for _, v := range done.Verdicts {

@@ -71,6 +71,9 @@ func (p *printer) section(title string) {
 
 // text prints a paragraph as wide as the terminal.
 func (p *printer) text(s string) {
+	if s == "" {
+		p.line("")
+	}
 	for _, line := range wrap(s, p.wide) {
 		p.line(line)
 	}
@@ -144,7 +147,8 @@ func took(from, to *time.Time) string {
 
 // chosen tells the rule that chose severity, state and delay.
 func (p *printer) chosen(x api.Explanation) {
-	def, why := x.Definition, ""
+	def := x.Definition
+	var why string
 	if d := x.Derivation; d != nil {
 		switch d.SeverityBy {
 		case "policy":

@@ -49,7 +49,7 @@ func (c *hostsListCommand) Run(s *session) error {
 				word(h.Name), word(h.Zone), hostState(h), word(known(h, countSeverities(h.Alarms))), word(known(h, strconv.Itoa(h.Domains))), word(h.Version), s.out.since(h.AsOf),
 			})
 		}
-		s.out.table([]string{"HOST", "ZONE", "STATE", "ALARMS", "DOMAINS", "VERSION", "AGE"}, rows)
+		s.out.rows([]string{"HOST", "ZONE", "STATE", "ALARMS", "DOMAINS", "VERSION", "AGE"}, rows, "no such hosts")
 	})
 }
 
@@ -140,7 +140,7 @@ func (c *hostsForgetCommand) Run(s *session) error {
 		return err
 	}
 	return s.out.show(map[string]string{"forgotten": c.Host}, func() {
-		s.out.line("forgotten: " + word(c.Host) + ", with its alarms, its domains and what it owed, on all hosts")
+		s.out.text("forgotten: " + word(c.Host) + ", with its alarms, its domains and what it owed, on all hosts")
 	})
 }
 

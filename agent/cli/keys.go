@@ -81,10 +81,10 @@ func (keysListCommand) Run(s *session) error {
 		}
 		s.out.table([]string{"KEY", "USE"}, rows)
 		if len(list.Behind) > 0 {
-			s.out.line("have not taken the last change: " + names(list.Behind))
+			s.out.text("have not taken the last change: " + names(list.Behind))
 		}
 		if len(list.Away) > 0 {
-			s.out.line("are not there to take a change: " + names(list.Away))
+			s.out.text("are not there to take a change: " + names(list.Away))
 		}
 	})
 }
@@ -197,7 +197,7 @@ func (s *session) findKey(id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	k, err := findOne(list.Keys, "key", "paramedic keys", id, func(k api.Key) (string, string) { return k.ID, "" })
+	k, err := findOne(list.Keys, "key", "paramedic keys", id, func(k api.Key) (string, string, string) { return k.ID, "", "" })
 	return k.ID, err
 }
 
@@ -206,14 +206,14 @@ func (s *session) changed(list api.KeyList, what string) error {
 	return s.out.show(list, func() {
 		switch {
 		case len(list.Behind) > 0:
-			s.out.line(word(what) + ", but not yet on " + names(list.Behind))
+			s.out.text(word(what) + ", but not yet on " + names(list.Behind))
 		case len(list.Away) > 0:
-			s.out.line(word(what) + " on all hosts that are there")
+			s.out.text(word(what) + " on all hosts that are there")
 		default:
-			s.out.line(word(what) + " on all hosts")
+			s.out.text(word(what) + " on all hosts")
 		}
 		if len(list.Away) > 0 {
-			s.out.line("not there: " + names(list.Away))
+			s.out.text("not there: " + names(list.Away))
 		}
 	})
 }

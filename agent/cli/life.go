@@ -20,7 +20,7 @@ func (s *session) change(name string, change api.SubscriptionChange, said func(a
 	if err := s.client.do(s.ctx, "PATCH", "/v1/subscriptions/"+url.PathEscape(sub.ID), change, &done); err != nil {
 		return err
 	}
-	return s.out.show(done, func() { s.out.line(said(done)) })
+	return s.out.show(done, func() { s.out.text(said(done)) })
 }
 
 type pauseCommand struct {

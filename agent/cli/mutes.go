@@ -26,7 +26,7 @@ func (muteListCommand) Run(s *session) error {
 	}
 	return s.out.show(api.MuteList{Mutes: list}, func() {
 		if len(list) == 0 {
-			s.out.line("no mutes")
+			s.out.text("no mutes")
 			return
 		}
 		var rows [][]string
@@ -119,14 +119,14 @@ func (c *muteEndCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	m, err := findOne(list, "mute", "paramedic mute list", c.Mute, func(m api.Mute) (string, string) { return m.ID, "" })
+	m, err := findOne(list, "mute", "paramedic mute list", c.Mute, func(m api.Mute) (string, string, string) { return m.ID, "", describeMute(m) })
 	if err != nil {
 		return err
 	}
 	if err := s.client.do(s.ctx, "DELETE", "/v1/mutes/"+url.PathEscape(m.ID), nil, nil); err != nil {
 		return err
 	}
-	return s.out.show(m, func() { s.out.line("ended: " + word(m.ID)) })
+	return s.out.show(m, func() { s.out.text("ended: " + word(m.ID)) })
 }
 
 // muteName is the id, shortened when nobody chose it.

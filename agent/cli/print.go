@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -123,6 +124,15 @@ func (p *printer) line(s string) {
 	}
 }
 
+// rows prints a table, or, without rows, none.
+func (p *printer) rows(head []string, rows [][]string, none string) {
+	if len(rows) == 0 {
+		p.text(none)
+		return
+	}
+	p.table(head, rows)
+}
+
 func (p *printer) failed() error { return p.err }
 
 // table prints rows under a head. Where the line is too short, the widest columns are cut.
@@ -151,7 +161,7 @@ func tableLines(head []string, rows [][]string, wide int, paint func(string) str
 		}
 	}
 	if wide > 0 {
-		fit(width, wide)
+		fit(width, wide, slices.Contains(idHeads, head[0]))
 	}
 	lines := []string{rowLine(head, width, wide, func(cell string) string { return cell })}
 	for _, row := range rows {
@@ -159,6 +169,9 @@ func tableLines(head []string, rows [][]string, wide int, paint func(string) str
 	}
 	return lines
 }
+
+// idHeads are over columns of shortened ids, in front.
+var idHeads = []string{"ALARM", "DELIVERY", "ID"}
 
 const (
 	columnGap = 2
@@ -168,7 +181,11 @@ const (
 )
 
 // fit takes from the widest columns until all fit into wide: the last one first, down to minText, then the others.
-func fit(width []int, wide int) {
+func fit(width []int, wide int, ids bool) {
+	least := minFirst
+	if ids { // what would be left of one may be another's
+		least = width[0]
+	}
 	last := len(width) - 1
 	over := columnGap*last - wide
 	for _, w := range width {
@@ -181,7 +198,7 @@ func fit(width []int, wide int) {
 	for ; over > 0; over-- {
 		widest := -1
 		for i, w := range width {
-			if (i > 0 && w > minColumn || w > minFirst) && (widest < 0 || w > width[widest]) {
+			if (i > 0 && w > minColumn || w > least) && (widest < 0 || w > width[widest]) {
 				widest = i
 			}
 		}
@@ -326,8 +343,10 @@ func word(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return strings.ReplaceAll(escape(s), "\n", `\n`)
+	return escapeLine(s)
 }
+
+func escapeLine(s string) string { return strings.ReplaceAll(escape(s), "\n", `\n`) }
 
 // clock is a time of today by the clock, another one by its day; a dash for none.
 func (p *printer) clock(t *time.Time) string {
@@ -354,4 +373,31 @@ func (p *printer) exact(t *time.Time) string {
 }
 
 // short is the beginning of an id that people type; commands take any beginning that is unique.
-func short(id string) string { return id[:min(len(id), 8)] }
+func short(id string) string { return head(id, shortID) }
+
+// shortID is how much of an id is shown, unless two in one table begin alike.
+const shortID = 8
+
+func head(id string, n int) string { return id[:min(len(id), n)] }
+
+// apart is how many bytes of ids tell them apart, shortID at least.
+func apart(ids []string) int {
+	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
+	n := shortID
+	for i := 1; i < len(sorted); i++ {
+		for n < len(sorted[i]) && head(sorted[i-1], n) == head(sorted[i], n) {
+			n++
+		}
+	}
+	return n
+}
+
+// shortIDs is short, but longer where two of a list would look the same.
+func shortIDs[T any](list []T, id func(T) string) func(string) string {
+	ids := make([]string, len(list))
+	for i, t := range list {
+		ids[i] = id(t)
+	}
+	n := apart(ids)
+	return func(id string) string { return head(id, n) }
+}

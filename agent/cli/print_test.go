@@ -82,10 +82,24 @@ func TestColumnsAreCutWhereTheyAreWidest(t *testing.T) {
 		{[]int{50, 50}, []int{8, 6}, 3}, // the id that people type stays
 	} {
 		got := slices.Clone(c.width)
-		fit(got, c.wide)
+		fit(got, c.wide, false)
 		if !slices.Equal(got, c.want) {
 			t.Errorf("fit(%v, %d) = %v, want %v", c.width, c.wide, got, c.want)
 		}
+	}
+}
+
+func TestShortenedIDsStayApart(t *testing.T) {
+	list := []string{"3f9c000122", "3f9c000133", "3f9c000133", "aaaaaaaaaaaa", "b"}
+	id := shortIDs(list, func(s string) string { return s })
+	for in, want := range map[string]string{"3f9c000122": "3f9c00012", "3f9c000133": "3f9c00013", "aaaaaaaaaaaa": "aaaaaaaaa", "b": "b"} {
+		if got := id(in); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+	width := []int{12, 50, 50}
+	if fit(width, 40, true); width[0] != 12 {
+		t.Errorf("an id is cut to %d", width[0])
 	}
 }
 

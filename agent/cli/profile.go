@@ -37,7 +37,7 @@ func (profileCommand) Run(s *session) error {
 	}
 	answer := profileAnswer{Notifications: len(list.Stages), Stages: profile(list.Stages), Recent: list.Stages}
 	return s.out.show(answer, func() {
-		s.out.line(fmt.Sprintf("%d recent notifications%s, times in ms", len(list.Stages), senders(list.Stages)))
+		s.out.text(fmt.Sprintf("%d recent notifications%s, times in ms", len(list.Stages), senders(list.Stages)))
 		var rows [][]string
 		for _, st := range answer.Stages {
 			row := []string{st.From + "→" + st.To, strconv.Itoa(st.N), "-", "-", "-", st.What}

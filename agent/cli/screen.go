@@ -131,14 +131,14 @@ func (sc *screen) keys(ctx context.Context) <-chan byte {
 		buffer := make([]byte, 64)
 		for ctx.Err() == nil {
 			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, keyWait) //nolint:gosec // a descriptor
-			if err == unix.EINTR || err == nil && n == 0 {                                     //nolint:errorlint // of a system call, as it is
+			if err == unix.EINTR || err == nil && n == 0 {
 				continue
 			}
 			if err != nil {
 				return
 			}
 			n, err = unix.Read(fd, buffer)
-			if err == unix.EINTR { //nolint:errorlint // as above
+			if err == unix.EINTR {
 				continue
 			}
 			if err != nil || n == 0 {

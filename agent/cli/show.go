@@ -147,6 +147,7 @@ func (c *alarmsCommand) Run(s *session) error {
 // alarms prints a list of them.
 func (p *printer) alarms(page api.AlarmPage) {
 	var rows [][]string
+	id := shortIDs(page.Alarms, func(a api.Alarm) string { return a.ID })
 	for _, a := range page.Alarms {
 		state := a.Severity
 		if a.State == "cleared" {
@@ -172,20 +173,20 @@ func (p *printer) alarms(page api.AlarmPage) {
 			note += "(muted) "
 		}
 		rows = append(rows, []string{
-			word(short(a.ID)), word(state), p.clock(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
+			word(id(a.ID)), word(state), p.clock(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
 			strconv.Itoa(len(a.Affected)), note + word(a.Text),
 		})
 	}
 	if len(rows) == 0 {
-		p.line("no alarms")
+		p.text("no alarms")
 	} else {
 		p.table([]string{"ALARM", "SEVERITY", "RAISED", "HOST", "RESOURCE", "CONDITION", "HIT", "TEXT"}, rows)
 	}
 	if page.Next != "" {
-		p.line("these are not all: a higher --limit shows more")
+		p.text("these are not all: a higher --limit shows more")
 	}
 	if page.Starting {
-		p.line("the host that was asked is starting, and does not know its own alarms yet")
+		p.text("the host that was asked is starting, and does not know its own alarms yet")
 	}
 }
 
@@ -249,14 +250,23 @@ func (s *session) findAlarm(id string) (api.Alarm, error) {
 	if err != nil {
 		return api.Alarm{}, err
 	}
-	return findOne(page.Alarms, "alarm", "paramedic alarms --state all", id, func(a api.Alarm) (string, string) { return a.ID, "" })
+	return findOne(page.Alarms, "alarm", "paramedic alarms --state all", id, func(a api.Alarm) (string, string, string) {
+		text := a.Condition + " on " + a.Resource
+		if a.Host != "" {
+			text += " of " + a.Host
+		}
+		if a.State == "cleared" {
+			text += ", over"
+		}
+		return a.ID, "", text
+	})
 }
 
-// findOne finds the one thing with this id, or else with this name, or else whose id begins so.
-func findOne[T any](all []T, kind, lister, want string, names func(T) (id, name string)) (T, error) {
+// findOne finds the one thing with this id, or else with this name, or else whose id begins so. names gives also what people know it by.
+func findOne[T any](all []T, kind, lister, want string, names func(T) (id, name, text string)) (T, error) {
 	var named, begins []T
 	for _, t := range all {
-		id, name := names(t)
+		id, name, _ := names(t)
 		switch {
 		case id == want:
 			return t, nil
@@ -271,13 +281,51 @@ func findOne[T any](all []T, kind, lister, want string, names func(T) (id, name 
 	case len(named) == 1:
 		return named[0], nil
 	case len(named) > 1:
-		return none, fmt.Errorf("%d of them have the name %q: write the id of the %s (%s lists them)", len(named), want, kind, lister)
+		return none, fmt.Errorf("%d of them have the name %q: write the id of the %s (%s lists them):%s", len(named), want, kind, lister, enumerate(named, names))
 	case len(begins) == 1:
 		return begins[0], nil
 	case len(begins) > 1:
-		return none, fmt.Errorf("%d of them begin with %q: write more of the id of the %s", len(begins), want, kind)
+		return none, fmt.Errorf("%d of them begin with %q: write more of the id of the %s:%s", len(begins), want, kind, enumerate(begins, names))
+	}
+	if near := slices.DeleteFunc(slices.Clone(all), func(t T) bool { return !alike(want, t, names) }); len(near) > 0 {
+		return none, fmt.Errorf("no %s %q: %s lists them; near to it:%s", kind, want, lister, enumerate(near, names))
 	}
 	return none, fmt.Errorf("no %s %q: %s lists them", kind, want, lister)
+}
+
+// mostNear is how many things an error lists.
+const mostNear = 5
+
+// enumerate lists things below each other, by ids that tell them apart.
+func enumerate[T any](list []T, names func(T) (id, name, text string)) string {
+	ids := make([]string, len(list))
+	for i, t := range list {
+		ids[i], _, _ = names(t)
+	}
+	n := apart(ids)
+	var b strings.Builder
+	for i, t := range list {
+		if i == mostNear {
+			fmt.Fprintf(&b, "\n  and %d more", len(list)-mostNear)
+			break
+		}
+		_, name, text := names(t)
+		fmt.Fprintf(&b, "\n  %s  %s", word(head(ids[i], n)), strings.TrimSpace(escapeLine(name)+" "+escapeLine(text)))
+	}
+	return b.String()
+}
+
+// alike reports whether somebody may have meant a thing: its id begins nearly so, or its name or what it is about has it in it.
+func alike[T any](want string, t T, names func(T) (id, name, text string)) bool {
+	id, name, text := names(t)
+	low := strings.ToLower(want)
+	if low == "" {
+		return false
+	}
+	begin := low[:max(1, len(low)-len(low)/3)] // the last third may be wrong
+	return len(begin) >= 2 && strings.HasPrefix(strings.ToLower(id), begin) ||
+		strings.Contains(strings.ToLower(name), low) || name != "" && strings.HasPrefix(strings.ToLower(name), begin) ||
+		slices.Contains(strings.Fields(strings.ToLower(text)), low)
 }
 
 // alarm prints all about one.
@@ -386,6 +434,10 @@ func (c *eventsCommand) Run(s *session) error {
 		return err
 	}
 	return s.out.show(list, func() {
+		if len(list.Events) == 0 {
+			s.out.text("no events: the sources of this host have observed nothing since its agent began")
+			return
+		}
 		var rows [][]string
 		for _, e := range list.Events {
 			rows = append(rows, []string{

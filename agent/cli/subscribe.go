@@ -23,10 +23,11 @@ func (subscriptionsCommand) Run(s *session) error {
 	}
 	return s.out.show(api.SubscriptionList{Subscriptions: list}, func() {
 		if len(list) == 0 {
-			s.out.line("no subscriptions")
+			s.out.text("no subscriptions")
 			return
 		}
 		var rows [][]string
+		id := shortIDs(list, func(sub api.Subscription) string { return sub.ID })
 		for _, sub := range list {
 			state := "active"
 			switch {
@@ -44,7 +45,7 @@ func (subscriptionsCommand) Run(s *session) error {
 				state = "until " + s.out.clock(sub.Expires)
 			}
 			rows = append(rows, []string{
-				word(short(sub.ID)), word(sub.Name), word(sub.Role), word(sub.Origin), state,
+				word(id(sub.ID)), word(sub.Name), word(sub.Role), word(sub.Origin), state,
 				word(describeFilter(sub.Filter)), word(strings.Join(sub.Endpoints, " ")),
 			})
 		}
@@ -73,8 +74,8 @@ func (s *session) findSubscription(name string) (api.Subscription, error) {
 	if err != nil {
 		return api.Subscription{}, err
 	}
-	return findOne(list, "subscription", "paramedic subscriptions", name, func(sub api.Subscription) (string, string) {
-		return sub.ID, sub.Name
+	return findOne(list, "subscription", "paramedic subscriptions", name, func(sub api.Subscription) (string, string, string) {
+		return sub.ID, sub.Name, strings.Join(sub.Endpoints, " ")
 	})
 }
 
@@ -214,9 +215,9 @@ func (c *subscribeCommand) Run(s *session) error {
 		return err
 	}
 	return s.out.show(done, func() {
-		s.out.line(fmt.Sprintf("subscribed: %s %s", word(done.Subscription.ID), word(done.Subscription.Name)))
+		s.out.text(fmt.Sprintf("subscribed: %s %s", word(done.Subscription.ID), word(done.Subscription.Name)))
 		for _, a := range done.Snapshot {
-			s.out.line(fmt.Sprintf("stands now: %s %s %s on %s", word(short(a.ID)), s.out.paint(word(a.Severity)), word(a.Condition), word(a.Resource)))
+			s.out.text(fmt.Sprintf("stands now: %s %s %s on %s", word(short(a.ID)), s.out.paint(word(a.Severity)), word(a.Condition), word(a.Resource)))
 		}
 	})
 }
@@ -299,7 +300,7 @@ func (c *unsubscribeCommand) Run(s *session) error {
 	if err := s.client.do(s.ctx, "DELETE", "/v1/subscriptions/"+url.PathEscape(sub.ID), nil, nil); err != nil {
 		return err
 	}
-	return s.out.show(sub, func() { s.out.line("ended: " + word(sub.ID) + " " + word(sub.Name)) })
+	return s.out.show(sub, func() { s.out.text("ended: " + word(sub.ID) + " " + word(sub.Name)) })
 }
 
 type testCommand struct {
@@ -320,7 +321,7 @@ func (c *testCommand) Run(s *session) error {
 		if stages.T08 != nil && stages.T09 != nil {
 			text += " after " + milliseconds(stages.T09.Sub(*stages.T08)) + " ms"
 		}
-		s.out.line(text)
+		s.out.text(text)
 	})
 }
 
@@ -349,14 +350,16 @@ func (c *deliveriesCommand) Run(s *session) error {
 		return err
 	}
 	one := func(id, method, path, done string) error {
-		d, err := findOne(list.Deliveries, "delivery", "paramedic deliveries", id, func(d api.Delivery) (string, string) { return d.ID, "" })
+		d, err := findOne(list.Deliveries, "delivery", "paramedic deliveries", id, func(d api.Delivery) (string, string, string) {
+			return d.ID, "", "to " + d.Subscription + ": " + d.Condition + " on " + d.Resource
+		})
 		if err != nil {
 			return err
 		}
 		if err := s.client.do(s.ctx, method, "/v1/deliveries/"+url.PathEscape(d.ID)+path, nil, nil); err != nil {
 			return err
 		}
-		return s.out.show(d, func() { s.out.line(done + word(d.ID)) })
+		return s.out.show(d, func() { s.out.text(done + word(d.ID)) })
 	}
 	switch {
 	case c.Retry != "":
@@ -368,14 +371,15 @@ func (c *deliveriesCommand) Run(s *session) error {
 	}
 	return s.out.show(list, func() {
 		if len(list.Deliveries) == 0 {
-			s.out.line("nothing is owed")
+			s.out.text("nothing is owed")
 			return
 		}
 		var rows [][]string
 		var notes []string
+		id := shortIDs(list.Deliveries, func(d api.Delivery) string { return d.ID })
 		for _, d := range list.Deliveries {
 			rows = append(rows, []string{
-				word(short(d.ID)), word(standing(d)), word(short(d.Subscription)), word(d.Resource), word(d.Condition), word(d.Revision),
+				word(id(d.ID)), word(standing(d)), word(short(d.Subscription)), word(d.Resource), word(d.Condition), word(d.Revision),
 				strconv.Itoa(d.Attempts), strconv.Itoa(d.Superseded), s.out.clock(d.NextAttempt), word(d.By),
 			})
 			note := ""
@@ -415,5 +419,5 @@ func (c *deliveriesCommand) retryAll(s *session, list []api.Delivery) error {
 		}
 		sum.Retried += n.Retried
 	}
-	return s.out.show(sum, func() { s.out.line(strconv.Itoa(sum.Retried) + " on their way again") })
+	return s.out.show(sum, func() { s.out.text(strconv.Itoa(sum.Retried) + " on their way again") })
 }

@@ -345,6 +345,7 @@ func (v *topView) alarmTable() topTable {
 		t.more = 1
 	}
 	p := printer{now: func() time.Time { return v.now }}
+	id := shortIDs(alarms, func(a api.Alarm) string { return a.ID })
 	for _, a := range alarms {
 		note := ""
 		switch {
@@ -354,7 +355,7 @@ func (v *topView) alarmTable() topTable {
 			note = "(known) "
 		}
 		t.rows = append(t.rows, []string{
-			word(short(a.ID)), word(a.Severity), p.since(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
+			word(id(a.ID)), word(a.Severity), p.since(a.Times.Raised), word(a.Host), word(a.Resource), word(a.Condition),
 			strconv.Itoa(len(a.Affected)), note + word(a.Text),
 		})
 	}

@@ -35,13 +35,17 @@ func (c *topologyCommand) Run(s *session) error {
 		return err
 	}
 	return s.out.show(list, func() {
+		if len(list.Resources) == 0 {
+			s.out.text("no resources: the sources of this host have stated none")
+			return
+		}
 		for _, line := range drawTopology(list.Resources, c.Resource, s.out.paint) {
-			s.out.line(line)
+			s.out.cut(line)
 		}
 		if len(list.Resources) > 0 && list.Resources[0].Source == elsewhere {
 			s.out.line("")
 			first := list.Resources[0]
-			s.out.line(aged(first.Host, s.out.age(first.AsOf)) + ": its domains, and what an alarm stands on")
+			s.out.text(aged(first.Host, s.out.age(first.AsOf)) + ": its domains, and what an alarm stands on")
 		}
 	})
 }
@@ -53,7 +57,7 @@ const elsewhere = ledger.Source
 // Host is empty when the agent finds it by its id alone.
 func (s *session) named(name, host string) (api.Resource, error) {
 	pick := func(all []api.Resource) (api.Resource, error) {
-		return findOne(all, "resource", "paramedic topology", name, func(r api.Resource) (string, string) { return r.ID, r.Name })
+		return findOne(all, "resource", "paramedic topology", name, func(r api.Resource) (string, string, string) { return r.ID, r.Name, "" })
 	}
 	query := url.Values{}
 	if host != "" {

@@ -20,7 +20,7 @@ func (s *session) say(id, what string, body any) (api.Alarm, error) {
 }
 
 func (p *printer) said(did string, a api.Alarm) {
-	p.line(fmt.Sprintf("%s: %s %s on %s", did, word(short(a.ID)), word(a.Condition), word(a.Resource)))
+	p.text(fmt.Sprintf("%s: %s %s on %s", did, word(short(a.ID)), word(a.Condition), word(a.Resource)))
 }
 
 type ackCommand struct {
@@ -65,7 +65,7 @@ func (c *clearCommand) Run(s *session) error {
 			s.out.said("to be cleared by its host", a)
 		case a.ClearedBy != nil && a.ClearedBy.Dismissed:
 			s.out.said("cleared", a)
-			s.out.line("its source says still that it is wrong, and is heard again when it was well once")
+			s.out.text("its source says still that it is wrong, and is heard again when it was well once")
 		default:
 			s.out.said("cleared", a)
 		}
