@@ -98,7 +98,7 @@ func New(opts Options) (*Agent, error) {
 	if a.specs == nil {
 		a.specs = sourceTable(a)
 	}
-	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opts.Version))
 
 	var err error
 	if a.pending, err = buildSources(a.specs, nil, c, a.log); err != nil {

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,9 @@ type Stats struct {
 	Troubles []Trouble
 }
 
+// floodNames are why the transport drops.
+var floodNames = []string{"datagram-flood", "connection-refused", "connection-cut"}
+
 // Stats are the figures of this moment.
 func (p *Peer) Stats() Stats {
 	t := &p.traffic
@@ -47,11 +51,9 @@ func (p *Peer) Stats() Stats {
 			s.Dropped[dropNames[r]] = n
 		}
 	}
-	for name, n := range map[string]uint64{
-		"datagram-flood": t.droppedPackets.Load(), "connection-refused": t.droppedStreams.Load(), "connection-cut": t.cutStreams.Load(),
-	} {
+	for i, n := range []uint64{t.droppedPackets.Load(), t.droppedStreams.Load(), t.cutStreams.Load()} {
 		if n > 0 {
-			s.Dropped[name] = n
+			s.Dropped[floodNames[i]] = n
 		}
 	}
 	return s
@@ -78,7 +80,8 @@ var (
 	descBytes    = prometheus.NewDesc("paramedic_cluster_bytes_total", "Payload of datagrams and connections between peers.", []string{"direction"}, nil)
 	descStreams  = prometheus.NewDesc("paramedic_cluster_connections_total", "Connections between peers.", []string{"direction"}, nil)
 	descDropped  = prometheus.NewDesc("paramedic_cluster_dropped_total", "Messages dropped, by reason; the repair brings back what mattered.", []string{"reason"}, nil)
-	descTroubles = prometheus.NewDesc("paramedic_cluster_troubles", "Peers that there was trouble with in the last five minutes, by kind.", []string{"kind"}, nil)
+	descTroubles = prometheus.NewDesc("paramedic_cluster_troubled_peers", "Peers that there was trouble with in the last five minutes, by kind.", []string{"kind"}, nil)
+	descTrouble  = prometheus.NewDesc("paramedic_cluster_troubles_total", "What was wrong between us and other agents, by kind.", []string{"kind"}, nil)
 	descWaiting  = prometheus.NewDesc("paramedic_cluster_waiting", "Messages that wait, by queue.", []string{"queue"}, nil)
 )
 
@@ -102,8 +105,8 @@ func (c *peerCollector) Collect(ch chan<- prometheus.Metric) {
 	count(descBytes, s.BytesOut, "out")
 	count(descStreams, s.StreamsIn, "in")
 	count(descStreams, s.StreamsOut, "out")
-	for reason, n := range s.Dropped {
-		count(descDropped, n, reason)
+	for _, reason := range slices.Concat(dropNames[:], floodNames) { // each from the first scrape on
+		count(descDropped, s.Dropped[reason], reason)
 	}
 	recent := map[TroubleKind]int{}
 	for _, t := range s.Troubles {
@@ -111,8 +114,10 @@ func (c *peerCollector) Collect(ch chan<- prometheus.Metric) {
 			recent[t.Kind]++
 		}
 	}
+	ever := c.p.troubles.counts()
 	for _, k := range []TroubleKind{TroubleKey, TroubleLabel, TroubleVersion, TroubleDuplicate, TroubleFlood, TroubleMalformed} {
 		gauge(descTroubles, recent[k], string(k))
+		count(descTrouble, ever[k], string(k))
 	}
 	gauge(descWaiting, s.Queued, "gossip")
 	gauge(descWaiting, s.Waiting, "inbox")

@@ -26,6 +26,15 @@ const (
 
 var reasonNames = [...]string{"", "malformed", "too-big", "foreign", "ahead-of-clock", "expired", "full", "contradiction", "undecodable", "excess"}
 
+// Reasons are all of them.
+func Reasons() []Reason {
+	all := make([]Reason, 0, len(reasonNames)-1)
+	for r := 1; r < len(reasonNames); r++ {
+		all = append(all, Reason(r))
+	}
+	return all
+}
+
 func (r Reason) String() string {
 	if int(r) < len(reasonNames) && r > 0 {
 		return reasonNames[r]

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -50,6 +51,7 @@ type troubles struct {
 	mu   sync.Mutex
 	now  func() time.Time
 	all  map[troubleKey]*trouble
+	seen map[TroubleKind]uint64 // all, of those too that are forgotten in all
 	out  chan<- slog.Record
 	lost uint64 // log lines that found out full
 }
@@ -65,7 +67,7 @@ type trouble struct {
 }
 
 func newTroubles(out chan<- slog.Record) *troubles {
-	return &troubles{now: time.Now, all: map[troubleKey]*trouble{}, out: out}
+	return &troubles{now: time.Now, all: map[troubleKey]*trouble{}, seen: map[TroubleKind]uint64{}, out: out}
 }
 
 // note counts one, and logs it unless that was done within the last minute.
@@ -91,6 +93,7 @@ func (t *troubles) note(kind TroubleKind, peer, text string) {
 	}
 	one.Text, one.Last = text, now
 	one.Count++
+	t.seen[kind]++
 	if !one.logged.IsZero() && now.Sub(one.logged) < troubleAgain {
 		return
 	}
@@ -127,6 +130,13 @@ func (t *troubles) list() []Trouble {
 		return cmp.Or(strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.Peer, b.Peer))
 	})
 	return all
+}
+
+// counts are how often there was trouble of each kind, ever.
+func (t *troubles) counts() map[TroubleKind]uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.seen)
 }
 
 // Remedies.

@@ -78,13 +78,15 @@ func hostOf(endpoint string) string {
 // kin is what the legs of one subscription share.
 type kin struct {
 	update chan struct{} // held by the one who changes the subscription over the API
-	tally  tally
+	tally  *tally        // its own, or what it shares with others: see seats
 
 	mu      sync.Mutex
 	rebuilt map[string]Rebuilt // by leg: the word that is owed
 }
 
-func newKin() *kin { return &kin{update: make(chan struct{}, 1), rebuilt: map[string]Rebuilt{}} }
+func newKin() *kin {
+	return &kin{update: make(chan struct{}, 1), tally: &tally{}, rebuilt: map[string]Rebuilt{}}
+}
 
 // owes notes what a leg owes, and returns what any of them does: the one record of all has room for one such word, and a run
 // that takes it up has each leg say it.
@@ -107,6 +109,7 @@ func (n *Notifier) makeLegs(s Subscription) []*worker {
 		legs = append(legs, newWorker(n, s, l))
 		legs[len(legs)-1].kin = legs[0].kin
 	}
+	legs[0].kin.tally = n.metrics.seats.take(s, legs[0].kin.tally)
 	return legs
 }
 

@@ -14,7 +14,9 @@ type metrics struct {
 	commits   prometheus.Histogram
 	records   prometheus.Counter
 	unwritten prometheus.Gauge
+	mutes     muteFigures
 	tallies   tallies
+	seats     *seats
 }
 
 func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
@@ -25,7 +27,7 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 			Name: "paramedic_notify_peer_deliveries_total", Help: "Requests made, or refused, for the homes of other hosts' alarms.",
 		}, []string{"outcome"}),
 		stage: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "paramedic_notify_stage_seconds", Help: "Time of settled notifications that this host sent by stage: outbox is T02 to T06, send T06 to T08, answer T08 to T09, total T00 to T09.", Buckets: fast,
+			Name: "paramedic_notify_stage_seconds", Help: "Time of settled deliveries by stage, from one of T00 to T09 to another.", Buckets: fast,
 		}, []string{"stage"}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "paramedic_notify_outbox_commit_seconds", Help: "Time of the outbox's commits.", Buckets: fast,
@@ -36,7 +38,12 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 		unwritten: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "paramedic_notify_outbox_broken", Help: "1 while the outbox can't be written and notifications are not durable.",
 		}),
+		mutes:   muteFigures{n},
 		tallies: tallies{n},
+		seats:   newSeats(),
+	}
+	for _, s := range stages {
+		m.stage.WithLabelValues(s.Name()) // each is a series from the first scrape on
 	}
 	if registry == nil {
 		return m, nil
@@ -51,7 +58,7 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.guests, m.stage, m.commits, m.records, m.unwritten, m.tallies}
+	return []prometheus.Collector{m.guests, m.stage, m.commits, m.records, m.unwritten, m.mutes, m.tallies}
 }
 
 func (m *metrics) unregister() {
@@ -77,14 +84,35 @@ func (m *metrics) commit(records int, took time.Duration) {
 	m.commits.Observe(took.Seconds())
 }
 
-func (m *metrics) stages(s Stages) {
-	between := func(name string, a, b time.Time) {
-		if !a.IsZero() && !b.IsZero() {
-			m.stage.WithLabelValues(name).Observe(max(0, b.Sub(a)).Seconds())
+// stages takes in a settled delivery. node is this host.
+func (m *metrics) stages(l Stages, node string) {
+	for _, s := range stages {
+		if took, ok := s.took(l, node); ok {
+			m.stage.WithLabelValues(s.Name()).Observe(took.Seconds())
 		}
 	}
-	between("outbox", s.Found, s.Outbox)
-	between("send", s.Outbox, s.Sent)
-	between("answer", s.Sent, s.Answered)
-	between("total", s.Occurred, s.Answered)
+}
+
+// muteFigures reads what is muted when asked.
+type muteFigures struct{ n *Notifier }
+
+var (
+	descMutes      = prometheus.NewDesc("paramedic_notify_mutes", "Mutes that hold: what they match is told to nobody.", nil, nil)
+	descMuteOldest = prometheus.NewDesc("paramedic_notify_oldest_mute_seconds", "How long the oldest mute has held; 0 when there is none.", nil, nil)
+)
+
+// Describe is part of prometheus.Collector.
+func (f muteFigures) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descMutes
+	ch <- descMuteOldest
+}
+
+// Collect is part of prometheus.Collector.
+func (f muteFigures) Collect(ch chan<- prometheus.Metric) {
+	now, held, oldest := f.n.cfg.Now(), f.n.Mutes(), time.Duration(0)
+	for _, m := range held {
+		oldest = max(oldest, now.Sub(m.Made))
+	}
+	ch <- prometheus.MustNewConstMetric(descMutes, prometheus.GaugeValue, float64(len(held)))
+	ch <- prometheus.MustNewConstMetric(descMuteOldest, prometheus.GaugeValue, oldest.Seconds())
 }

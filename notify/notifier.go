@@ -317,9 +317,9 @@ func (n *Notifier) release(alarmIDs []string) {
 	}
 }
 
-func (n *Notifier) committed(seq uint64, at time.Time) {
+func (n *Notifier) committed(seq uint64, c delivery.Commit) {
 	for _, w := range n.list() {
-		w.committed(seq, at)
+		w.committed(seq, c)
 	}
 }
 
@@ -408,11 +408,11 @@ func (n *Notifier) join(w *worker) {
 	}
 }
 
-// standing is every known alarm as changes, oldest revision first.
+// standing is every known alarm as changes that stood before, oldest revision first.
 func (n *Notifier) standing() []change {
 	all := make([]change, 0, len(n.alarms))
 	for _, k := range n.alarms {
-		all = append(all, change{newest: correlate.Change(k)})
+		all = append(all, change{newest: correlate.Change(k), stood: true})
 	}
 	slices.SortFunc(all, func(a, b change) int {
 		if d := a.newest.Alarm.Revision.Compare(b.newest.Alarm.Revision); d != 0 {
@@ -427,6 +427,7 @@ func (n *Notifier) standing() []change {
 func (n *Notifier) end(w *worker) {
 	n.workers.Store(ptr(slices.DeleteFunc(slices.Clone(n.list()), func(o *worker) bool { return o == w })))
 	ids := w.end()
+	n.unseat(w.owner)
 	var writes []write
 	for _, id := range ids {
 		writes = append(writes, write{pairPlace(w.leg.id, id), nil})
@@ -443,8 +444,16 @@ func (n *Notifier) orphan(w *worker) {
 	n.past[w.owner] = w.record().record.(subscriptionRecord)
 	w.close()
 	w.mu.Unlock()
+	n.unseat(w.owner)
 	for _, r := range records {
 		n.left[w.leg.id] = append(n.left[w.leg.id], pairRecord(r))
+	}
+}
+
+// unseat gives the series of a subscription that has ended to the next. Under mu.
+func (n *Notifier) unseat(owner string) {
+	if len(n.legsOf(owner)) == 0 {
+		n.metrics.seats.leave(owner)
 	}
 }
 

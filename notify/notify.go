@@ -161,7 +161,11 @@ type Stages struct {
 	Occurred                              time.Time // T00
 	Observed                              time.Time // T01
 	Found                                 time.Time // T02
+	Owed                                  time.Time // T03: the notifier has taken it up, and knows who is to be told
+	Begun                                 time.Time // T04: the disk is given it; zero when it went out before its commit
+	Committed                             time.Time // T05: the disk has it; zero with Begun
 	Outbox                                time.Time // T06
+	Taken                                 time.Time // T07: the attempt that settled it has begun
 	Sent                                  time.Time // T08
 	Answered                              time.Time // T09
 	Attempts                              int
@@ -169,6 +173,7 @@ type Stages struct {
 	Consumer                              string // the subscription's id
 	Endpoint                              string // of a subscription with DeliverAll
 	Revision                              correlate.Revision
+	Late                                  bool // it stood before the consumer wanted it: the time from T00 to T03 is nobody's delay
 }
 
 // SubscriptionPatch changes what is not nil.

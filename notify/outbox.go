@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/paramedic-ha/paramedic/notify/boltfile"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
 const (
@@ -73,7 +74,7 @@ type outbox struct {
 
 	// Set before run. committed tells up to which batch all is durable; contents is everything, for a rewrite; report
 	// says that deliveries are not durable, or are again ("").
-	committed func(seq uint64, at time.Time)
+	committed func(seq uint64, c delivery.Commit)
 	contents  func() []write
 	report    func(problem string)
 	observe   func(records int, took time.Duration)
@@ -307,7 +308,7 @@ func (o *outbox) commit() {
 	o.moved()
 	o.mu.Unlock()
 	o.observe(len(batch), at.Sub(start))
-	o.committed(seq, at)
+	o.committed(seq, delivery.Commit{Begun: start, Done: at})
 }
 
 // applyBatch notes which batch it was, with the batch.

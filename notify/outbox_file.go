@@ -16,6 +16,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/paramedic-ha/paramedic/notify/boltfile"
+	"github.com/paramedic-ha/paramedic/notify/delivery"
 )
 
 // loaded is what an earlier run left.
@@ -34,7 +35,7 @@ type loaded struct {
 func openOutbox(dir string, now func() time.Time, log *slog.Logger, sealer Sealer) (*outbox, loaded, error) {
 	o := &outbox{
 		sealer: sealer, path: filepath.Join(dir, dbName), log: log, now: now, seq: 1, batch: map[place]any{}, wake: make(chan struct{}, 1), slowly: make(chan struct{}, 1), runID: rand.Uint64(), changed: make(chan struct{}),
-		committed: func(uint64, time.Time) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {}, patience: slowCommit, keepFor: keepWait,
+		committed: func(uint64, delivery.Commit) {}, contents: func() []write { return nil }, report: func(string) {}, observe: func(int, time.Duration) {}, patience: slowCommit, keepFor: keepWait,
 	}
 	l, err := o.open(true)
 	switch {

@@ -415,7 +415,7 @@ func (n *Notifier) Test(ctx context.Context, id string) (Stages, error) {
 		return Stages{}, fmt.Errorf("test subscription %q: %w", s.Name, ErrLocked)
 	}
 	now := n.cfg.Now()
-	st := Stages{NotificationID: uuid.NewString(), Subscription: s.Name, Occurred: now, Observed: now, Found: now, Outbox: now, Attempts: 1, By: n.cfg.Node}
+	st := Stages{NotificationID: uuid.NewString(), Subscription: s.Name, Occurred: now, Observed: now, Found: now, Owed: now, Outbox: now, Taken: now, Attempts: 1, By: n.cfg.Node}
 	body, err := s.form().Message(format.Message{
 		ID: st.NotificationID, Type: format.TypeTest, Label: n.cfg.Label, Reporter: n.cfg.Node, Subscription: s.ID,
 		Abstract: s.Role == RoleConsumer, At: now, Text: "a test: nothing is wrong", SOL: n.cfg.SOL,

@@ -142,6 +142,9 @@ func (w *worker) offer(batch []change, now time.Time) {
 			continue
 		}
 		eff := w.machine.Enqueue(c.newest, now)
+		if c.stood && len(eff.Save) > 0 {
+			w.machine.Late(a.ID)
+		}
 		writes = append(writes, w.writes(eff)...)
 		w.kin.tally.dropped(eff.Evicted)
 		if owed && a.Revision.Compare(pair.Owed) > 0 {
@@ -182,11 +185,12 @@ func (w *worker) rewake(at time.Time) {
 	}
 }
 
-func (w *worker) committed(seq uint64, at time.Time) {
+func (w *worker) committed(seq uint64, c delivery.Commit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.machine.Committed(seq, at)
-	w.pump(at)
+	now := w.n.cfg.Now() // others were told before it
+	w.machine.Committed(seq, c, now)
+	w.pump(now)
 }
 
 // pump starts what is due and notes when to look again. Under mu.
@@ -299,6 +303,7 @@ func (w *worker) aims(sub Subscription) []string {
 
 // deliver tells a revision and reports what came of it. sub is what the start was made for.
 func (w *worker) deliver(sub Subscription, s delivery.Start) {
+	began := w.n.cfg.Now()
 	if s.Early {
 		w.n.box.keep(w.requests)
 	}
@@ -320,7 +325,8 @@ func (w *worker) deliver(sub Subscription, s delivery.Start) {
 	}
 	st := Stages{
 		NotificationID: h.NotificationID, AlarmID: s.Alarm.ID, Subscription: sub.Name,
-		Found: s.Found, Outbox: s.Outbox, Sent: a.sent, Answered: a.answered, Attempts: s.Attempt, By: cmp.Or(a.outcome.By, w.n.cfg.Node),
+		Found: s.Found, Owed: s.Owed, Begun: s.Commit.Begun, Committed: s.Commit.Done, Outbox: s.Outbox, Taken: began, Sent: a.sent, Answered: a.answered,
+		Attempts: s.Attempt, By: cmp.Or(a.outcome.By, w.n.cfg.Node), Late: s.Late,
 		Consumer: sub.ID, Endpoint: w.leg.only, Revision: s.Alarm.Revision,
 	}
 	st.Occurred, st.Observed = times(s.Change)
@@ -371,12 +377,8 @@ func (w *worker) settle(s delivery.Start, st Stages, a answer) {
 	case s.Repeat:
 	case a.outcome.Verdict == delivery.Settled:
 		w.n.profile.add(st)
-		if !st.Found.IsZero() {
-			w.kin.tally.told(now.Sub(st.Found))
-		}
-		if st.By == w.n.cfg.Node { // else it is of two clocks
-			w.n.metrics.stages(st)
-		}
+		w.kin.tally.told(now.Sub(st.since()))
+		w.n.metrics.stages(st, w.n.cfg.Node)
 	case eff.Parked > 0:
 		w.n.log.Warn("a delivery is parked", "subscription", name, "notification", st.NotificationID, "attempts", s.Attempt, "error", a.outcome.Err)
 	case s.Attempt == 1:

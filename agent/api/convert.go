@@ -212,8 +212,9 @@ func fromDelivery(d notify.DeliveryView) Delivery {
 func fromStages(s notify.Stages) Stages {
 	return Stages{
 		NotificationID: s.NotificationID, AlarmID: s.AlarmID, Subscription: s.Subscription,
-		T00: stamp(s.Occurred), T01: stamp(s.Observed), T02: stamp(s.Found), T06: stamp(s.Outbox), T08: stamp(s.Sent),
-		T09: stamp(s.Answered), Attempts: s.Attempts, By: s.By,
+		T00: stamp(s.Occurred), T01: stamp(s.Observed), T02: stamp(s.Found), T03: stamp(s.Owed), T04: stamp(s.Begun),
+		T05: stamp(s.Committed), T06: stamp(s.Outbox), T07: stamp(s.Taken), T08: stamp(s.Sent), T09: stamp(s.Answered),
+		Attempts: s.Attempts, By: s.By, Late: s.Late,
 	}
 }
 

@@ -511,11 +511,16 @@ type Stages struct {
 	T00            *time.Time `json:"T00"` // occurred
 	T01            *time.Time `json:"T01"` // observed
 	T02            *time.Time `json:"T02"` // affected found
+	T03            *time.Time `json:"T03"` // taken up by the notifier
+	T04            *time.Time `json:"T04"` // given to the disk
+	T05            *time.Time `json:"T05"` // on the disk
 	T06            *time.Time `json:"T06"` // outbox passed
+	T07            *time.Time `json:"T07"` // the attempt has begun
 	T08            *time.Time `json:"T08"` // sent
 	T09            *time.Time `json:"T09"` // answered
 	Attempts       int        `json:"attempts"`
-	By             string     `json:"by"` // the host that sent; T08 and T09 are by its clock
+	By             string     `json:"by"`   // the host that sent; T08 and T09 are by its clock
+	Late           bool       `json:"late"` // it stood before its consumer wanted it
 }
 
 // StageList is GET /v1/profile, oldest first.

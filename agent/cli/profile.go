@@ -68,7 +68,7 @@ func senders(list []api.Stages) string {
 	return " (sent by " + strings.Join(parts, ", ") + ")"
 }
 
-// point is one of OPNFV Doctor's names; those that were OpenStack's are not used.
+// point is one of OPNFV Doctor's names; what a host does by itself has those of what OpenStack is asked for there.
 type point struct {
 	name string
 	what string // what happens on the way from the point before
@@ -79,26 +79,38 @@ var points = []point{
 	{"T00", "", func(s api.Stages) *time.Time { return s.T00 }},
 	{"T01", "occurred until observed", func(s api.Stages) *time.Time { return s.T01 }},
 	{"T02", "until the affected are found", func(s api.Stages) *time.Time { return s.T02 }},
+	{"T03", "until the notifier has taken it up", func(s api.Stages) *time.Time { return s.T03 }},
+	{"T04", "until the disk is given it", func(s api.Stages) *time.Time { return s.T04 }},
+	{"T05", "until the disk has it", func(s api.Stages) *time.Time { return s.T05 }},
 	{"T06", "until the outbox is passed", func(s api.Stages) *time.Time { return s.T06 }},
+	{"T07", "until the attempt begins", func(s api.Stages) *time.Time { return s.T07 }},
 	{"T08", "until it is sent", func(s api.Stages) *time.Time { return s.T08 }},
 	{"T09", "until the consumer has answered", func(s api.Stages) *time.Time { return s.T09 }},
 }
 
-// profile gives each stage, then from the first to the last that are ours. A notification without one of a stage's
-// two times is not counted in it.
+// profile gives each stage, then what they come to. A notification without one of a stage's two times is not counted in it, nor in those before T03
+// one that stood before its consumer wanted it.
 func profile(list []api.Stages) []stage {
 	var out []stage
 	for i := 1; i < len(points); i++ {
 		out = append(out, measure(list, points[i-1], points[i], points[i].what))
 	}
-	t00, t01, t08 := points[0], points[1], points[4]
-	return append(out, measure(list, t01, t08, "observed until sent: what paramedic adds"), measure(list, t00, t08, "occurred until sent"))
+	for _, sum := range []struct {
+		from, to int
+		what     string
+	}{
+		{3, 6, "the outbox, with a commit in time or without"}, {1, 8, "observed until sent: what paramedic adds"},
+		{0, 8, "occurred until sent"}, {0, 9, "occurred until answered"},
+	} {
+		out = append(out, measure(list, points[sum.from], points[sum.to], sum.what))
+	}
+	return out
 }
 
 func measure(list []api.Stages, from, to point, what string) stage {
 	var took []time.Duration
 	for _, s := range list {
-		if a, b := from.at(s), to.at(s); a != nil && b != nil {
+		if a, b := from.at(s), to.at(s); a != nil && b != nil && (!s.Late || from.name >= "T03") {
 			took = append(took, b.Sub(*a))
 		}
 	}

@@ -10,8 +10,7 @@ import (
 type collector struct {
 	c                                                  *Cluster
 	records, bytes, digests, level, age, asked, served *prometheus.Desc
-	written, unwritten, waiting, troubles, undecodable *prometheus.Desc
-	rejected                                           *prometheus.Desc
+	written, unwritten, waiting, undecodable, rejected *prometheus.Desc
 }
 
 func newCollector(c *Cluster) *collector {
@@ -21,8 +20,8 @@ func newCollector(c *Cluster) *collector {
 	return &collector{
 		c:           c,
 		records:     desc("records", "Records of all hosts that are held here, deleted ones included."),
-		bytes:       desc("record_bytes", "Bytes that they carry."),
-		rejected:    desc("rejected_total", "Records of others that were refused for cause.", "reason"),
+		bytes:       desc("record_bytes", "Bytes that the records of all hosts carry."),
+		rejected:    desc("rejected_total", "Records of others that were refused, by reason; others: once 256 hosts and reasons were noted, whatever the reason.", "reason"),
 		digests:     desc("digests_total", "Exchanges with a peer that were begun here."),
 		level:       desc("digests_equal_total", "Digests of peers that were equal to ours."),
 		age:         desc("in_sync_timestamp_seconds", "When we were last found level with a peer; 0: never."),
@@ -32,14 +31,13 @@ func newCollector(c *Cluster) *collector {
 		written:     desc("written_total", "Records written for the peers."),
 		unwritten:   desc("unwritten_total", "Records that could not be written."),
 		waiting:     desc("mailbox_waiting", "Changes of this host that wait to be written."),
-		troubles:    desc("troubles_total", "What was wrong between us and other agents.", "kind"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.records, m.bytes, m.rejected, m.digests, m.level, m.age, m.undecodable, m.asked, m.served, m.written, m.unwritten, m.waiting, m.troubles,
+		m.records, m.bytes, m.rejected, m.digests, m.level, m.age, m.undecodable, m.asked, m.served, m.written, m.unwritten, m.waiting,
 	} {
 		ch <- d
 	}
@@ -61,9 +59,10 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 		for _, r := range st.Rejected {
 			byReason[r.Reason] += r.Count
 		}
-		for reason, n := range byReason {
-			counter(m.rejected, n, reason.String())
+		for _, reason := range gossip.Reasons() { // each from the first scrape on
+			counter(m.rejected, byReason[reason], reason.String())
 		}
+		counter(m.rejected, st.RejectedElse, "others")
 	}
 	s := c.repl.Stats()
 	counter(m.digests, s.Digests)
@@ -84,11 +83,4 @@ func (m *collector) Collect(ch chan<- prometheus.Metric) {
 	counter(m.written, c.written.Load())
 	counter(m.unwritten, c.failed.Load())
 	gauge(m.waiting, float64(c.box.depth()))
-	byKind := make(map[gossip.TroubleKind]uint64)
-	for _, t := range c.repl.Peer().Stats().Troubles {
-		byKind[t.Kind] += t.Count
-	}
-	for kind, count := range byKind {
-		counter(m.troubles, count, string(kind))
-	}
 }

@@ -249,7 +249,7 @@ func (p *process) forget(id string) {
 
 func (p *process) committed(seq uint64) {
 	for _, sub := range p.subs {
-		sub.machine.Committed(seq, p.now())
+		sub.machine.Committed(seq, delivery.Commit{}, p.now())
 		p.tick(sub)
 	}
 }

@@ -34,14 +34,18 @@ func (m *Machine) Hold(seq uint64, limit time.Time) {
 	}
 }
 
+// Commit is when the disk was given what a commit holds, and when it had taken it.
+type Commit struct{ Begun, Done time.Time }
+
 // Committed reports that everything up to commit seq is durable.
-func (m *Machine) Committed(seq uint64, now time.Time) {
+func (m *Machine) Committed(seq uint64, c Commit, now time.Time) {
 	n := 0
 	for ; n < len(m.held) && m.held[n].seq <= seq; n++ {
 		e := m.held[n].entry
 		if m.held[n].over() { // its limit passed, or a newer revision came
 			continue
 		}
+		e.commit = c
 		m.release(e, now)
 		if e.index >= 0 {
 			e.at = e.due()

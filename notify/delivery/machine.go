@@ -19,6 +19,8 @@ type entry struct {
 	Record
 	owed correlate.Change // its alarm is nil when nothing is owed
 
+	late   bool      // see Late
+	commit Commit    // of the owed revision; zero: it did not wait for one
 	outbox time.Time // T06; zero while held
 	hold   uint64    // which of Machine.held this pair waits in; 0 before Hold and after it
 	limit  time.Time // when the hold ends in any case
@@ -255,11 +257,19 @@ func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 		m.unpark(e)
 	}
 	e.owed, e.Owed, e.Created, e.over = c, a.Revision, now, false
-	e.outbox, e.hold, e.hurries = time.Time{}, 0, 0
+	e.late, e.commit, e.outbox, e.hold, e.hurries = false, Commit{}, time.Time{}, 0, 0
 	m.drop(e)
 	m.fresh = append(m.fresh, e)
 	eff.Save = append(eff.Save, e.Record)
 	return eff
+}
+
+// Late says that what is owed of an alarm is news to the consumer by its own doing, or an operator's: it has just begun to want it. How
+// long ago it was decided tells nothing of how fast the consumer is told.
+func (m *Machine) Late(alarmID string) {
+	if e := m.pairs[alarmID]; e != nil {
+		e.late = true
+	}
 }
 
 // Tick starts what is due.
@@ -275,7 +285,10 @@ func (m *Machine) Tick(now time.Time) Effects {
 		early := e.hold != 0
 		m.release(e, now)
 		m.begin(e, e.owed.Alarm, now)
-		s := Start{Change: e.owed, Outbox: e.outbox, Attempt: e.Attempts + 1, Superseded: e.Superseded, Early: early}
+		s := Start{
+			Change: e.owed, Owed: e.Created, Commit: e.commit, Outbox: e.outbox, Late: e.late,
+			Attempt: e.Attempts + 1, Superseded: e.Superseded, Early: early,
+		}
 		if s.Asks, s.Split = m.asks(e, e.sent); s.Split {
 			e.before, e.opened = e.Parts, true
 			e.open(s.Asks)

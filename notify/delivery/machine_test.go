@@ -24,7 +24,7 @@ func machine() *Machine { return New(DefaultConfig(), func() float64 { return 0.
 func owe(m *Machine, a *correlate.Alarm, now time.Time) Effects {
 	eff := m.Enqueue(change(a), now)
 	m.Hold(1, now.Add(time.Millisecond))
-	m.Committed(1, now)
+	m.Committed(1, Commit{}, now)
 	return eff
 }
 
@@ -48,9 +48,9 @@ func TestADeliveryWaitsForItsCommitOrTheLimit(t *testing.T) {
 	if eff := m.Tick(t0); len(eff.Start) != 0 || !eff.Wake.Equal(t0.Add(time.Millisecond)) {
 		t.Fatalf("started %d, wake %v", len(eff.Start), eff.Wake)
 	}
-	m.Committed(6, t0)
+	m.Committed(6, Commit{}, t0)
 	starts(t, m, t0)
-	m.Committed(7, t0.Add(300*time.Microsecond))
+	m.Committed(7, Commit{}, t0.Add(300*time.Microsecond))
 	s := starts(t, m, t0.Add(300*time.Microsecond), "a@2.1")
 	if !s[0].Outbox.Equal(t0.Add(300 * time.Microsecond)) {
 		t.Fatalf("passed the outbox at %v", s[0].Outbox)
@@ -231,7 +231,7 @@ func TestTheNewestRevisionEndsDeliveredOrParked(t *testing.T) {
 				seq++
 				m.Hold(seq, now.Add(time.Millisecond))
 			case 2:
-				m.Committed(seq, now)
+				m.Committed(seq, Commit{}, now)
 			case 3:
 				tick()
 			case 4, 5:

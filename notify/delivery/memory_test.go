@@ -33,7 +33,7 @@ func TestAFullQueueHoldsNoCopiesOfAlarms(t *testing.T) {
 			now := t0.Add(time.Duration(i) * time.Millisecond)
 			m.Enqueue(change(a), now)
 			m.Hold(uint64(i+1), now)
-			m.Committed(uint64(i+1), now)
+			m.Committed(uint64(i+1), Commit{}, now)
 			for range m.Tick(now).Start {
 				m.Result(a.ID, Outcome{Verdict: Retry, Err: "connection refused"}, now)
 			}

@@ -370,7 +370,7 @@ func TestTheTruthArrivesThroughAFullQueue(t *testing.T) {
 			if _, _, ok := m.Pair(a.ID); ok || a.Standing() {
 				keep(m.Enqueue(change(a), now))
 				m.Hold(1, now)
-				m.Committed(1, now)
+				m.Committed(1, Commit{}, now)
 			}
 		}
 		flying := map[string]*correlate.Alarm{}

@@ -237,7 +237,7 @@ func TestWhoIsHitHearsItAndWhoIsNoLongerHearsThat(t *testing.T) {
 				seq++
 				m.Hold(seq, now.Add(time.Millisecond))
 			case 2:
-				m.Committed(seq, now)
+				m.Committed(seq, Commit{}, now)
 			case 3, 4:
 				tick()
 			case 5:

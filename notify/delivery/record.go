@@ -58,7 +58,10 @@ type Record struct {
 // Start is a request to make now.
 type Start struct {
 	correlate.Change
-	Outbox     time.Time // Doctor's T06: committed, or the hold was over
+	Owed       time.Time // T03: when the revision was first owed
+	Commit     Commit    // T04 and T05; zero: it did not wait for its commit, or that was in an earlier run
+	Outbox     time.Time // T06: committed, or the hold was over
+	Late       bool      // see Machine.Late
 	Attempt    int       // 1 for the first
 	Superseded int
 	Early      bool  // the limit of its hold has passed before its commit

@@ -148,7 +148,7 @@ func (n *notifier) release(ids []string) {
 
 func (n *notifier) committed(seq uint64) {
 	for _, w := range n.list() {
-		w.machine.Committed(seq, n.a.even())
+		w.machine.Committed(seq, delivery.Commit{}, n.a.even())
 		w.pump()
 	}
 }

@@ -1,0 +1,251 @@
+package notify
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/paramedic-ha/paramedic/correlate"
+)
+
+func observed(all map[string][]*dto.Metric, stage string) uint64 {
+	for _, m := range all["paramedic_notify_stage_seconds"] {
+		if m.GetLabel()[0].GetValue() == stage {
+			return m.GetHistogram().GetSampleCount()
+		}
+	}
+	return 0
+}
+
+// TestEachStageIsMeasured by real HTTP: every point is there, in order, and each stage counts it once. The outbox is in memory, since a disk may never
+// be done with a commit in the millisecond that a delivery waits for it.
+func TestEachStageIsMeasured(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "paramedic-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	well := newConsumer(t, nil)
+	cfg, _ := testConfig(t, dir)
+	registry := prometheus.NewRegistry()
+	cfg.Metrics, cfg.Now = registry, time.Now
+	n, _ := start(t, cfg, fileSub("well", well.URL))
+	faults, inTime := uint64(0), uint64(0)
+	for faults < 20 || inTime == 0 && faults < profileSize { // a busy machine needs some
+		publish := effects(alarm(fmt.Sprint("a", faults), faults+1, correlate.Raised))
+		for k := range publish.Publish {
+			publish.Publish[k].Occurred, publish.Publish[k].Observed, publish.Publish[k].Found = time.Now().Round(0), time.Now(), time.Now()
+		}
+		n.Publish(publish)
+		faults++
+		eventually(t, "it is settled", func() bool { return uint64(len(n.Profile())) == faults })
+		l := n.Profile()[faults-1]
+		points := []time.Time{l.Observed, l.Found, l.Owed, l.Begun, l.Committed, l.Outbox, l.Taken, l.Sent, l.Answered}
+		if l.Committed.IsZero() {
+			points = slices.Delete(points, 3, 5)
+		} else {
+			inTime++
+		}
+		if !slices.IsSortedFunc(points, time.Time.Compare) || slices.ContainsFunc(points, time.Time.IsZero) || l.Late {
+			t.Errorf("%+v", l)
+		}
+	}
+	if inTime == 0 {
+		t.Error("none went with its commit")
+	}
+	eventually(t, "it is counted", func() bool { return observed(gathered(t, registry), "T00-T09") == faults })
+	all := gathered(t, registry)
+	for _, s := range stages {
+		want := faults
+		if s.To == "T04" || s.To == "T05" || s.From == "T05" {
+			want = inTime
+		}
+		if got := observed(all, s.Name()); got != want {
+			t.Errorf("%s was measured %d times, want %d", s.Name(), got, want)
+		}
+	}
+}
+
+// TestWhatStoodBeforeItWasWantedIsNoDelay: who subscribes an hour after the fault is told at once.
+func TestWhatStoodBeforeItWasWantedIsNoDelay(t *testing.T) {
+	well := newConsumer(t, nil)
+	cfg, _ := testConfig(t, t.TempDir())
+	registry := prometheus.NewRegistry()
+	cfg.Metrics, cfg.Now = registry, time.Now
+	n, _ := start(t, cfg)
+	publish := effects(alarm("a", 1, correlate.Raised))
+	hour := time.Now().Add(-time.Hour)
+	publish.Publish[0].Occurred, publish.Publish[0].Observed, publish.Publish[0].Found = hour, hour, hour
+	n.Publish(publish)
+	eventually(t, "it is known", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return len(n.alarms) == 1 })
+	if err := n.SetFile([]Subscription{fileSub("well", well.URL)}); err != nil {
+		t.Fatal(err)
+	}
+	well.waitFor(t, 1)
+	eventually(t, "it is counted", func() bool { return observed(gathered(t, registry), "T08-T09") == 1 })
+	all := gathered(t, registry)
+	for _, s := range []string{"T00-T09", "T00-T08", "T01-T08", "T02-T03"} {
+		if got := observed(all, s); got != 0 {
+			t.Errorf("%s counts it", s)
+		}
+	}
+	if h := all["paramedic_notify_delivery_seconds"][0].GetHistogram(); h.GetSampleCount() != 1 || h.GetSampleSum() > 60 {
+		t.Errorf("%v", h)
+	}
+	if l := n.Profile()[0]; !l.Late || !l.Found.Equal(hour) {
+		t.Errorf("%+v", l)
+	}
+}
+
+// TestNoStageIsOfTwoClocks: times of a peer, of an earlier run or of another host are left out.
+func TestNoStageIsOfTwoClocks(t *testing.T) {
+	now := time.Now()
+	at := func(ms int) time.Time { return now.Add(time.Duration(ms) * time.Millisecond) }
+	l := Stages{
+		Occurred: at(0).Round(0), Observed: at(1), Found: at(2), Owed: at(3), Begun: at(4), Committed: at(5), Outbox: at(6), Taken: at(7), Sent: at(8), Answered: at(9), By: "here",
+	}
+	measured := func(change func(*Stages)) (names []string) {
+		c := l
+		change(&c)
+		for _, s := range stages {
+			if _, ok := s.took(c, "here"); ok {
+				names = append(names, s.Name())
+			}
+		}
+		return names
+	}
+	for what, test := range map[string]struct {
+		change func(*Stages)
+		want   []string
+	}{
+		"its own": {func(*Stages) {}, []string{
+			"T00-T01", "T01-T02", "T02-T03", "T03-T04", "T04-T05", "T05-T06", "T06-T07", "T07-T08", "T08-T09", "T03-T06", "T01-T08", "T00-T08", "T00-T09",
+		}},
+		"a peer's": {func(s *Stages) { s.By = "there" }, []string{"T00-T01", "T01-T02", "T02-T03", "T03-T04", "T04-T05", "T05-T06", "T06-T07", "T03-T06"}},
+		"another host's alarm": {func(s *Stages) { s.Observed, s.Found = s.Observed.Round(0), s.Found.Round(0) }, []string{
+			"T03-T04", "T04-T05", "T05-T06", "T06-T07", "T07-T08", "T08-T09", "T03-T06",
+		}},
+		"an earlier run's": {func(s *Stages) {
+			s.Observed, s.Found, s.Owed, s.Outbox = s.Observed.Round(0), s.Found.Round(0), s.Owed.Round(0), s.Outbox.Round(0)
+			s.Begun, s.Committed = time.Time{}, time.Time{}
+		}, []string{"T07-T08", "T08-T09"}},
+		"before its commit": {func(s *Stages) { s.Begun, s.Committed = time.Time{}, time.Time{} }, []string{
+			"T00-T01", "T01-T02", "T02-T03", "T06-T07", "T07-T08", "T08-T09", "T03-T06", "T01-T08", "T00-T08", "T00-T09",
+		}},
+	} {
+		if got := measured(test.change); !slices.Equal(got, test.want) {
+			t.Errorf("%s: measured %v, want %v", what, got, test.want)
+		}
+	}
+}
+
+// series counts those that have a label subscription, and those of them that are the others'.
+func series(all map[string][]*dto.Metric) (own, others int) {
+	for _, metrics := range all {
+		for _, m := range metrics {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "subscription" {
+					own++
+					if l.GetValue() == otherSeries {
+						others++
+					}
+				}
+			}
+		}
+	}
+	return own, others
+}
+
+// TestFiveThousandSubscriptionsHaveAsManySeriesAsAHundredAndThirty.
+func TestFiveThousandSubscriptionsHaveAsManySeriesAsAHundredAndThirty(t *testing.T) {
+	of := func(n int) []Subscription {
+		subs := []Subscription{fileSub(otherSeries, "http://127.0.0.1/x")}
+		for i := range n {
+			subs = append(subs, fileSub(fmt.Sprint("s-", i), "http://127.0.0.1/x"))
+		}
+		return subs
+	}
+	cfg, _ := testConfig(t, t.TempDir())
+	registry := prometheus.NewRegistry()
+	cfg.Metrics = registry
+	n, err := newNotifier(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.box.closeQuietly()
+	count := func(subscriptions int) (int, int) {
+		t.Helper()
+		if err := n.SetFile(of(subscriptions)); err != nil {
+			t.Fatal(err)
+		}
+		return series(gathered(t, registry))
+	}
+	few, _ := count(1)
+	per := few / 2 // of s-0, and of the one whose name is that of the others
+	for _, subscriptions := range []int{ownSeries + 1, 5000} {
+		if own, others := count(subscriptions); own != (ownSeries+1)*per || others != per {
+			t.Errorf("%d subscriptions have %d series, %d of the others; want %d and %d", subscriptions, own, others, (ownSeries+1)*per, per)
+		}
+	}
+	if v := value(gathered(t, registry)["paramedic_notify_other_subscriptions"]); v != 5001-ownSeries {
+		t.Errorf("%v others", v)
+	}
+	if own, _ := count(1); own != few {
+		t.Errorf("%d series when they have ended, want %d", own, few)
+	}
+}
+
+// TestWhatOthersAreToldIsCountedTogether: no delivery is lost to the figures, and none goes back when a subscription ends.
+func TestWhatOthersAreToldIsCountedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const consumers = ownSeries + 20
+		var hosts []string
+		var subs []Subscription
+		for i := range consumers {
+			hosts = append(hosts, fmt.Sprint("consumer-", i))
+			subs = append(subs, fileSub(hosts[i], "http://"+hosts[i]+"/x"))
+		}
+		p := newPipes(hosts...)
+		cfg, _ := testConfig(t, t.TempDir())
+		registry := prometheus.NewRegistry()
+		cfg.Now, cfg.Log, cfg.Metrics = time.Now, discard, registry
+		n, err := newNotifier(cfg, p.dial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.SetFile(subs); err != nil {
+			t.Fatal(err)
+		}
+		stop := run(t, n)
+		time.Sleep(time.Second)
+		n.Publish(effects(alarm("a", 1, correlate.Raised)))
+		time.Sleep(time.Second)
+		settled := func() (sum, others float64) {
+			for _, m := range gathered(t, registry)["paramedic_notify_attempts_total"] {
+				if m.GetLabel()[0].GetValue() == "settled" {
+					sum += m.GetCounter().GetValue()
+				}
+				if m.GetLabel()[0].GetValue() == "settled" && m.GetLabel()[1].GetValue() == otherSeries {
+					others = m.GetCounter().GetValue()
+				}
+			}
+			return sum, others
+		}
+		if sum, others := settled(); sum != consumers || others != 20 {
+			t.Errorf("%v are settled, %v of the others; want %d and 20", sum, others, consumers)
+		}
+		if err := n.SetFile(subs[:ownSeries]); err != nil {
+			t.Fatal(err)
+		}
+		if sum, others := settled(); sum != consumers || others != 20 {
+			t.Errorf("%v are settled, %v of the others, when the others have ended", sum, others)
+		}
+		stop()
+	})
+}
