@@ -42,6 +42,10 @@ func newMetrics(registry prometheus.Registerer, n *Notifier) (*metrics, error) {
 		tallies: tallies{n},
 		seats:   newSeats(),
 	}
+	for _, v := range verdicts {
+		m.guests.WithLabelValues(v.String())
+	}
+	m.guests.WithLabelValues("refused")
 	for _, s := range stages {
 		m.stage.WithLabelValues(s.Name()) // each is a series from the first scrape on
 	}

@@ -67,7 +67,7 @@ func (s *Server) routes(metrics prometheus.Gatherer) []route {
 		}},
 		{method: "GET", path: "/healthz", handle: s.getHealth, callers: anybody},
 		{method: "GET", path: "/readyz", handle: s.getReady, callers: anybody},
-		{method: "GET", path: "/metrics", handle: scrape.ServeHTTP},
+		{method: "GET", path: "/metrics", handle: scrape.ServeHTTP, callers: monitors},
 	}
 	plain = append(plain, s.solRoutes()...)
 	for i, r := range plain {

@@ -129,7 +129,7 @@ type Token struct {
 	// TokenFile holds the token: at least 32 letters, digits and -._~+/ in one line, as "paramedic keygen --token" makes it;
 	// several, one a line, during a rotation. Found as a secret_file is; others than owner and group must have no access to it.
 	TokenFile string `yaml:"token_file" check:"text" required:"true"`
-	// Role says what the identity may do: an admin all, a consumer what concerns its projects, a monitor hand in events.
+	// Role says what the identity may do: an admin all, a consumer what concerns its projects, a monitor hand in events and read /metrics.
 	Role string `yaml:"role" check:"api-role" required:"true"`
 	// Projects that a consumer may see. At least one; none for the other roles.
 	Projects []string `yaml:"projects" check:"project" required:"true"`
