@@ -43,19 +43,16 @@ type feed struct {
 	stop   context.CancelFunc
 }
 
-// openFeed subscribes in the given namespace (netns.None(): the caller's own). forced is false when the receive buffer
-// could not be made as large as asked, which needs CAP_NET_ADMIN.
-func (s *Source) openFeed(ctx context.Context, ns netns.NsHandle) (f *feed, forced bool, err error) {
+// openFeed subscribes in the given namespace (netns.None(): the caller's own). ample is false when the receive buffer could not be
+// made as large as asked.
+func (s *Source) openFeed(ctx context.Context, ns netns.NsHandle) (f *feed, ample bool, err error) {
 	socket, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
 	if err != nil {
 		return nil, false, fmt.Errorf("subscribe to link changes: %w", err)
 	}
-	forced = socket.SetReceiveBufferSize(s.buffer, true) == nil
-	if !forced {
-		if err := socket.SetReceiveBufferSize(s.buffer, false); err != nil {
-			socket.Close()
-			return nil, false, fmt.Errorf("size receive buffer of link subscription: %w", err)
-		}
+	if ample, err = size(socket, s.buffer); err != nil {
+		socket.Close()
+		return nil, false, fmt.Errorf("size receive buffer of link subscription: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	f = &feed{updates: make(chan update, feedCapacity), socket: socket, stop: cancel}
@@ -71,7 +68,19 @@ func (s *Source) openFeed(ctx context.Context, ns netns.NsHandle) (f *feed, forc
 			s.counters.overruns.Add(1)
 		}
 	})
-	return f, forced, nil
+	return f, ample, nil
+}
+
+// size asks for a receive buffer and reports whether it is as large. Beyond net.core.rmem_max that takes CAP_NET_ADMIN.
+func size(socket *nl.NetlinkSocket, bytes int) (ample bool, err error) {
+	if socket.SetReceiveBufferSize(bytes, true) == nil {
+		return true, nil
+	}
+	if err := socket.SetReceiveBufferSize(bytes, false); err != nil {
+		return false, err
+	}
+	got, err := unix.GetsockoptInt(socket.GetFd(), unix.SOL_SOCKET, unix.SO_RCVBUF)
+	return got >= 2*bytes, err // the kernel doubles what it grants, for its own needs (socket(7))
 }
 
 // close ends the feed and waits for it.

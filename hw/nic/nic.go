@@ -192,7 +192,7 @@ func (w *watch) run(ctx context.Context) error {
 
 // follow subscribes, states everything and follows the changes until the subscription ends; it returns why.
 func (w *watch) follow(ctx context.Context) error {
-	f, forced, err := w.openFeed(ctx, w.ns)
+	f, ample, err := w.openFeed(ctx, w.ns)
 	if err != nil {
 		w.sink.Health(hw.Health{Sight: hw.SightBlind, Text: err.Error()})
 		return err
@@ -204,10 +204,10 @@ func (w *watch) follow(ctx context.Context) error {
 		return err
 	}
 	health := hw.Health{}
-	if !forced {
+	if !ample {
 		health = hw.Health{
 			Sight: hw.SightDegraded,
-			Text:  "the receive buffer for link changes is limited by net.core.rmem_max: give the agent CAP_NET_ADMIN",
+			Text:  "the receive buffer for link changes is limited: set net.core.rmem_max to 8388608, or give the agent CAP_NET_ADMIN",
 		}
 	}
 	return w.watch(ctx, f, health)
