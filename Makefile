@@ -16,8 +16,8 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # With -e a package that cannot be read stays in the list and fails where it is used; an empty list would test nothing.
 UNIT = $(or $(shell GOFLAGS='$(GOFLAGS)' go list -e ./... | grep -v /agent/e2e),$(error go list names no package))
 
-# The emulated compute host takes seven minutes and a whole machine: make lab.
-E2E = $(or $(shell GOFLAGS='$(GOFLAGS)' go list -e ./agent/e2e/... | grep -v /hardware),$(error go list names no package))
+# The emulated compute host takes seven minutes and a whole machine: make lab; one with systemd some minutes more: make vm.
+E2E = $(or $(shell GOFLAGS='$(GOFLAGS)' go list -e ./agent/e2e/... | grep -v -e /hardware -e /vm),$(error go list names no package))
 
 .PHONY: help
 help: ## this list
@@ -45,6 +45,11 @@ e2e: build deb rpm ## the real binary on real links, libvirtd and qemu, and twen
 .PHONY: lab
 lab: deps build ## the emulated compute host alone: each fault of its hardware, who is hit, after how long (root)
 	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go test -count=1 -v -timeout 20m ./agent/e2e/hardware
+
+.PHONY: vm
+vm: deps deb ## the Debian package on a systemd of its own, in an emulated machine: install, reboot, watchdog, stop, reload, upgrade, purge (root)
+	@.ci/root.sh
+	go test -count=1 -v -timeout 30m ./agent/e2e/vm
 
 # The detector ends the agent at its first race, and does not linger at each of its ends.
 .PHONY: e2e-race

@@ -10,7 +10,7 @@ packages=(
 	openvswitch-switch openvswitch-switch-dpdk librte-net-null23 librte-mempool-ring23 openipmi ipmitool
 	busybox-static iproute2 nftables iptables ethtool socat tini dbus-daemon cpio kmod xz-utils
 	gcc libc6-dev make git curl jq ca-certificates prometheus prometheus-alertmanager python3
-	mdadm e2fsprogs lintian rpm rpmlint tmux
+	mdadm e2fsprogs mmdebstrap lintian rpm rpmlint tmux
 )
 # What the guest's kernel needs as modules, in the order of loading; dependencies are found.
 modules=(virtio_pci virtio_blk virtio_console virtio_net pvpanic-mmio i6300esb)

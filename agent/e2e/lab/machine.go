@@ -122,8 +122,10 @@ func (s *Switch) tap() (name string, err error) {
 const machinePatience = 60 * time.Second
 
 // connect waits until the machine obeys.
-func (m *Machine) connect(serial string) (err error) {
-	deadline := time.Now().Add(machinePatience)
+func (m *Machine) connect(serial string) error { return m.connectWithin(serial, machinePatience) }
+
+func (m *Machine) connectWithin(serial string, patience time.Duration) (err error) {
+	deadline := time.Now().Add(patience)
 	for {
 		if m.conn == nil {
 			m.conn, err = net.Dial("unix", serial)

@@ -3,11 +3,9 @@
 package packages
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -207,27 +205,19 @@ func eventually(t *testing.T, what string, ok func() error) {
 // made is the one package of a kind that make has left.
 func made(t *testing.T, glob string) string {
 	t.Helper()
-	all, err := filepath.Glob(filepath.Join(dist, glob))
-	if err != nil || len(all) != 1 {
-		t.Fatalf("%d packages are %s/%s: run make deb rpm", len(all), dist, glob)
+	file, err := lab.Made(dist, glob)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all[0]
+	return file
 }
 
 // anew makes a package of the same files under another version.
 func anew(t *testing.T, packager, version string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	dir := t.TempDir()
-	cmd := exec.CommandContext(ctx, "go", "-C", checkout+"/packaging", "tool", "nfpm", "package", "--config", "nfpm.yaml", "--packager", packager, "--target", dir)
-	cmd.Env = append(os.Environ(), "ARCH=amd64", "PACKAGE_VERSION="+version, "SOURCE_DATE_EPOCH=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("make version %s: %v\n%s", version, err, out)
+	file, err := lab.Package(checkout, packager, version, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
-	all, err := filepath.Glob(dir + "/paramedic*")
-	if err != nil || len(all) != 1 {
-		t.Fatalf("nfpm made %v: %v", all, err)
-	}
-	return all[0]
+	return file
 }
