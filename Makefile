@@ -80,9 +80,8 @@ sim: ## the simulations, new seeds for SIMTIME (1m) each
 	go test -count=1 -v -timeout 0 ./agent/sim/... -sim.for=$(SIMTIME)
 
 .PHONY: bench
-bench: deps build ## engine and outbox, then fault to callback on real parts beside the floor (root)
-	go test -run '^$$' -bench . -benchmem ./correlate/... ./notify/... ./agent
-	PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go run ./agent/e2e/bench
+bench: deps build ## one table: fault to callback beside the floor and Prometheus, clusters, host loss (root; SHORT=1: one host; UPDATE=1: into the manual)
+	@PARAMEDIC_BIN=$(CURDIR)/bin/paramedic go run ./agent/e2e/bench $(if $(SHORT),-short) $(if $(UPDATE),-update docs/performance.md)
 
 .PHONY: demo
 demo: deps build ## three hosts, three consumers, faults, a peer that stands in, in words (root)

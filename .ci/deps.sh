@@ -9,7 +9,8 @@ packages=(
 	libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils
 	openvswitch-switch openvswitch-switch-dpdk librte-net-null23 librte-mempool-ring23 openipmi ipmitool
 	busybox-static iproute2 nftables iptables ethtool socat tini dbus-daemon cpio kmod xz-utils
-	gcc libc6-dev make git curl jq ca-certificates prometheus prometheus-alertmanager python3
+	gcc libc6-dev make git curl jq ca-certificates python3
+	prometheus prometheus-node-exporter prometheus-alertmanager
 	mdadm e2fsprogs mmdebstrap lintian rpm rpmlint tmux
 )
 # What the guest's kernel needs as modules, in the order of loading; dependencies are found.

@@ -61,16 +61,14 @@ func agents(ctx context.Context, p plan, r *report) (err error) {
 	if err != nil {
 		return err
 	}
-	r.heading(fmt.Sprintf("%d real agents: at rest", p.agents), before)
-	r.line("Each in namespaces of its own, on one switch; virt disabled, outbox in memory, gossip encrypted. Frames of its interface, headers included.\n")
-	r.line("| each host | %d agents | %d agents |\n|---|--:|--:|", less, p.agents)
-	r.line("| **bytes a second, sent + received** | %.0f | %.0f |", small.bytes(), large.bytes())
-	r.line("| sent, bytes a second | %.0f | %.0f |", small.traffic.txBytes, large.traffic.txBytes)
-	r.line("| packets a second, sent + received | %.1f | %.1f |", small.packets(), large.packets())
-	r.line("| processor, %% of a core, mean | %.2f | %.2f |", small.percent, large.percent)
-	r.line("| resident memory, MiB, median / largest | %.1f / %.1f | %.1f / %.1f |", small.rss[0], small.rss[1], large.rss[0], large.rss[1])
-	r.line("\n%d more agents were started at once and knew all after %.1f s.", p.agents-less, joined.Seconds())
-	r.flat(fmt.Sprintf("bytes of each host at rest from %d to %d agents", less, p.agents), large.bytes()/small.bytes())
+	r.section("Real agents: each host at rest, frames with all headers, sent + received", before)
+	r.value(fmt.Sprintf("%d agents", less), small.bytes(), "bytes/s")
+	r.value(fmt.Sprintf("**%d agents**", p.agents), large.bytes(), "bytes/s")
+	r.flat(fmt.Sprintf("from %d to %d agents", less, p.agents), large.bytes()/small.bytes())
+	r.value(fmt.Sprintf("%d agents: packets", p.agents), large.packets(), "/s")
+	r.value(fmt.Sprintf("%d agents: processor, of a core, mean", p.agents), large.percent, "%")
+	r.value(fmt.Sprintf("%d agents: resident memory, median", p.agents), large.rss[0]*(1<<20)/1e6, "MB")
+	r.note("%d more agents were started at once and knew all after %.1f s.", p.agents-less, joined.Seconds())
 	return nil
 }
 
@@ -163,7 +161,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // spread pulls and plugs the cable of one host after the other and waits until every agent's stream has told of it.
 func (c *cloud) spread(ctx context.Context, p plan, r *report, changes <-chan change) error {
 	before := machineNow()
-	var own, one, all, beyond spread
+	var own, one, all spread
 	for n := range p.changes {
 		m := n / 2 % len(c.members)
 		if err := pause(ctx, 20*time.Millisecond+rand.N(60*time.Millisecond)); err != nil {
@@ -192,17 +190,11 @@ func (c *cloud) spread(ctx context.Context, p plan, r *report, changes <-chan ch
 		}
 		own = append(own, at[m].Sub(began))
 		all = append(all, last.Sub(began))
-		beyond = append(beyond, last.Sub(at[m]))
 	}
-	r.heading(fmt.Sprintf("%d real agents: a change is everywhere", len(c.members)), before)
-	r.line("A cable is pulled, or plugged, at one host; each agent's stream (GET /v1/watch) is read here.\n")
-	r.table("from the cable")
-	r.row("to the stream of the host itself", own)
-	r.row("to the stream of each other host", one)
-	total := r.row("**to the stream of the last of all**", all)
-	r.row("the last of all after the host itself", beyond)
-	r.line("")
-	r.verdict(fmt.Sprintf("at all of %d hosts at p99", len(c.members)), total.at(99), spreadAim)
+	r.section(fmt.Sprintf("%d real agents: a cable is pulled or plugged at one", len(c.members)), before)
+	r.times("the stream of the host itself", own)
+	r.times("the stream of each other", one)
+	r.times("**the stream of the last of all**", all, aim{99, spreadAim})
 	return nil
 }
 
@@ -284,14 +276,10 @@ func (c *cloud) subscriptions(ctx context.Context, p plan, r *report, _ <-chan c
 			return err
 		}
 	}
-	r.heading(fmt.Sprintf("%d real agents: a subscription", len(c.members)), before)
-	r.line("Agents are asked in turn (GET /v1/subscriptions/{id}, answered by the notifier), so these are upper bounds.\n")
-	r.table("from the 201")
-	r.row("to active at each host", one)
-	total := r.row("**to active at the last of all**", all)
-	r.row("a fault at any host right after the 201 → callback", told)
-	r.line("")
-	r.verdict("from the 201 to active everywhere, longest", total.at(100), subscribeAim)
+	r.section(fmt.Sprintf("%d real agents: a subscription, from its 201", len(c.members)), before)
+	r.times("active at each (upper bound)", one)
+	r.times("**active at the last of all** (upper bound)", all, aim{100, subscribeAim})
+	r.times("a fault at any of them right after the 201 → callback", told)
 	return nil
 }
 
@@ -357,14 +345,10 @@ func (c *cloud) handOvers(ctx context.Context, p plan, r *report, _ <-chan chang
 			return err
 		}
 	}
-	r.heading(fmt.Sprintf("%d real agents: hand-over to a peer", len(c.members)), before)
-	r.line("The switch drops all frames between a host and the consumer, while a connection is open between them; then its cable is pulled. " +
-		"The first fault goes into that connection, and waits until the kernel gives it up and another can't be made.\n")
-	r.table("from the fault to the callback")
-	r.row("nothing cut: by the host itself", direct)
-	r.row("first fault after the cut: by a peer", first)
-	r.row("**further faults: by a peer**", later)
-	r.line("")
+	r.section(fmt.Sprintf("%d real agents: a host is cut off from its consumer, fault → callback", len(c.members)), before)
+	r.times("nothing cut: by the host itself", direct)
+	r.times("first fault after the cut: by a peer", first)
+	r.times("**further faults: by a peer**", later)
 	return c.members[0].unsubscribe(id)
 }
 
@@ -469,15 +453,11 @@ func (c *cloud) partitions(ctx context.Context, p plan, r *report, changes <-cha
 			return err
 		}
 	}
-	r.heading(fmt.Sprintf("%d real agents: a partition into halves ends", len(c.members)), before)
-	r.line("Each half has taken the other for gone, raised an alarm and taken a subscription of its own.\n")
-	r.table("from the end of the partition")
-	r.row("the other half's alarm is at the last of all", alarms)
-	r.row("both subscriptions are active at the last of all", subscribed)
-	r.row("the last of all knows all members again", joined)
-	total := r.row("**all of that**", level)
-	r.line("")
-	r.verdict("until all are level, longest", total.at(100), healAim)
+	r.section(fmt.Sprintf("%d real agents: a partition into halves ends", len(c.members)), before)
+	r.times("the other half's alarm is at the last of all", alarms)
+	r.times("both halves' subscriptions are active at the last of all", subscribed)
+	r.times("the last of all knows all members again", joined)
+	r.times("**all of that**", level, aim{100, healAim})
 	return nil
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -21,6 +20,7 @@ type kind struct {
 	affected  int // domains that each notification must name
 	listener  []string
 	from      string // what T01 is behind
+	mended    string
 	aim       time.Duration
 	// fault and mend return when they began to act. Each names what the bare listener will name.
 	fault, mend func(round int) (began time.Time, what string, err error)
@@ -35,7 +35,7 @@ func (s *stage) linkFault() kind {
 	}
 	return kind{
 		name: "Carrier lost → callback", short: "link", condition: "carrier", affected: len(s.domains), listener: []string{"link", uplink},
-		from: "kernel, netlink", aim: 5 * time.Millisecond, fault: act(s.cable.Pull), mend: act(s.cable.Plug),
+		from: "kernel, netlink", mended: "plugged", aim: 5 * time.Millisecond, fault: act(s.cable.Pull), mend: act(s.cable.Plug),
 	}
 }
 
@@ -43,7 +43,7 @@ func (s *stage) domainFault() kind {
 	name := func(round int) string { return s.domains[round%len(s.domains)] }
 	return kind{
 		name: "qemu killed → callback", short: "domain", condition: "crash", affected: 1, listener: []string{"domain", lab.LibvirtSocket},
-		from: "kernel, libvirtd",
+		from: "kernel, libvirtd", mended: "its start is asked for",
 		fault: func(round int) (time.Time, string, error) {
 			pid, err := s.libvirt.QEMU(name(round))
 			if err != nil {
@@ -68,10 +68,23 @@ type sample struct {
 	mend    time.Time
 	cleared time.Time
 	waited  time.Duration // by the agent's threads, together, for a processor
+
+	floorCleared        time.Time
+	alerted, alertEnded time.Time // Alertmanager's consumer had the body
+	alert               string
 }
 
+// From the fault, or from its end, to the consumer.
+func (s sample) told() time.Duration       { return s.agent.at.Sub(s.fault) }
+func (s sample) floorTold() time.Duration  { return s.floor.Sub(s.fault) }
+func (s sample) clear() time.Duration      { return s.cleared.Sub(s.mend) }
+func (s sample) floorClear() time.Duration { return s.floorCleared.Sub(s.mend) }
+
 // who listens during a block.
-type who struct{ agent, floor bool }
+type who struct {
+	agent, floor bool
+	chain        *chain
+}
 
 // measure runs three blocks of a fault: the bare listener alone, both on the same faults, the agent alone.
 func (s *stage) measure(ctx context.Context, k kind, p plan, r *report) error {
@@ -84,6 +97,7 @@ func (s *stage) measure(ctx context.Context, k kind, p plan, r *report) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = floor.Kill() }() // at the latest: the next part starts its own
 	if s.agent != nil {
 		if err := s.agent.Stop(); err != nil {
 			return err
@@ -128,13 +142,10 @@ func (s *stage) block(ctx context.Context, k kind, n int, w who) ([]sample, erro
 	samples := make([]sample, 0, n)
 	for range n {
 		// Not in step with any timer of the machine or the agent.
-		pause := 80*time.Millisecond + rand.N(120*time.Millisecond)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := pause(ctx, 80*time.Millisecond+w.apart()); err != nil {
+			return nil, err
 		}
-		one, err := s.once(k, w)
+		one, err := s.once(ctx, k, w)
 		if err != nil {
 			return nil, fmt.Errorf("fault %d: %w", len(samples)+1, err)
 		}
@@ -143,8 +154,16 @@ func (s *stage) block(ctx context.Context, k kind, n int, w who) ([]sample, erro
 	return samples, nil
 }
 
+// apart is a time at random. Prometheus tells in step with its clock, so what follows at once would always have the longest way to the next scrape.
+func (w who) apart() time.Duration {
+	if w.chain != nil {
+		return rand.N(time.Second)
+	}
+	return rand.N(120 * time.Millisecond)
+}
+
 // once makes a fault, waits until all who listen have told of it, mends it and waits again.
-func (s *stage) once(k kind, w who) (one sample, err error) {
+func (s *stage) once(ctx context.Context, k kind, w who) (one sample, err error) {
 	round := s.rounds
 	s.rounds++
 	var what string
@@ -157,53 +176,80 @@ func (s *stage) once(k kind, w who) (one sample, err error) {
 	if one.fault, what, err = k.fault(round); err != nil {
 		return one, err
 	}
-	if one.agent, one.floor, one.floorAt, err = s.told(k, w, what, true); err != nil {
+	raised, err := s.told(k, w, what, true)
+	if err != nil {
 		return one, err
 	}
+	one.agent, one.floor, one.floorAt, one.alerted, one.alert = raised.agent, raised.floor, raised.floorAt, raised.alerted, raised.alert
 	if w.agent {
 		if one.waited, err = waitedOf(s.agent.Process().PID()); err != nil {
 			return one, err
 		}
 		one.waited -= waited
 	}
+	if w.chain != nil {
+		if err := pause(ctx, w.apart()); err != nil {
+			return one, err
+		}
+	}
 	if one.mend, what, err = k.mend(round); err != nil {
 		return one, err
 	}
-	a, _, _, err := s.told(k, w, what, false)
-	if a != nil {
-		one.cleared = a.at
+	cleared, err := s.told(k, w, what, false)
+	if cleared.agent != nil {
+		one.cleared = cleared.agent.at
 	}
+	one.floorCleared, one.alertEnded = cleared.floor, cleared.alerted
 	return one, err
 }
 
+// words are what was told of a fault, or of its end; zero times for who has not told yet.
+type words struct {
+	agent          *arrived
+	floor, floorAt time.Time
+	alerted        time.Time
+	alert          string
+}
+
 // told waits until everybody who listens has told of the fault, or of its end.
-func (s *stage) told(k kind, w who, what string, fault bool) (a *arrived, floor, floorAt time.Time, err error) {
+func (s *stage) told(k kind, w who, what string, fault bool) (got words, err error) {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	typ := "paramedic.fault.cleared"
 	if fault {
 		typ = "paramedic.fault.raised"
 	}
-	for w.agent && a == nil || w.floor && floor.IsZero() {
+	var alerts <-chan chainWord
+	if w.chain != nil {
+		alerts = w.chain.words
+	}
+	for w.agent && got.agent == nil || w.floor && got.floor.IsZero() || w.chain != nil && got.alerted.IsZero() {
 		select {
-		case got := <-s.consumer.got:
-			if got.err != nil {
-				return nil, floor, floorAt, fmt.Errorf("a notification is not as it should be: %w", got.err)
+		case a := <-s.consumer.got:
+			if a.err != nil {
+				return got, fmt.Errorf("a notification is not as it should be: %w", a.err)
 			}
-			if got.Type != typ || got.Data.Alarm.Condition != k.condition {
+			if a.Type != typ || a.Data.Alarm.Condition != k.condition {
 				continue
 			}
-			if n := len(got.Data.Affected); fault && n != k.affected {
-				return nil, floor, floorAt, fmt.Errorf("the notification names %d domains, want %d", n, k.affected)
+			if n := len(a.Data.Affected); fault && n != k.affected {
+				return got, fmt.Errorf("the notification names %d domains, want %d", n, k.affected)
 			}
-			a = &got
+			got.agent = &a
 		case h := <-s.floor.words:
 			if h.What == what && h.Fault == fault {
-				floor, floorAt = h.at, h.At
+				got.floor, got.floorAt = h.at, h.At
+			}
+		case a := <-alerts:
+			if a.err != nil {
+				return got, a.err
+			}
+			if a.device == what && a.firing == fault && got.alerted.IsZero() {
+				got.alerted, got.alert = a.at, a.body
 			}
 		case <-late.C:
-			return nil, floor, floorAt, errors.Join(fmt.Errorf("agent told: %v, bare listener told: %v after %v", a != nil, !floor.IsZero(), patience))
+			return got, fmt.Errorf("agent told: %v, bare listener told: %v, Alertmanager told: %v after %v", got.agent != nil, !got.floor.IsZero(), !got.alerted.IsZero(), patience)
 		}
 	}
-	return a, floor, floorAt, nil
+	return got, nil
 }

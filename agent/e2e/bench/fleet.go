@@ -204,38 +204,23 @@ func fleets(ctx context.Context, p plan, r *report) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	r.heading("One real agent among many hosts of 50 domains", before)
-	r.line("The others are one process: for each host a real gossip.Peer with its sockets, one real replica for all of them.\n")
-	columns, rule := "| the agent among", "|---"
-	for _, one := range runs {
-		columns += fmt.Sprintf(" | %d × %d", one.hosts, one.domains)
-		rule += "|--:"
-	}
-	r.line("%s |\n%s|", columns, rule)
-	line := func(name, format string, f func(fleetRun) float64) {
-		row := "| " + name
-		for _, one := range runs {
-			row += fmt.Sprintf(" | "+format, f(one))
-		}
-		r.line("%s |", row)
-	}
-	line("**bytes a second at rest, sent + received**", "%.0f", func(o fleetRun) float64 { return o.traffic.txBytes + o.traffic.rxBytes })
-	line("packets a second, sent + received", "%.1f", func(o fleetRun) float64 { return o.traffic.txPackets + o.traffic.rxPackets })
-	line("processor at rest, % of a core", "%.2f", func(o fleetRun) float64 { return o.percent })
-	line("holds all so long after its start, s", "%.1f", func(o fleetRun) float64 { return o.filled.Seconds() })
-	line("records held", "%.0f", func(o fleetRun) float64 { return float64(o.records) })
-	line("**resident memory at rest, MiB**", "%.1f", func(o fleetRun) float64 { return o.rss })
-	line("its highest since its start, MiB", "%.1f", func(o fleetRun) float64 { return o.highest })
-	line("live heap, MiB", "%.1f", func(o fleetRun) float64 { return o.live })
-	line("highest after all domains were listed three times, MiB", "%.1f", func(o fleetRun) float64 { return o.listed })
-	full, none := runs[1], runs[2]
+	few, full, none := runs[0], runs[1], runs[2]
+	bytes := func(o fleetRun) float64 { return o.traffic.txBytes + o.traffic.rxBytes }
+	mb := func(mib float64) float64 { return mib * (1 << 20) / 1e6 }
 	remote := float64((full.hosts - 1) * full.domains)
-	kb := (full.live - none.live) * (1 << 20) / remote
-	r.line("")
-	r.flat("bytes at rest from 10 to 200 hosts", (full.traffic.txBytes+full.traffic.rxBytes)/(runs[0].traffic.txBytes+runs[0].traffic.rxBytes))
-	r.most("live heap for a remote domain", kb, 1000, "bytes")
-	r.most("resident memory with 200 × 50", full.rss*(1<<20)/1e6, 40, "MB")
-	r.line("Resident memory grows by %.0f bytes for a remote domain, with what the collector leaves to be collected.", (full.rss-none.rss)*(1<<20)/remote)
+	r.section("One real agent among a fleet: hosts of 50 domains, in one process", before)
+	r.value(fmt.Sprintf("%d hosts: frames at rest, sent + received", few.hosts), bytes(few), "bytes/s")
+	r.value(fmt.Sprintf("%d hosts", full.hosts), bytes(full), "bytes/s")
+	r.flat(fmt.Sprintf("from %d to %d hosts", few.hosts, full.hosts), bytes(full)/bytes(few))
+	r.atMost(fmt.Sprintf("**%d hosts: resident memory at rest**", full.hosts), mb(full.rss), "MB", 40)
+	r.value("its highest while it learned all that", mb(full.highest), "MB")
+	r.value("its highest after all domains were listed three times", mb(full.listed), "MB")
+	r.value(fmt.Sprintf("%d hosts without domains: resident memory at rest", none.hosts), mb(none.rss), "MB")
+	r.atMost("live heap for a remote domain", (full.live-none.live)*(1<<20)/remote, "bytes", 1000)
+	r.value(fmt.Sprintf("%d hosts: processor at rest, of a core", full.hosts), full.percent, "%")
+	r.value("it holds all so long after its start", full.filled.Seconds(), "s")
+	r.note("%d records, %d bytes of them. Resident memory grows by %.0f bytes for a remote domain, with what the collector leaves to be collected.",
+		full.records, full.bytes, (full.rss-none.rss)*(1<<20)/remote)
 	return nil
 }
 

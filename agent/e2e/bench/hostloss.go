@@ -147,10 +147,8 @@ func (s *lossStage) size(ctx context.Context, members []*member, p plan, r *repo
 		return err
 	}
 
-	r.heading(fmt.Sprintf("Host loss: %d real agents", len(members)), before)
-	r.line("Load average %s after the cuts. A host's cable is pulled at the switch: nothing of it, nor of its kernel, gets through. On each host runs, "+
-		"beside the agent, plain memberlist twice; each cut is told by all. Up to %d hosts are cut off at a time, %.1f s or more apart.\n",
-		after.load, mostCut(len(members)), cutsApart.Seconds())
+	r.section(fmt.Sprintf("Host loss: %d real agents, from the cut", len(members)), before)
+	r.note("Load %s after the cuts. Up to %d hosts are cut off at a time, %.1f s or more apart.", after.load, mostCut(len(members)), cutsApart.Seconds())
 	var probable, confirmed, cleared spread
 	left, late := make([]spread, len(s.plain)), make([]int, len(s.plain))
 	for _, l := range s.losses {
@@ -163,27 +161,24 @@ func (s *lossStage) size(ctx context.Context, members []*member, p plan, r *repo
 			}
 		}
 	}
-	r.table("from the cut")
-	probable = r.row("**probable, consumer's POST**", probable)
-	confirmed = r.row("**confirmed, consumer's POST**", confirmed)
+	r.times("**probable, consumer's POST**", probable, aim{99, probableAim})
+	r.times("**confirmed, consumer's POST**", confirmed, aim{99, confirmedAim})
 	for i, l := range s.plain {
-		r.row("memberlist, "+l.name+": first NotifyLeave at a survivor", left[i])
+		r.times("memberlist, "+l.name+", the same cuts: first NotifyLeave", left[i])
 	}
-	r.row("back: from the cable to the clear, at the consumer", cleared)
-	r.line("\n| declared dead though not cut off | |\n|---|--:|")
-	r.line("| paramedic: POSTs, without those that repeat one | %d |", s.falseCalls())
+	r.times("back: from the cable to the clear", cleared)
+	r.atMost("paramedic: hosts said to be lost that were not", float64(s.falseCalls()), "", 0)
 	for i, l := range s.plain {
-		r.line("| memberlist, %s: events at hosts that were not cut off either (at hosts that were) | %d (%d) |", l.name, wrong[i]-wrongBefore[i], blamed[i]-blamedBefore[i])
+		r.value("memberlist, "+l.name+": declared dead though not cut off, by hosts that were not either", float64(wrong[i]-wrongBefore[i]), "")
+		r.note("By hosts that were: %d.", blamed[i]-blamedBefore[i])
 	}
 	s.printDoubled(r)
 	for i, l := range s.plain {
 		if late[i] > 0 {
-			r.line("memberlist, %s, had not noticed %d of %d within %v.", l.name, late[i], len(s.losses), cutFor)
+			r.note("memberlist, %s, had not noticed %d of %d within %v.", l.name, late[i], len(s.losses), cutFor)
 		}
 	}
-	r.verdict("from the cut to the POST, probable, at p99", probable.at(99), probableAim)
-	r.verdict("from the cut to the POST, confirmed, at p99", confirmed.at(99), confirmedAim)
-	idle.print(r, len(members))
+	idle.print(r)
 	return nil
 }
 
@@ -346,7 +341,7 @@ func (s *lossStage) doubled() (calls int, doubles []double) {
 
 func (s *lossStage) printDoubled(r *report) {
 	calls, doubles := s.doubled()
-	r.line("\n%d POSTs about host-lost, %d of them with an id that the consumer had already.", calls, len(doubles))
+	r.note("%d POSTs about host-lost, %d of them with an id that the consumer had already.", calls, len(doubles))
 	for _, what := range []string{"raised", "changed", "cleared"} {
 		var after spread
 		same := 0
@@ -360,7 +355,7 @@ func (s *lossStage) printDoubled(r *report) {
 		}
 		if len(after) > 0 {
 			slices.Sort(after)
-			r.line("%d of these said %s, %d by the same host, %.0f to %.0f ms after the first.", len(after), what, same, milliseconds(after[0]), milliseconds(after[len(after)-1]))
+			r.note("%d of these said %s, %d by the same host, %.0f to %.0f ms after the first.", len(after), what, same, milliseconds(after[0]), milliseconds(after[len(after)-1]))
 		}
 	}
 }
@@ -456,16 +451,16 @@ func (s *lossStage) watchAtRest(ctx context.Context, members []*member, period t
 	return out, nil
 }
 
-func (w watchRest) print(r *report, n int) {
-	r.line("\n| each of %d hosts, nobody lost, load %s | packets a second | bytes a second |\n|---|--:|--:|", n, w.load)
-	var all packetCount
-	for _, row := range []struct{ title, in, out string }{
-		{"watch, UDP", "udp_in", "udp_out"}, {"watch, echoes of kernels (ICMP)", "icmp_in", "icmp_out"},
-	} {
-		in, out := w.counts[row.in], w.counts[row.out]
-		all = packetCount{all.Packets + in.Packets + out.Packets, all.Bytes + in.Bytes + out.Bytes}
-		r.line("| %s: sent | %.1f | %.0f |\n| received | %.1f | %.0f |", row.title, out.Packets, out.Bytes, in.Packets, in.Bytes)
+func (w watchRest) print(r *report) {
+	var all, echoes packetCount
+	for name, c := range w.counts {
+		all = packetCount{all.Packets + c.Packets, all.Bytes + c.Bytes}
+		if strings.HasPrefix(name, "icmp") {
+			echoes.Packets += c.Packets
+		}
 	}
-	r.line("| **watch, all of it** | %.1f | %.0f |", all.Packets, all.Bytes)
-	r.line("\nBytes with the headers of IP and UDP. The whole agent takes %.2f %% of a core, with %.0f wake-ups a second; the watch alone can't be told apart.", w.percent, w.wakeUps)
+	r.value("each host, nobody lost: packets of the watch, sent + received", all.Packets, "/s")
+	r.value("the same, headers of IP and UDP included", all.Bytes, "bytes/s")
+	r.value("processor, the whole agent, of a core", w.percent, "%")
+	r.note("Load %s; of the packets echoes of kernels (ICMP): %.1f a second; the whole agent wakes %.0f times a second.", w.load, echoes.Packets, w.wakeUps)
 }

@@ -116,14 +116,11 @@ func (s *stage) idle(ctx context.Context, p plan, r *report) error {
 	}
 	took := time.Since(began)
 	percent := 100 * float64(last.cpu-first.cpu) / float64(took)
-	mib := func(kib int64) float64 { return float64(kib) / 1024 }
-	r.heading(fmt.Sprintf("The agent at rest: %d domains, %.0f s", p.domains, took.Seconds()), before)
-	r.line("| what | value | aim |\n|---|--:|--:|")
-	r.line("| resident memory | %.1f MiB | ≤ 40 MB |", mib(last.rss))
-	r.line("| of it anonymous (heap, stacks) | %.1f MiB | |", mib(last.anon))
-	r.line("| its highest since its start, before the faults of the last block | %.1f MiB | |", mib(last.highest))
-	r.line("| processor | %.2f %% of a core | ≤ 1 %% |", percent)
-	r.line("| wake-ups | %.0f a second | |", float64(last.switches-first.switches)/took.Seconds())
-	r.line("| threads | %d | |\n", last.threads)
+	r.section(fmt.Sprintf("The agent at rest: %d domains, %.0f s", p.domains, took.Seconds()), before)
+	r.atMost("**resident memory**", float64(last.rss)*1024/1e6, "MB", 40)
+	r.value("of it anonymous (heap, stacks)", float64(last.anon)*1024/1e6, "MB")
+	r.value("its highest since its start", float64(last.highest)*1024/1e6, "MB")
+	r.atMost("**processor**, of a core", percent, "%", 1)
+	r.value("wake-ups", float64(last.switches-first.switches)/took.Seconds(), "/s")
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/sim/hostloss"
@@ -19,21 +20,19 @@ func lossModel(_ context.Context, _ plan, r *report) error {
 	if got.Err != nil {
 		return got.Err
 	}
-	r.heading("Host loss: 100 simulated hosts, virtual time", before)
-	r.line("Real watch, takeover and delivery; %g %% of packets lost, and each host's agent stalls %g times an hour for %v to %v and its network browns out %g times; %.0f s of processor for %.0f host-hours.\n",
-		100*load.Loss, load.Stalls, load.StallLeast, load.StallMost, load.BrownOuts, time.Since(began).Seconds(), got.HostHours())
-	r.table("from the death, virtual time")
-	r.row("probable, verdict", got.ProbableVerdict)
-	probable := r.row("**probable, consumer's POST**", got.ProbableCall)
-	r.row("confirmed, verdict", got.ConfirmedVerdict)
-	confirmed := r.row("**confirmed, consumer's POST**", got.ConfirmedCall)
-	r.line("")
+	r.section(fmt.Sprintf("Host loss: 100 simulated hosts, %.0f host-hours, virtual time from the death", got.HostHours()), before)
+	r.note("Real watch, takeover and delivery; %g %% of packets lost, and each host's agent stalls %g times an hour for %v to %v and its network browns out %g times; %.0f s of processor.",
+		100*load.Loss, load.Stalls, load.StallLeast, load.StallMost, load.BrownOuts, time.Since(began).Seconds())
+	r.times("probable, verdict", got.ProbableVerdict)
+	r.times("**probable, consumer's POST**", got.ProbableCall, aim{99, probableAim})
+	r.times("confirmed, verdict", got.ConfirmedVerdict)
+	r.times("**confirmed, consumer's POST**", got.ConfirmedCall, aim{99, confirmedAim})
 	for _, level := range []string{"probable", "confirmed"} {
 		n := got.Count(level, "false")
-		r.line("%s, about a living host: %d in %.0f host-hours (at 95 %%: less than %.3f an hour).", level, n, got.HostHours(), hostloss.UpperBound(n)/got.HostHours())
+		r.atMost(level+", about a living host", float64(n), "", 0)
+		r.note("At 95 %%: less than %.3f an hour.", hostloss.UpperBound(n)/got.HostHours())
 	}
-	r.line("%d calls, %d of them with an id that the consumer had; %d of %d times two spoke.", got.Calls, got.Doubled, got.Twice, got.Spoken)
-	r.verdict("from the death to the POST, probable, at p99", probable.at(99), probableAim)
-	r.verdict("from the death to the POST, confirmed, at p99", confirmed.at(99), confirmedAim)
+	r.value(fmt.Sprintf("of %d calls, with an id that the consumer had", got.Calls), float64(got.Doubled), "")
+	r.note("%d of %d times two spoke.", got.Twice, got.Spoken)
 	return nil
 }

@@ -27,7 +27,6 @@ const (
 	streamRate  = 200                    // faults a second
 	streamCount = 50                     // consumers of such a stream
 	streamWarm  = 2 * time.Second        // not measured: connections come about
-	streamFor   = 5 * time.Second
 	streamRuns  = 4                      // one after the other with and without the one that hangs
 	lastAim     = 250 * time.Millisecond // one fault is at the last of all consumers, p99
 	waitAim     = 1.5                    // times, that a hanging consumer may slow the others down at p99
@@ -42,16 +41,14 @@ func many(ctx context.Context, p plan, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.heading(fmt.Sprintf("One fault → %d consumers", p.consumers), before)
-	r.table("from the fault to the consumer's body, signed")
-	last = r.row(fmt.Sprintf("**the last of %d consumers**", p.consumers), last)
-	r.row("each of them", all)
-	r.verdict("at the last consumer at p99", last.at(99), lastAim)
+	r.section(fmt.Sprintf("One fault → %d consumers, all in one process", p.consumers), before)
+	r.times(fmt.Sprintf("**the last of %d**", p.consumers), last, aim{99, lastAim})
+	r.times("each of them", all)
 
 	before = machineNow()
 	var sums [2]streamed
 	for i := range streamRuns {
-		one, err := stream(ctx, i%2 == 1)
+		one, err := stream(ctx, i%2 == 1, p.stream)
 		if err != nil {
 			return err
 		}
@@ -61,18 +58,14 @@ func many(ctx context.Context, p plan, r *report) error {
 		sum.cpu += one.cpu
 	}
 	alone, beside := sums[0], sums[1]
-	r.heading(fmt.Sprintf("%d faults a second → %d consumers", streamRate, streamCount), before)
-	r.table("from the fault to the consumer's body, signed; the 49 that are well")
-	a := r.row("all are well", alone.after)
-	b := r.row("**one of them hangs**", beside.after)
-	ratio := float64(b.at(99)) / float64(max(1, a.at(99)))
-	r.line("")
-	r.line("| | all are well | one hangs | aim |\n|---|--:|--:|--:|")
-	r.line("| p99, times that without it | | %.2f | ≤ %.1f |", ratio, waitAim)
-	r.line("| processor, consumers included, %% of a core | %.0f | %.0f | |", busy(alone), busy(beside))
-	r.line("| heap in use, consumers included, MiB | %.1f | %.1f | |", float64(alone.heap)/(1<<20), float64(beside.heap)/(1<<20))
-	r.line("| revisions that a newer one replaced unsent, to the 49 | %d | %d | |", alone.superseded, beside.superseded)
-	r.line("| deliveries owed to the one that hangs | | %d | |", beside.owed)
+	r.section(fmt.Sprintf("%d faults/s → %d consumers, all in one process", streamRate, streamCount), before)
+	r.times("the 49 that are well; all are well", alone.after)
+	r.times("**the same; one more hangs**", beside.after)
+	r.atMost("its p99, times that without", float64(beside.after.at(99))/float64(max(1, alone.after.at(99))), "", waitAim)
+	r.value("processor, consumers included, of a core: all are well", busy(alone, p), "%")
+	r.value("the same; one more hangs", busy(beside, p), "%")
+	r.note("Heap in use, consumers included: %.1f MiB, %.1f when one hangs. Revisions replaced unsent: %d, %d. Owed to the one that hangs: %d.",
+		float64(alone.heap)/(1<<20), float64(beside.heap)/(1<<20), alone.superseded, beside.superseded, beside.owed)
 	return nil
 }
 
@@ -248,8 +241,8 @@ type streamed struct {
 	superseded, owed int
 }
 
-func busy(s streamed) float64 {
-	return 100 * float64(s.cpu) / float64(streamRuns/2*(streamWarm+streamFor))
+func busy(s streamed, p plan) float64 {
+	return 100 * float64(s.cpu) / float64(streamRuns/2*(streamWarm+p.stream))
 }
 
 // used is the processor's time that this process has had.
@@ -262,7 +255,7 @@ func used() time.Duration {
 }
 
 // stream makes faults at an even rate, told to 49 consumers and one more, which hangs or is not there.
-func stream(ctx context.Context, hang bool) (s streamed, err error) {
+func stream(ctx context.Context, hang bool, period time.Duration) (s streamed, err error) {
 	consumers := streamCount - 1
 	if hang {
 		consumers++
@@ -272,7 +265,7 @@ func stream(ctx context.Context, hang bool) (s streamed, err error) {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, c.stop()) }()
-	warm, faults := int(streamRate*streamWarm.Seconds()), int(streamRate*(streamWarm+streamFor).Seconds())
+	warm, faults := int(streamRate*streamWarm.Seconds()), int(streamRate*(streamWarm+period).Seconds())
 	before := used()
 	tick := time.NewTicker(time.Second / streamRate)
 	defer tick.Stop()

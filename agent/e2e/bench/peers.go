@@ -93,18 +93,13 @@ func (s *stage) peers(ctx context.Context, p plan, r *report) error {
 	if err := s.agent.Start(); err != nil {
 		return err
 	}
-	r.heading("Carrier lost → callback, alone and among three", before)
-	r.line("%d domains; the other two agents run all the time; blocks of faults with cluster mode off and on take turns.\n", p.domains)
-	r.table("from the fault to the consumer")
-	total := func(x sample) time.Duration { return x.agent.at.Sub(x.fault) }
+	r.section("Carrier lost → callback, alone and as one of three agents on these cores", before)
 	stage := func(from, to string) func(sample) time.Duration {
 		return func(x sample) time.Duration { return x.agent.Data.Timeline[to].Sub(x.agent.Data.Timeline[from]) }
 	}
-	r.row("alone", collect(off, total))
-	together99 := r.row("**one of three**", collect(on, total))
-	r.row("alone, T01 → T08 (queue, engine, outbox, worker)", collect(off, stage("T01", "T08")))
-	r.row("one of three, T01 → T08", collect(on, stage("T01", "T08")))
-	r.line("")
-	r.verdict("in all at p99, one of three", together99.at(99), 5*time.Millisecond)
+	r.times("alone", collect(off, sample.told))
+	r.times("**one of three**", collect(on, sample.told), aim{99, 5 * time.Millisecond})
+	r.times("alone: T01 → T08 (queue, engine, outbox, worker)", collect(off, stage("T01", "T08")))
+	r.times("one of three: T01 → T08", collect(on, stage("T01", "T08")))
 	return nil
 }

@@ -2,9 +2,13 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,15 +17,110 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// report writes Markdown.
-type report struct{ out io.Writer }
+// report gathers the table, and tells what is measured as soon as it is.
+type report struct {
+	progress io.Writer
+	sections []*section
+}
 
-func (r *report) line(format string, args ...any) { fmt.Fprintf(r.out, format+"\n", args...) }
+// section begins what was measured together; before is how the machine was then. It is called when all is measured.
+func (r *report) section(title string, before machine) {
+	s := &section{title: title, at: before.at, before: before.load, after: machineNow().load}
+	r.sections = append(r.sections, s)
+	fmt.Fprint(r.progress, "\n", s.head())
+}
 
-// machine is where and when a block was measured.
+// note is for who watches; it is not in the table.
+func (r *report) note(format string, args ...any) { fmt.Fprintf(r.progress, format+"\n", args...) }
+
+func (r *report) add(one row) {
+	s := r.sections[len(r.sections)-1]
+	s.rows = append(s.rows, one)
+	fmt.Fprint(r.progress, one)
+}
+
+// aim is an upper bound of a percentile; of 100: of the longest.
+type aim struct {
+	percent int
+	most    time.Duration
+}
+
+// times is a row of measured times, in milliseconds. It sorts them.
+func (r *report) times(what string, s spread, aims ...aim) {
+	slices.Sort(s)
+	ms := func(percent int) string { return figure(milliseconds(s.at(percent))) }
+	one := row{what: what, n: len(s), p50: ms(50), p99: ms(99), most: ms(100)}
+	for _, a := range aims {
+		where := "longest"
+		if a.percent < 100 {
+			where = fmt.Sprint("p", a.percent)
+		}
+		one.aim, one.verdict = fmt.Sprintf("%s ≤ %s", where, figure(milliseconds(a.most))), judged(len(s) > 0 && s.at(a.percent) <= a.most)
+	}
+	r.add(one)
+}
+
+func judged(ok bool) string {
+	if ok {
+		return held
+	}
+	return missed
+}
+
+// value is a row of one figure, with its unit.
+func (r *report) value(what string, f float64, unit string) {
+	r.add(row{what: what, most: amount(f, unit)})
+}
+
+// atMost is a value with an upper bound, and atLeast one with a lower one.
+func (r *report) atMost(what string, f float64, unit string, bound float64) {
+	r.add(row{what: what, most: amount(f, unit), aim: "≤ " + amount(bound, unit), verdict: judged(f <= bound)})
+}
+
+func (r *report) atLeast(what string, f float64, unit string, bound float64) {
+	r.add(row{what: what, most: amount(f, unit), aim: "≥ " + amount(bound, unit), verdict: judged(f >= bound)})
+}
+
+// amount is a whole number as such.
+func amount(f float64, unit string) string {
+	text := figure(f)
+	if f == math.Trunc(f) {
+		text = thousands(int(f))
+	}
+	return strings.TrimSpace(text + " " + unit)
+}
+
+// flat is about what should not grow with the cluster.
+func (r *report) flat(what string, ratio float64) {
+	r.add(row{what: what, most: fmt.Sprintf("%+.0f %%", 100*(ratio-1)), aim: "within 20 %", verdict: judged(ratio <= 1.2 && ratio >= 0.8)})
+}
+
+// spread is a set of measured times.
+type spread []time.Duration
+
+func (s spread) at(percent int) time.Duration {
+	if len(s) == 0 {
+		return 0
+	}
+	rank := (len(s)*percent + 99) / 100 // nearest rank
+	return s[max(rank, 1)-1]
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
+
+// collect takes one time out of each sample.
+func collect(samples []sample, f func(sample) time.Duration) spread {
+	out := make(spread, 0, len(samples))
+	for _, s := range samples {
+		out = append(out, f(s))
+	}
+	return out
+}
+
+// machine is when something was measured, and how busy the machine was.
 type machine struct {
 	at   time.Time
-	load string
+	load string // of the last minute
 }
 
 func machineNow() machine {
@@ -29,15 +128,46 @@ func machineNow() machine {
 	if err != nil {
 		load = []byte("unknown")
 	}
-	f := strings.Fields(string(load))
-	return machine{time.Now(), strings.Join(f[:min(3, len(f))], " ")}
+	one, _, _ := strings.Cut(string(load), " ")
+	return machine{time.Now(), one}
 }
 
-// heading names the block and the machine; before is how it was when the block began.
-func (r *report) heading(title string, before machine) {
-	r.line("\n### %s\n", title)
-	r.line("%s, %d cores, Linux %s, %s; %s; load average %s before, %s after.\n", processor(), runtime.NumCPU(), kernel(), scheduling(),
-		before.at.UTC().Format("2006-01-02 15:04 MST"), before.load, machineNow().load)
+// about says what a run was of, and on what.
+func about(ctx context.Context, command, bin string, began time.Time) string {
+	parts := []string{
+		version(ctx, "libvirtd", "--version"), version(ctx, "qemu-system-x86_64", "--version"),
+		version(ctx, "prometheus", "--version"), version(ctx, "prometheus-node-exporter", "--version"), version(ctx, "prometheus-alertmanager", "--version"),
+	}
+	return fmt.Sprintf("`%s`, %s to %s UTC: %s; %s, %d cores, %.0f GiB, Linux %s; %s; %s. Milliseconds, unless a unit is said. "+
+		"With each part, when it began, and the load average of the last minute at its beginning and end.",
+		command, began.UTC().Format("2006-01-02 15:04"), time.Now().UTC().Format("15:04"), version(ctx, bin, "version"),
+		processor(), runtime.NumCPU(), memory(), kernel(), strings.Join(parts, ", "), scheduling())
+}
+
+var numbered = regexp.MustCompile(`\bv?\d+\.\d+[^\s,)]*`)
+
+// version asks a program; who does not say one is named alone.
+func version(ctx context.Context, program string, args ...string) string {
+	name := program[strings.LastIndex(program, "/")+1:]
+	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	if err != nil {
+		return name + " of unknown version"
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	if n := numbered.FindString(first); n != "" {
+		return name + " " + n
+	}
+	return strings.TrimSpace(first)
+}
+
+func memory() float64 {
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	return float64(number(info, "MemTotal:")) / (1 << 20)
 }
 
 func processor() string {
@@ -60,7 +190,7 @@ func scheduling() string {
 	case err != nil:
 		return "scheduling unknown"
 	case attr.Policy == unix.SCHED_NORMAL:
-		return fmt.Sprintf("ordinary scheduling, nice %d", attr.Nice)
+		return fmt.Sprintf("ordinary priority (nice %d)", attr.Nice)
 	}
 	return fmt.Sprintf("scheduling policy %d, priority %d", attr.Policy, attr.Priority) // 1 and 2: FIFO and RR, sched(7)
 }
@@ -70,57 +200,27 @@ func kernel() string {
 	if err := unix.Uname(&u); err != nil {
 		return "unknown"
 	}
-	return unix.ByteSliceToString(u.Release[:])
-}
-
-// spread is a set of measured times.
-type spread []time.Duration
-
-func (s spread) at(percent int) time.Duration {
-	if len(s) == 0 {
-		return 0
+	release := unix.ByteSliceToString(u.Release[:])
+	if short := numbered.FindString(release); strings.Count(short, ".") > 1 {
+		return strings.Join(strings.SplitN(short, ".", 3)[:2], ".")
 	}
-	rank := (len(s)*percent + 99) / 100 // nearest rank
-	return s[max(rank, 1)-1]
+	return release
 }
 
-func (r *report) table(columns string) {
-	r.line("| %s | n | p50 ms | p99 ms | max ms |", columns)
-	r.line("|---|--:|--:|--:|--:|")
-}
-
-func (r *report) row(name string, s spread) spread {
-	slices.Sort(s)
-	r.line("| %s | %d | %.2f | %.2f | %.2f |", name, len(s), milliseconds(s.at(50)), milliseconds(s.at(99)), milliseconds(s.at(100)))
-	return s
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
-
-// collect takes one time out of each sample.
-func collect(samples []sample, f func(sample) time.Duration) spread {
-	out := make(spread, 0, len(samples))
-	for _, s := range samples {
-		out = append(out, f(s))
-	}
-	return out
-}
-
+// faults is the section of a kind of fault.
 func (r *report) faults(k kind, before machine, floorAlone, both, agentAlone []sample) {
-	r.heading(k.name, before)
-	floor := func(s sample) time.Duration { return s.floor.Sub(s.fault) }
-	agent := func(s sample) time.Duration { return s.agent.at.Sub(s.fault) }
-	cleared := func(s sample) time.Duration { return s.cleared.Sub(s.mend) }
-	r.table("from the fault to the consumer")
-	r.row("floor: a bare listener that posts at once, the same faults", collect(both, floor))
-	total := r.row("**paramedic**, the same faults", collect(both, agent))
-	over := r.row("**paramedic minus floor**, fault by fault", collect(both, func(s sample) time.Duration { return s.agent.at.Sub(s.floor) }))
-	r.row("floor alone, no agent running", collect(floorAlone, floor))
-	r.row("paramedic alone, no bare listener", collect(agentAlone, agent))
-	r.row("paramedic, mended → cleared", collect(both, cleared))
-
-	r.line("")
-	r.table("paramedic by stage (paired faults)")
+	r.section(k.name, before)
+	over := func(s sample) time.Duration { return s.agent.at.Sub(s.floor) }
+	var whole []aim
+	if k.aim > 0 {
+		whole = []aim{{99, k.aim}}
+	}
+	r.times("**paramedic**", collect(both, sample.told), whole...)
+	r.times("floor: a bare listener that posts at once, the same faults", collect(both, sample.floorTold))
+	r.times("**paramedic minus floor**, fault by fault", collect(both, over), aim{99, 2 * time.Millisecond})
+	r.times("paramedic: "+k.mended+" → cleared", collect(both, sample.clear))
+	r.times("paramedic alone, no bare listener", collect(agentAlone, sample.told))
+	r.times("floor alone, no agent", collect(floorAlone, sample.floorTold))
 	stages := []struct{ name, from, to string }{
 		{"fault → T01 observed (" + k.from + ")", "", "T01"},
 		{"T01 → T02 affected found (queue, engine)", "T01", "T02"},
@@ -138,58 +238,22 @@ func (r *report) faults(k kind, before machine, floorAlone, both, agentAlone []s
 		return s.agent.Data.Timeline[name]
 	}
 	for _, st := range stages {
-		r.row(st.name, collect(both, func(s sample) time.Duration { return moment(s, st.to).Sub(moment(s, st.from)) }))
+		r.times("of it: "+st.name, collect(both, func(s sample) time.Duration { return moment(s, st.to).Sub(moment(s, st.from)) }))
 	}
-	r.row("floor: fault → its message", collect(both, func(s sample) time.Duration { return s.floorAt.Sub(s.fault) }))
-	r.row("floor: its message → arrival", collect(both, func(s sample) time.Duration { return s.floor.Sub(s.floorAt) }))
-	r.row("paramedic: its threads waited for a processor, together", collect(both, func(s sample) time.Duration { return s.waited }))
+	r.times("floor: fault → its message", collect(both, func(s sample) time.Duration { return s.floorAt.Sub(s.fault) }))
+	r.times("floor: its message → arrival", collect(both, func(s sample) time.Duration { return s.floor.Sub(s.floorAt) }))
 	if len(both) == 0 {
 		return
 	}
+	r.value(fmt.Sprintf("the body, signed; domains that it names: %d", k.affected), float64(both[0].agent.size), "bytes")
 
-	slowest := slices.SortedFunc(slices.Values(both), func(a, b sample) int { return cmp.Compare(b.agent.at.Sub(b.floor), a.agent.at.Sub(a.floor)) })
-	r.line("\nThe slowest over the floor, by stage in ms:\n\n| over the floor | → T01 | → T02 | → T06 | → T08 | → arrival | floor → message | → arrival | waited for a processor |")
-	r.line("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+	slowest := slices.SortedFunc(slices.Values(both), func(a, b sample) int { return cmp.Compare(over(b), over(a)) })
+	r.note("The slowest over the floor, ms: over it, by stage, floor's message and arrival, and how long paramedic's threads waited for a processor, together:")
 	for _, s := range slowest[:min(5, len(slowest))] {
-		cells := []time.Duration{s.agent.at.Sub(s.floor)}
+		line := fmt.Sprintf("%7.2f =", milliseconds(over(s)))
 		for _, st := range stages {
-			cells = append(cells, moment(s, st.to).Sub(moment(s, st.from)))
+			line += fmt.Sprintf(" %7.2f", milliseconds(moment(s, st.to).Sub(moment(s, st.from))))
 		}
-		cells = append(cells, s.floorAt.Sub(s.fault), s.floor.Sub(s.floorAt), s.waited)
-		for _, c := range cells {
-			fmt.Fprintf(r.out, "| %.2f ", milliseconds(c))
-		}
-		r.line("|")
+		r.note("%s | %7.2f %7.2f | %7.2f", line, milliseconds(s.floorAt.Sub(s.fault)), milliseconds(s.floor.Sub(s.floorAt)), milliseconds(s.waited))
 	}
-	r.line("\nEach notification: %d bytes, signed, naming %d domains.", both[0].agent.size, k.affected)
-	r.verdict("over the floor at p99", over.at(99), 2*time.Millisecond)
-	if k.aim > 0 {
-		r.verdict("in all at p99", total.at(99), k.aim)
-	}
-}
-
-func (r *report) verdict(what string, got, aim time.Duration) {
-	word := "held"
-	if got > aim {
-		word = "MISSED"
-	}
-	r.line("Aim ≤ %v %s: %.2f ms, **%s**.", aim, what, milliseconds(got), word)
-}
-
-// flat is about what should not grow with the cluster.
-func (r *report) flat(what string, ratio float64) {
-	word := "held"
-	if ratio > 1.2 || ratio < 0.8 {
-		word = "MISSED"
-	}
-	r.line("Aim ±20 %% for the %s: %+.0f %%, **%s**.", what, 100*(ratio-1), word)
-}
-
-// most is an upper bound.
-func (r *report) most(what string, got, aim float64, unit string) {
-	word := "held"
-	if got > aim {
-		word = "MISSED"
-	}
-	r.line("Aim ≤ %g %s %s: %.4g, **%s**.", aim, unit, what, got, word)
 }

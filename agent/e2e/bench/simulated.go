@@ -26,7 +26,7 @@ func simulated(ctx context.Context, p plan, r *report) error {
 	}
 	bytes := [2]float64{sentAtRest(few), sentAtRest(all)}
 	var rows []func()
-	row := func(name string, s spread) { rows = append(rows, func() { r.row(name, s) }) }
+	row := func(name string, s spread) { rows = append(rows, func() { r.times(name, s) }) }
 	for _, loss := range []float64{0, 0.01, 0.05, 0.2} {
 		all.Link.Loss = loss
 		each, last, err := spreadOf(ctx, all)
@@ -41,17 +41,13 @@ func simulated(ctx context.Context, p plan, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.heading(fmt.Sprintf("%d simulated hosts, virtual time", p.simulated), before)
-	r.line("Real replica and codec, 0.2 to 0.5 ms one way; no processor, no membership, no gossip behind the direct push.\n")
-	r.table("virtual time")
+	r.section(fmt.Sprintf("%d simulated hosts, virtual time", p.simulated), before)
 	for _, f := range rows {
 		f()
 	}
-	total := r.row("**halves with 100 changes each, and 30 s apart, are level**", healed)
-	r.line("\nAt rest each host sends %.0f bytes a second of digests (payload, without headers), and as much to %d hosts as to 10 (%.0f).",
-		bytes[1], p.simulated, bytes[0])
-	r.flat(fmt.Sprintf("digests of each host at rest from 10 to %d simulated hosts", p.simulated), bytes[1]/bytes[0])
-	r.verdict("until all are level, longest, virtual", total.at(100), healAim)
+	r.times("**halves with 100 changes each, and 30 s apart, are level**", healed, aim{100, healAim})
+	r.value("at rest: digests of each host, sent", bytes[1], "bytes/s")
+	r.flat(fmt.Sprintf("the same, from 10 to %d hosts", p.simulated), bytes[1]/bytes[0])
 	return nil
 }
 

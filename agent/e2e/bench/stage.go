@@ -12,6 +12,7 @@ import (
 )
 
 const (
+	hostAddr     = "10.0.0.1"
 	consumerAddr = "10.0.0.2"
 	uplink       = "uplink0"
 	project      = "4ed00000-0000-4000-8000-000000000001"
@@ -25,6 +26,7 @@ const stageCluster = "cluster: {label: " + cloudLabel + "}\n"
 type stage struct {
 	lab      *lab.Lab
 	host     *lab.Host
+	others   *lab.Host // of the consumers
 	libvirt  *lab.Libvirt
 	cable    *lab.Cable
 	bin      string
@@ -53,21 +55,20 @@ func build(p plan) (s *stage, err error) {
 	if s.host, err = l.Host("cmp-1"); err != nil {
 		return s, err
 	}
-	others, err := l.Host("consumers")
-	if err != nil {
+	if s.others, err = l.Host("consumers"); err != nil {
 		return s, err
 	}
 	if err := s.host.Bridge("br0"); err != nil {
 		return s, err
 	}
-	if s.cable, err = l.Connect(lab.End{Host: s.host, Link: uplink, Master: "br0"}, lab.End{Host: others, Link: "switch0"}); err != nil {
+	if s.cable, err = l.Connect(lab.End{Host: s.host, Link: uplink, Master: "br0"}, lab.End{Host: s.others, Link: "switch0"}); err != nil {
 		return s, err
 	}
-	if _, err := l.Connect(lab.End{Host: s.host, Link: "mgmt0", Addr: "10.0.0.1/24"}, lab.End{Host: others, Link: "mgmt0", Addr: consumerAddr + "/24"}); err != nil {
+	if _, err := l.Connect(lab.End{Host: s.host, Link: "mgmt0", Addr: hostAddr + "/24"}, lab.End{Host: s.others, Link: "mgmt0", Addr: consumerAddr + "/24"}); err != nil {
 		return s, err
 	}
 	secret := []byte(strings.Repeat("bench-secret-", 8)[:32])
-	if s.consumer, s.floor, err = consumersOf(others, secret); err != nil {
+	if s.consumer, s.floor, err = consumersOf(s.others, secret); err != nil {
 		return s, err
 	}
 	if s.libvirt, err = s.host.Libvirt(); err != nil {

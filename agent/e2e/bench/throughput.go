@@ -96,14 +96,12 @@ func throughput(ctx context.Context, p plan, r *report) (err error) {
 	close(c.got)
 	<-counted
 
-	r.heading(fmt.Sprintf("Events through engine and outbox: %d domains", p.instances), before)
-	r.line("| what | value | aim |\n|---|--:|--:|")
-	r.line("| events, each of which raises or clears an alarm | %d | |", events)
-	r.line("| a second through the engine, outbox working beside it | %.0f | |", float64(events)/fed.Seconds())
-	r.line("| **a second until all is committed and told** | **%.0f** | ≥ 20000 |", float64(events)/settled.Seconds())
-	r.line("| outbox records committed a second | %.0f | |", records/settled.Seconds())
-	r.line("| notifications sent, signed, answered a second (newer ones replace what waits) | %.0f | |", float64(notifications)/settled.Seconds())
-	r.line("| outbox file at the end | %.1f MiB | |", float64(size.Size())/(1<<20))
+	r.section(fmt.Sprintf("Events through engine and outbox: %d domains crash and run again", p.instances), before)
+	r.atLeast("**events, until all is committed and told**", float64(events)/settled.Seconds(), "/s", 20_000)
+	r.value("events through the engine, outbox beside it", float64(events)/fed.Seconds(), "/s")
+	r.value("outbox records committed", records/settled.Seconds(), "/s")
+	r.value("notifications sent, signed, answered (newer ones replace what waits)", float64(notifications)/settled.Seconds(), "/s")
+	r.note("%d events; outbox file at the end %.1f MiB.", events, float64(size.Size())/(1<<20))
 	return nil
 }
 
