@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/paramedic-ha/paramedic/agent/ledger"
@@ -25,12 +23,11 @@ const (
 
 	eventsLimit   = 3 * time.Second // for a host to answer
 	judgeLimit    = 2 * time.Second // for us to judge what another one has handed on
-	eventsAgain   = 300 * time.Millisecond
-	eventsAtOnce  = 32   // of ours that wait for a host; one more waits for its turn
-	judgedAtOnce  = 16   // bodies of others
-	judgedOfOne   = 4    // of one host
-	maxJudged     = 256  // bodies of others that are known again
-	eventsMessage = 1000 // KiB that a message may have
+	eventsAtOnce  = 32              // of ours that wait for a host; one more waits for its turn
+	judgedAtOnce  = 16              // bodies of others
+	judgedOfOne   = 4               // of one host
+	maxJudged     = 256             // bodies of others that are known again
+	eventsMessage = 1000            // KiB that a message may have
 )
 
 // HandIn judges what another host has handed on; it is southbound.Desk.Take.
@@ -52,36 +49,20 @@ type verdictsBody struct {
 
 // courier carries events to their host. Its methods are safe from any goroutine.
 type courier struct {
-	log    *slog.Logger
-	tell   func(node string, msg []byte) error
-	asking chan struct{}
-	next   atomic.Uint64
+	tell    func(node string, msg []byte) error
+	errands *errands
+	asked   *questions[verdictsBody]
+	asking  chan struct{}
 
-	mu      sync.Mutex
-	handIn  HandIn // nil: the agent is not there yet
-	waiting map[uint64]awaited
-	judging map[string]int // by host
-	known   map[requestKey]*served
-	order   []requestKey // of known, oldest first
-	closed  bool
-	group   sync.WaitGroup // bodies of others
-	ctx     context.Context
-	cancel  context.CancelFunc
-}
-
-type awaited struct {
-	host   string
-	answer chan verdictsBody
+	mu     sync.Mutex
+	handIn HandIn // nil: the agent is not there yet
 }
 
 func newCourier(log *slog.Logger, tell func(string, []byte) error) *courier {
-	c := &courier{
-		log: log, tell: tell, asking: make(chan struct{}, eventsAtOnce), waiting: make(map[uint64]awaited), judging: make(map[string]int),
-		known: make(map[requestKey]*served),
+	return &courier{
+		tell: tell, asking: make(chan struct{}, eventsAtOnce),
+		errands: newErrands(log, tell, judgedAtOnce, judgedOfOne, maxJudged), asked: newQuestions[verdictsBody](),
 	}
-	c.next.Store(rand.Uint64()) // another one than that of the run before: answers of then are nobody's
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	return c
 }
 
 // open says who judges.
@@ -92,13 +73,7 @@ func (c *courier) open(handIn HandIn) {
 }
 
 // close ends the judging, and waits for it.
-func (c *courier) close() {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
-	c.cancel()
-	c.group.Wait()
-}
+func (c *courier) close() { c.errands.close() }
 
 // handOn has a host judge events, in as many messages as they need.
 func (c *courier) handOn(ctx context.Context, host string, from southbound.Origin, items []southbound.Item) ([]southbound.Verdict, error) {
@@ -112,13 +87,7 @@ func (c *courier) handOn(ctx context.Context, host string, from southbound.Origi
 	}
 	var all []southbound.Verdict
 	for len(items) > 0 {
-		n, id := len(items), c.next.Add(1)
-		msg := encodeEvents(eventsBody{id, from.Caller, items})
-		for len(msg) > eventsMessage<<10 && n > 1 {
-			n /= 2
-			msg = encodeEvents(eventsBody{id, from.Caller, items[:n]})
-		}
-		a, err := c.ask(ctx, host, id, msg)
+		a, n, err := c.ask(ctx, host, from, items)
 		if err != nil && len(all) == 0 {
 			return nil, err
 		}
@@ -130,32 +99,31 @@ func (c *courier) handOn(ctx context.Context, host string, from southbound.Origi
 	return all, nil
 }
 
-// ask again and again until there is an answer: datagrams get lost.
-func (c *courier) ask(ctx context.Context, host string, id uint64, msg []byte) ([]southbound.Verdict, error) {
-	w := awaited{host, make(chan verdictsBody, 1)}
-	c.mu.Lock()
-	c.waiting[id] = w
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.waiting, id)
-		c.mu.Unlock()
-	}()
-	again := time.NewTicker(eventsAgain)
+// ask a host about as many of the items as fit into one message, n, again and again until there is an answer: datagrams get lost.
+func (c *courier) ask(ctx context.Context, host string, from southbound.Origin, items []southbound.Item) (v []southbound.Verdict, n int, err error) {
+	id, q := c.asked.open(host)
+	defer c.asked.close(id)
+	n = len(items)
+	msg := encodeEvents(eventsBody{id, from.Caller, items})
+	for len(msg) > eventsMessage<<10 && n > 1 {
+		n /= 2
+		msg = encodeEvents(eventsBody{id, from.Caller, items[:n]})
+	}
+	again := time.NewTicker(errandAgain)
 	defer again.Stop()
 	for {
 		if err := c.tell(host, msg); err != nil {
-			return nil, err
+			return nil, n, err
 		}
 		select {
-		case a := <-w.answer:
+		case a := <-q.answer:
 			if a.Refused != "" {
-				return nil, errors.New(a.Refused)
+				return nil, n, errors.New(a.Refused)
 			}
-			return a.Verdicts, nil
+			return a.Verdicts, n, nil
 		case <-again.C:
 		case <-ctx.Done():
-			return nil, errors.New("it does not answer")
+			return nil, n, errors.New("it does not answer")
 		}
 	}
 }
@@ -167,15 +135,7 @@ func (c *courier) heard(from string, t gossip.MessageType, body []byte) error {
 		if err != nil {
 			return err
 		}
-		c.mu.Lock()
-		w, ok := c.waiting[a.ID]
-		c.mu.Unlock()
-		if ok && w.host == from {
-			select {
-			case w.answer <- a:
-			default: // a second one
-			}
-		}
+		c.asked.answered(from, a.ID, a)
 		return nil
 	}
 	b, err := decodeEvents(body)
@@ -188,60 +148,27 @@ func (c *courier) heard(from string, t gossip.MessageType, body []byte) error {
 
 // take judges what a host has handed on, unless that is known already or there is too much.
 func (c *courier) take(from string, b eventsBody) {
-	key := requestKey{from, b.ID}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if old := c.known[key]; old != nil {
-		if old.answer != nil {
-			c.reply(from, old.answer)
-		}
-		return
-	}
-	all := 0
-	for _, n := range c.judging {
-		all += n
-	}
-	switch {
-	case c.closed, c.handIn == nil:
-		c.reply(from, encodeVerdicts(verdictsBody{ID: b.ID, Refused: "it is starting or stopping"}))
-		return
-	case all >= judgedAtOnce, c.judging[from] >= judgedOfOne:
-		c.reply(from, encodeVerdicts(verdictsBody{ID: b.ID, Refused: "it has too many events to judge already"}))
-		return
-	}
-	one := &served{}
-	c.known[key] = one
-	if c.order = append(c.order, key); len(c.order) > maxJudged {
-		delete(c.known, c.order[0])
-		c.order = slices.Delete(c.order, 0, 1)
-	}
-	c.judging[from]++
 	handIn := c.handIn
-	c.group.Go(func() {
-		ctx, cancel := context.WithTimeout(c.ctx, judgeLimit)
-		defer cancel()
-		a := verdictsBody{ID: b.ID}
-		var err error
-		if a.Verdicts, err = handIn(ctx, southbound.Origin{Caller: b.Caller, Peer: from}, b.Items); err != nil {
-			a = verdictsBody{ID: b.ID, Refused: shorten(err.Error())}
-		}
-		msg := encodeVerdicts(a)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if one.answer = msg; err != nil { // the same may be sent again
-			delete(c.known, key)
-		}
-		if c.judging[from]--; c.judging[from] == 0 {
-			delete(c.judging, from)
-		}
-		c.reply(from, msg)
-	})
-}
-
-// reply does not wait.
-func (c *courier) reply(to string, msg []byte) {
-	if err := c.tell(to, msg); err != nil {
-		c.log.Debug("verdicts could not be sent to a peer", "peer", to, "error", err)
+	c.mu.Unlock()
+	fate := errandRefused
+	if handIn != nil {
+		fate = c.errands.take(from, b.ID, func(ctx context.Context) ([]byte, bool) {
+			ctx, cancel := context.WithTimeout(ctx, judgeLimit)
+			defer cancel()
+			v, err := handIn(ctx, southbound.Origin{Caller: b.Caller, Peer: from}, b.Items)
+			if err != nil { // the same may be sent again
+				return encodeVerdicts(verdictsBody{ID: b.ID, Refused: shorten(err.Error())}), true
+			}
+			return encodeVerdicts(verdictsBody{ID: b.ID, Verdicts: v}), false
+		})
+	}
+	switch fate {
+	case errandSettled, errandRunning:
+	case errandRefused:
+		c.errands.reply(from, encodeVerdicts(verdictsBody{ID: b.ID, Refused: "it is starting or stopping"}))
+	case errandTooMany:
+		c.errands.reply(from, encodeVerdicts(verdictsBody{ID: b.ID, Refused: "it has too many events to judge already"}))
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,12 +19,11 @@ import (
 
 // Bounds on deliveries that are handed over.
 const (
-	askLimit   = time.Second            // for one peer to answer, or to say again that it is at it
-	workLimit  = 4 * time.Second        // for one that is: a consumer that is slow is not reached better by another one
-	serveLimit = workLimit - askLimit   // for the consumer, so that its home hears in time that it was too slow
-	askAgain   = 300 * time.Millisecond // a datagram may be lost; the peer knows a request that it has
-	askPeers   = 3                      // for one delivery
-	asksAtOnce = 64                     // ours; one more waits for its turn
+	askLimit   = time.Second          // for one peer to answer, or to say again that it is at it
+	workLimit  = 4 * time.Second      // for one that is: a consumer that is slow is not reached better by another one
+	serveLimit = workLimit - askLimit // for the consumer, so that its home hears in time that it was too slow
+	askPeers   = 3                    // for one delivery
+	asksAtOnce = 64                   // ours; one more waits for its turn
 	// servedAtOnce bounds the requests that we make for others; one more is refused, and its home asks another host.
 	servedAtOnce  = 64
 	servedOfOne   = servedAtOnce / 2 // for one home, so that none takes all
@@ -47,51 +45,25 @@ type relay struct {
 	deliver   func(context.Context, notify.HandOver) (notify.Answer, error)
 	delivered func(home string, h notify.HandOver, a notify.Answer)
 
-	asking chan struct{}
-	next   atomic.Uint64
+	errands *errands
+	asked   *questions[answer]
+	asking  chan struct{}
 
-	mu      sync.Mutex
-	waiting map[uint64]question
-	avoid   map[avoidKey]time.Time
-	serving int
-	homes   map[string]int // of serving, by home
-	known   map[requestKey]*served
-	order   []requestKey // of known, oldest first
-	closed  bool
-	group   sync.WaitGroup // requests of others
-	ctx     context.Context
-	cancel  context.CancelFunc
+	mu    sync.Mutex // deliver, avoid
+	avoid map[avoidKey]time.Time
 
 	counts relayCounts
 }
 
 type relayCounts struct{ asked, answered, refused, silent, served, settled, busy atomic.Uint64 }
 
-type question struct {
-	peer    string
-	answer  chan answer
-	working chan struct{}
-}
-
 type avoidKey struct{ subscription, peer string }
 
-type requestKey struct {
-	from string
-	id   uint64
-}
-
-// served is a request of another host: its answer once there is one.
-type served struct{ answer []byte }
-
 func newRelay(node string, log *slog.Logger, tell func(string, []byte) error, members func() []string) *relay {
-	r := &relay{
-		node: node, log: log, tell: tell, members: members,
-		asking: make(chan struct{}, asksAtOnce), waiting: make(map[uint64]question), avoid: make(map[avoidKey]time.Time),
-		homes: make(map[string]int), known: make(map[requestKey]*served),
+	return &relay{
+		node: node, log: log, tell: tell, members: members, avoid: make(map[avoidKey]time.Time), asking: make(chan struct{}, asksAtOnce),
+		errands: newErrands(log, tell, servedAtOnce, servedOfOne, maxRemembered), asked: newQuestions[answer](),
 	}
-	r.next.Store(rand.Uint64()) // another one than that of the run before: answers of then are nobody's
-	r.ctx, r.cancel = context.WithCancel(context.Background())
-	return r
 }
 
 // open says who makes requests for others.
@@ -102,13 +74,7 @@ func (r *relay) open(deliver func(context.Context, notify.HandOver) (notify.Answ
 }
 
 // close ends the requests that are made for others, and waits for them.
-func (r *relay) close() {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
-	r.cancel()
-	r.group.Wait()
-}
+func (r *relay) close() { r.errands.close() }
 
 var errNobody = errors.New("no other host is there")
 
@@ -196,21 +162,13 @@ func (r *relay) ask(ctx context.Context, peer string, h notify.HandOver) (notify
 	defer cancel()
 	silent := time.NewTimer(askLimit)
 	defer silent.Stop()
-	id := r.next.Add(1)
+	id, q := r.asked.open(peer)
+	defer r.asked.close(id)
 	msg, err := encodeRequest(request{ID: id, HandOver: h})
 	if err != nil {
 		return notify.Answer{}, fmt.Errorf("ask %s: %w", peer, err)
 	}
-	q := question{peer, make(chan answer, 1), make(chan struct{}, 1)}
-	r.mu.Lock()
-	r.waiting[id] = q
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		delete(r.waiting, id)
-		r.mu.Unlock()
-	}()
-	again := time.NewTicker(askAgain)
+	again := time.NewTicker(errandAgain)
 	defer again.Stop()
 	for {
 		r.counts.asked.Add(1)
@@ -247,85 +205,49 @@ func (r *relay) heard(from string, t gossip.MessageType, body []byte) error {
 	switch {
 	case err != nil:
 		return err
-	case ans != nil:
-		r.mu.Lock()
-		q, ok := r.waiting[ans.ID]
-		r.mu.Unlock()
-		switch {
-		case !ok || q.peer != from:
-		case t == typeWorking:
-			select {
-			case q.working <- struct{}{}:
-			default: // that is known
-			}
-		default:
-			select {
-			case q.answer <- *ans:
-			default: // a second one
-			}
-		}
-		return nil
+	case req != nil:
+		r.take(from, *req)
+	case t == typeWorking:
+		r.asked.working(from, ans.ID)
+	default:
+		r.asked.answered(from, ans.ID, *ans)
 	}
-	r.take(from, *req)
 	return nil
 }
 
 // take makes the request of a peer, unless it is known already or there are too many.
 func (r *relay) take(from string, req request) {
-	key := requestKey{from, req.ID}
 	r.mu.Lock()
-	if old := r.known[key]; old != nil {
-		msg := old.answer
-		r.mu.Unlock()
-		if msg == nil {
-			msg = encodeMessage(typeWorking, fmt.Appendf(nil, `{"id":%d}`, req.ID))
-		}
-		r.reply(from, msg)
-		return
-	}
-	switch {
-	case r.closed, r.deliver == nil:
-		r.mu.Unlock()
-		r.refuse(from, req.ID, "it is starting or stopping")
-		return
-	case r.serving >= servedAtOnce, r.homes[from] >= servedOfOne:
-		r.mu.Unlock()
-		r.counts.busy.Add(1)
-		r.refuse(from, req.ID, "it makes too many requests for others already")
-		return
-	}
-	one := &served{}
-	r.known[key] = one
-	if r.order = append(r.order, key); len(r.order) > maxRemembered {
-		delete(r.known, r.order[0])
-		r.order = slices.Delete(r.order, 0, 1)
-	}
-	r.serving++
-	r.homes[from]++
-	r.group.Go(func() {
-		msg := r.serve(from, req)
-		r.mu.Lock()
-		one.answer = msg
-		r.serving--
-		if r.homes[from]--; r.homes[from] == 0 {
-			delete(r.homes, from)
-		}
-		r.mu.Unlock()
-		r.reply(from, msg)
-	})
+	deliver := r.deliver
 	r.mu.Unlock()
+	fate := errandRefused
+	if deliver != nil {
+		fate = r.errands.take(from, req.ID, func(ctx context.Context) ([]byte, bool) { return r.serve(ctx, from, req, deliver), false })
+	}
+	switch fate {
+	case errandSettled:
+	case errandRunning:
+		r.errands.reply(from, encodeMessage(typeWorking, fmt.Appendf(nil, `{"id":%d}`, req.ID)))
+	case errandRefused:
+		r.errands.reply(from, encodeAnswer(answer{ID: req.ID, Refused: "it is starting or stopping"}))
+	case errandTooMany:
+		r.counts.busy.Add(1)
+		r.errands.reply(from, encodeAnswer(answer{ID: req.ID, Refused: "it makes too many requests for others already"}))
+	}
 }
 
-func (r *relay) serve(from string, req request) []byte {
+func (r *relay) serve(
+	ctx context.Context, from string, req request, deliver func(context.Context, notify.HandOver) (notify.Answer, error),
+) []byte {
 	a := answer{ID: req.ID}
 	h := req.HandOver
 	if h.Beat.IsZero() && r.settled(h.Subscription, h.Change.Alarm.ID, h.Change.Alarm.Revision) {
 		r.counts.settled.Add(1)
 		return encodeAnswer(a)
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, serveLimit)
+	ctx, cancel := context.WithTimeout(ctx, serveLimit)
 	defer cancel()
-	got, err := r.deliver(ctx, h)
+	got, err := deliver(ctx, h)
 	if err != nil {
 		a.Refused = err.Error()
 		return encodeAnswer(a)
@@ -337,14 +259,4 @@ func (r *relay) serve(from string, req request) []byte {
 		r.delivered(from, h, got)
 	}
 	return encodeAnswer(a)
-}
-
-func (r *relay) refuse(to string, id uint64, why string) {
-	r.reply(to, encodeAnswer(answer{ID: id, Refused: why}))
-}
-
-func (r *relay) reply(to string, msg []byte) {
-	if err := r.tell(to, msg); err != nil {
-		r.log.Debug("an answer to a peer could not be sent", "peer", to, "error", err)
-	}
 }

@@ -418,8 +418,8 @@ func TestAPeerThatHasEnoughToDoRefuses(t *testing.T) {
 		for i := range 2 * servedAtOnce { // what is too many of one leaves room for others
 			peer.take("flood", request{ID: uint64(i), HandOver: handOver()})
 		}
-		if peer.serving != servedOfOne {
-			t.Errorf("%d requests of one home are made at once", peer.serving)
+		if peer.errands.running != servedOfOne {
+			t.Errorf("%d requests of one home are made at once", peer.errands.running)
 		}
 		for i := range servedAtOnce {
 			peer.take("other", request{ID: uint64(i), HandOver: handOver()})
@@ -453,9 +453,9 @@ func TestAnAnswerOfSomebodyElseIsNotTaken(t *testing.T) {
 		done := make(chan error)
 		go func() { _, err := home.handOver(t.Context(), handOver()); done <- err }()
 		synctest.Wait()
-		home.mu.Lock()
-		ids := slices.Collect(maps.Keys(home.waiting))
-		home.mu.Unlock()
+		home.asked.mu.Lock()
+		ids := slices.Collect(maps.Keys(home.asked.waiting))
+		home.asked.mu.Unlock()
 		for _, id := range ids {
 			if err := w.pass(home, "liar", encodeAnswer(answer{ID: id})); err != nil {
 				t.Error(err)
