@@ -126,7 +126,6 @@ var handled = []handling{
 	{page: "monitors.md", heading: "Alertmanager", kind: "yaml", because: "a configuration of Alertmanager's"},
 	{page: "security.md", kind: "ini", because: "a drop-in of the unit"},
 	{page: "security.md", heading: "The audit log", kind: "output", because: "a line of the log; TestEachChangeAndEachRefusalIsOneLineOfTheAuditLogWithoutSecrets holds its fields"},
-	{page: "user.md", heading: "Report a problem", kind: indented, because: "journalctl needs a journal"},
 	{page: "install.md", heading: "Make the packages", kind: indented, because: "the tests of the packages make them this way"},
 	{page: "install.md", heading: "Debian, Ubuntu", kind: indented, test: "TestTheDebianPackageIsInstalledRunUpgradedRemovedAndPurged"},
 	{page: "install.md", heading: "Fedora, RHEL and their like", kind: indented, because: "dnf and systemd; the tests of the packages install the RPM in a root of its own"},
