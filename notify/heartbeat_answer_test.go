@@ -394,10 +394,22 @@ func TestAHeartbeatThatThisHostCannotSendIsHandedOver(t *testing.T) {
 	c := newConsumer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
 	s := beating("a", time.Second)
 	s.Endpoints = []string{c.URL}
-	home, _, o, _, _ := cutOff(t, s)
-	o.mu.Lock()
-	o.pulse = Pulse{Mine: true, Alive: 2}
-	o.mu.Unlock()
+	cfg, _ := testConfig(t, t.TempDir())
+	cfg.Node, cfg.Peers = "cmp-2", newOthers() // which has none to send itself
+	peer, _ := start(t, cfg, s)
+	o, g := newOthers(), &gate{}
+	o.deliver, o.pulse = peer.Deliver, Pulse{Mine: true, Alive: 2}
+	g.shut.Store(true)
+	cfg, _ = testConfig(t, t.TempDir())
+	cfg.Peers = o
+	home, err := newNotifier(cfg, g.dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := home.SetFile([]Subscription{s}); err != nil {
+		t.Fatal(err)
+	}
+	run(t, home)
 	m := c.waitFor(t, 1)[0]
 	if m.event.Type != format.TypeHeartbeat || m.event.Data.Reporter != "cmp-2" {
 		t.Errorf("%s", m.body)
