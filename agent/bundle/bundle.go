@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -70,10 +71,11 @@ type Part struct {
 
 // Bundle is what was gathered.
 type Bundle struct {
-	Parts []Part
+	Parts   []Part
+	Warning string // of what could not be searched for; empty: of nothing
 
-	options Options
-	secrets string // what is known of the secrets that were searched for
+	options  Options
+	searched int // values of secrets
 }
 
 // part is how one is gathered. Its text is redacted already when its parts are typed, and redacted as a text in any case.
@@ -91,19 +93,21 @@ func Gather(ctx context.Context, o Options) *Bundle {
 	redactor := NewRedactor()
 	cfg := &configuration{file: o.ConfigFile, redactor: redactor, credentials: "/run/credentials/" + o.Unit + ".service"}
 	told := within(ctx, o.Deadline, func(context.Context) (func() (string, error), error) { return cfg.read(), nil })
-	values := o.Values
-	if told.err != nil {
-		b.secrets = "the secrets of the configuration are not known (" + o.ConfigFile + ": " + redactor.Text(told.err.Error()) + "): nothing was searched for by its value"
-	} else {
-		values = append(values, cfg.values...)
-		b.secrets = fmt.Sprintf("values of secrets that were searched for, in every encoding: %d", len(cfg.values))
+	values, dir := o.Values, ""
+	switch {
+	case told.err != nil: // it may still be at it
+		b.Warning = "the secrets of the configuration are not known (" + o.ConfigFile + ": " + told.err.Error() + "): nothing was searched for by its value"
+	default:
+		values, dir = append(values, cfg.values...), cfg.dir
+		b.searched = len(cfg.values)
 		if len(cfg.unread) > 0 {
-			b.secrets += fmt.Sprintf("; files of secrets that this user can't read: %d (%s)", len(cfg.unread), strings.Join(cfg.unread, ", "))
+			b.Warning = fmt.Sprintf("this user can't read %d of the secret files of the configuration (%s), and what they hold was not searched for: run it as root, or as the agent's user",
+				len(cfg.unread), strings.Join(slices.Compact(slices.Sorted(slices.Values(cfg.unread))), ", "))
 		}
 	}
 	redactor.Add(values...)
 
-	parts := b.table(cfg, told.value, redactor)
+	parts := b.table(dir, told.value, redactor)
 	b.Parts = make([]Part, len(parts))
 	var wg sync.WaitGroup
 	for i, p := range parts {
@@ -209,7 +213,11 @@ func (b *Bundle) manifest() string {
 	var m strings.Builder
 	fmt.Fprintf(&m, "paramedic bundle of %s, by paramedic %s as uid %d\n\n", b.options.Now.UTC().Format(time.RFC3339), b.options.Version, os.Getuid())
 	m.WriteString(manifestHead + "\n")
-	fmt.Fprintf(&m, "%s\n\nWhat is here\n\n", strings.ToUpper(b.secrets[:1])+b.secrets[1:])
+	fmt.Fprintf(&m, "Secrets that were searched for by their values: %d\n", b.searched)
+	if b.Warning != "" {
+		fmt.Fprintf(&m, "BEWARE: %s\n", b.Warning)
+	}
+	m.WriteString("\nWhat is here\n\n")
 	for _, p := range b.Parts {
 		if p.Missing == "" {
 			fmt.Fprintf(&m, "%s\n    from: %s\n    %d bytes, something was taken out in %d places\n", p.Name, p.From, p.Bytes, p.Removed)
@@ -219,10 +227,18 @@ func (b *Bundle) manifest() string {
 		}
 	}
 	m.WriteString("\nWhat is not here, and why\n\n")
+	reason := ""
 	for _, p := range b.Parts {
-		if p.Missing != "" {
-			fmt.Fprintf(&m, "%s\n    from: %s\n    %s\n", p.Name, p.From, p.Missing)
+		if p.Missing == "" {
+			continue
 		}
+		fmt.Fprintf(&m, "%s\n    from: %s\n", p.Name, p.From)
+		if p.Missing == reason {
+			m.WriteString("    as above\n")
+		} else {
+			fmt.Fprintf(&m, "    %s\n", p.Missing)
+		}
+		reason = p.Missing
 	}
 	return m.String()
 }

@@ -77,7 +77,7 @@ func TestWhatHangsCostsItsDeadlineAndNotTheBundle(t *testing.T) {
 func TestALongLogLosesItsBeginning(t *testing.T) {
 	dir := t.TempDir()
 	var log strings.Builder
-	for i := range 200_000 {
+	for i := range 130_000 {
 		fmt.Fprintf(&log, "line %07d %s\n", i, strings.Repeat("x", 60))
 	}
 	file := filepath.Join(dir, "log")
@@ -116,11 +116,11 @@ func TestALongLogLosesItsBeginning(t *testing.T) {
 			}
 		}
 	}
-	if got := gather(3); strings.Count(got, "\n") != 3 || !strings.HasPrefix(got, "line 0199997 ") {
+	if got := gather(3); strings.Count(got, "\n") != 3 || !strings.HasPrefix(got, "line 0129997 ") {
 		t.Errorf("of three lines there is %.100q", got)
 	}
 	got := gather(1_000_000)
-	if len(got) > maxPart || len(got) < maxPart-100 || !strings.HasPrefix(got, "line ") || !strings.Contains(got, "line 0199999 ") {
+	if len(got) > maxPart || len(got) < maxPart-100 || !strings.HasPrefix(got, "line ") || !strings.Contains(got, "line 0129999 ") {
 		t.Errorf("%d bytes from %.40q", len(got), got)
 	}
 }

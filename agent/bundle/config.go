@@ -33,6 +33,7 @@ type configuration struct {
 	values []string // of secrets that it names
 	unread []string // files of secrets that could not be read, with why
 	users  []string // whose passwords these may be
+	dir    string   // notify.dir, if it is written
 }
 
 // read makes known what the file's secrets are, and returns what may be told of the file: mappings and lists as they are, without
@@ -53,6 +54,10 @@ func (c *configuration) read() func() (string, error) {
 	}
 	typ := reflect.TypeFor[config.Config]()
 	c.secrets(root.Content[0], typ)
+	var known struct{ Notify struct{ Dir string } }
+	if err := root.Content[0].Decode(&known); err == nil {
+		c.dir = known.Notify.Dir
+	}
 	for _, user := range c.users {
 		for _, v := range slices.Clone(c.values) {
 			c.values = append(c.values, user+":"+v)
@@ -81,7 +86,7 @@ func (c *configuration) problems(b *strings.Builder) {
 	case err == nil:
 		b.WriteString("# it is good, read as this user\n")
 	case errors.As(err, &problems):
-		fmt.Fprintf(b, "# %d problems, read as this user:\n", len(problems))
+		fmt.Fprintf(b, "# it has problems, read as this user: %d\n", len(problems))
 		for _, p := range problems {
 			fmt.Fprintf(b, "# line %d, column %d: %s\n", p.Line, p.Column, c.redactor.Text(quoted.ReplaceAllString(strings.ReplaceAll(p.Message, "\n", " "), "(a value)")))
 		}

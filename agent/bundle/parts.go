@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,8 @@ const (
 	events     = 1000
 )
 
-// table is every part, in the order of the archive.
-func (b *Bundle) table(cfg *configuration, told func() (string, error), r *Redactor) []part {
+// table is every part, in the order of the archive. dir is notify.dir, if that is known.
+func (b *Bundle) table(dir string, told func() (string, error), r *Redactor) []part {
 	o := b.options
 	parts := []part{
 		{"version.txt", "this command", func(context.Context) (string, string, error) { return versions(o), "", nil }},
@@ -76,7 +77,7 @@ func (b *Bundle) table(cfg *configuration, told func() (string, error), r *Redac
 		}},
 		{"rights.txt", "stat of what the sources read", func(context.Context) (string, string, error) { return rights(), "", nil }},
 		{"state.txt", "stat of what is in notify.dir", func(context.Context) (string, string, error) {
-			text, err := state(stateDir(o.ConfigFile))
+			text, err := state(cmp.Or(dir, config.Default().Notify.Dir))
 			return text, "", err
 		}},
 	}
@@ -158,14 +159,6 @@ func ours(text string) string {
 		}
 	}
 	return b.String()
-}
-
-// stateDir is notify.dir, as far as the configuration can be read.
-func stateDir(file string) string {
-	if cfg, err := config.Load(file); err == nil {
-		return cfg.Notify.Dir
-	}
-	return config.Default().Notify.Dir
 }
 
 func logFrom(o Options) string {

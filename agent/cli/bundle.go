@@ -27,9 +27,10 @@ type bundleCommand struct {
 
 // written is what -o json says of a bundle.
 type written struct {
-	File  string        `json:"file"`
-	Bytes int64         `json:"bytes"`
-	Parts []bundle.Part `json:"parts"`
+	File    string        `json:"file"`
+	Bytes   int64         `json:"bytes"`
+	Warning string        `json:"warning"` // of what could not be searched for; empty: of nothing
+	Parts   []bundle.Part `json:"parts"`
 }
 
 // Run gathers what is there; that the agent is down is a reason to do so and no error.
@@ -60,16 +61,25 @@ func (c *bundleCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.out.show(written{file, size, b.Parts}, func() {
+	return s.out.show(written{file, size, b.Warning, b.Parts}, func() {
 		var rows [][]string
+		reason := ""
 		for _, p := range b.Parts {
 			note := p.Note
-			if p.Missing != "" {
+			switch p.Missing {
+			case "":
+			case reason:
+				note = "NOT THERE: as above"
+			default:
 				note = "NOT THERE: " + p.Missing
 			}
+			reason = p.Missing
 			rows = append(rows, []string{p.Name, fmt.Sprint(p.Bytes), fmt.Sprint(p.Removed), word(note)})
 		}
 		s.out.table([]string{"PART", "BYTES", "REMOVED", "NOTE"}, rows)
+		if b.Warning != "" {
+			s.out.line("\nBEWARE: " + escape(b.Warning))
+		}
 		s.out.line(fmt.Sprintf("\n%s: %d bytes, for you alone. Its MANIFEST says what was taken out, and what was not: names and addresses. Read it before you give it away.", escape(file), size))
 	})
 }

@@ -360,8 +360,8 @@ func TestABundleOfABrokenConfigurationHasNoSecret(t *testing.T) {
 		t.Errorf("what is printed has secrets: %q", found)
 	}
 	for name, words := range map[string][]string{
-		"MANIFEST":    {"agent/status.json", "can't be reached", "log.txt"},
-		"config.yaml": {"problems, read as this user", "line 2, column", "(an unknown key in line 2): (removed)", "no such file"},
+		"MANIFEST":    {"agent/status.json", "can't be reached", "as above", "log.txt", "BEWARE: this user can't read 2 of the secret files"},
+		"config.yaml": {"it has problems, read as this user: ", "line 2, column", "(an unknown key in line 2): (removed)", "no such file"},
 	} {
 		for _, word := range words {
 			if !strings.Contains(texts[name], word) {
