@@ -113,6 +113,7 @@ var otherwise = map[string]string{
 	"check-config": "testdata/script/check-config.txtar holds it",
 	"keygen":       "testdata/script/keygen.txtar holds it",
 	"version":      "testdata/script/usage.txtar holds it",
+	"bundle":       "it writes an archive: bundle_test.go holds it",
 	"keys add":     "it reads a key: testdata/script/cluster.txtar holds it",
 	"rotate":       "it reads a secret: testdata/script/agent.txtar holds it",
 	"manual":       "a page for man(1)",
