@@ -140,6 +140,31 @@ func (p *parser) report(line, column int, message, remedy string) {
 	p.probs = append(p.probs, problem)
 }
 
+// hide takes what stands under an unknown key out of all excerpts: people write passwords under names of their own. What else
+// stands in a line stays where it is.
+func (p *parser) hide(value *yaml.Node) {
+	for _, n := range value.Content {
+		p.hide(n)
+	}
+	if value.Kind != yaml.ScalarNode || value.Line < 1 || value.Line > len(p.lines) {
+		return
+	}
+	line := []rune(p.lines[value.Line-1])
+	from, to := min(max(0, value.Column-1), len(line)), len(line)
+	if value.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 {
+		to = min(from+utf8.RuneCountInString(value.Value), len(line))
+	}
+	for i := from; i < to; i++ {
+		line[i] = '*'
+	}
+	p.lines[value.Line-1] = string(line)
+	for i, problem := range p.probs {
+		if problem.Line == value.Line {
+			p.probs[i].Excerpt = excerpt(string(line), problem.Column)
+		}
+	}
+}
+
 // add adds a problem at a path, or at the nearest one above it that the file has.
 func (p *parser) add(path, message, remedy string) {
 	for {
@@ -291,6 +316,7 @@ func (p *parser) object(n *yaml.Node, v reflect.Value, path string, depth int) {
 		}
 		message, remedy := unknownKey(t, path, name)
 		p.report(key.Line, key.Column, message, remedy)
+		p.hide(value)
 	})
 	if n.Kind != yaml.MappingNode {
 		return

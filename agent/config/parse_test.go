@@ -547,3 +547,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// People write passwords under names of their own: an excerpt repeats what stands under known keys alone.
+func TestWhatStandsUnderAnUnknownKeyIsNotRepeated(t *testing.T) {
+	for _, text := range []string{
+		"pass: Canary7x", "node: {pw: Canary7x, name: a}", "notify:\n  smtp:\n    pass: Canary7x", "notify: {smtp: [Canary7x]}", "hw: {nic: {include: [a], pin: 'Canary7x'}}", "? pass\n: Canary7x",
+		"node: {name: [], pw: Canary7x, zone: [a]}", "node: {pw: \"Can\\x61ry7x Canary7x\", zone: [a]}", "notify:\n  smtp: {a: [Canary7x, {b: Canary7x}]}",
+	} {
+		_, err := Parse("paramedic.yaml", []byte(text))
+		if err == nil || strings.Contains(err.Error(), "Canary7x") || !strings.Contains(err.Error(), "unknown key") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
