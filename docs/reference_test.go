@@ -136,7 +136,7 @@ func oneCell(s string) string {
 type example struct{ method, path, command string }
 
 var (
-	called     = regexp.MustCompile(`\bapi ["']?(/[^ "')]*(?:\$\([^)]*\)[^ "')]*)?)`)
+	called     = regexp.MustCompile(`\bapi ["']?(/(?:\$\([^)]*\)|[^ "'()])*)`)
 	withMethod = regexp.MustCompile(`-X ([A-Z]+)`)
 )
 
