@@ -185,7 +185,7 @@ func (c *client) remedy(err error) string {
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
 		invalid   x509.CertificateInvalidError
-		alert     tls.AlertError
+		remote    *net.OpError
 		record    tls.RecordHeaderError
 	)
 	path, isSocket := strings.CutPrefix(c.name, "unix://")
@@ -204,7 +204,7 @@ func (c *client) remedy(err error) string {
 		return "write --server with a name that its certificate has, or give the agent one for this name (api.tls)"
 	case errors.As(err, &invalid):
 		return "give the agent a new certificate (api.tls.cert_file) and reload it; is the clock of this host right?"
-	case errors.As(err, &alert):
+	case errors.As(err, &remote) && remote.Op == "remote error": // an alert of TLS
 		return "the agent does not take what this command shows: a certificate by --server-cert-file and --server-key-file of an authority of its api.tls.client_ca_file"
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "it does not speak TLS: write --server with http://, on loopback only"

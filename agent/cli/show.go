@@ -244,7 +244,7 @@ func parseTime(s string, now time.Time) (string, error) {
 	return "", fmt.Errorf("want a time such as 2026-11-22T10:00:00Z, or how long ago, such as 2h")
 }
 
-// findAlarm finds the one alarm whose id begins so.
+// findAlarm finds the one alarm whose id begins so, or the one that stands on the resource of this name.
 func (s *session) findAlarm(id string) (api.Alarm, error) {
 	page, err := s.alarms(url.Values{"state": {"all"}}, 100*pageMost)
 	if err != nil {
@@ -258,7 +258,10 @@ func (s *session) findAlarm(id string) (api.Alarm, error) {
 		if a.State == "cleared" {
 			text += ", over"
 		}
-		return a.ID, "", text
+		if a.State == "cleared" {
+			return a.ID, "", text
+		}
+		return a.ID, a.Resource, text
 	})
 }
 
@@ -287,8 +290,14 @@ func findOne[T any](all []T, kind, lister, want string, names func(T) (id, name,
 	case len(begins) > 1:
 		return none, fmt.Errorf("%d of them begin with %q: write more of the id of the %s:%s", len(begins), want, kind, enumerate(begins, names))
 	}
-	if near := slices.DeleteFunc(slices.Clone(all), func(t T) bool { return !alike(want, t, names) }); len(near) > 0 {
-		return none, fmt.Errorf("no %s %q: %s lists them; near to it:%s", kind, want, lister, enumerate(near, names))
+	for _, meant := range []func(want string, id, name, text string) bool{calledSo, alike} {
+		near := slices.DeleteFunc(slices.Clone(all), func(t T) bool {
+			id, name, text := names(t)
+			return !meant(strings.ToLower(want), strings.ToLower(id), strings.ToLower(name), strings.ToLower(text))
+		})
+		if len(near) > 0 && want != "" {
+			return none, fmt.Errorf("no %s %q: %s lists them; near to it:%s", kind, want, lister, enumerate(near, names))
+		}
 	}
 	return none, fmt.Errorf("no %s %q: %s lists them", kind, want, lister)
 }
@@ -309,23 +318,21 @@ func enumerate[T any](list []T, names func(T) (id, name, text string)) string {
 			fmt.Fprintf(&b, "\n  and %d more", len(list)-mostNear)
 			break
 		}
-		_, name, text := names(t)
-		fmt.Fprintf(&b, "\n  %s  %s", word(head(ids[i], n)), strings.TrimSpace(escapeLine(name)+" "+escapeLine(text)))
+		_, _, text := names(t)
+		b.WriteString(strings.TrimRight("\n  "+word(head(ids[i], n))+"  "+escapeLine(text), " "))
 	}
 	return b.String()
 }
 
-// alike reports whether somebody may have meant a thing: its id begins nearly so, or its name or what it is about has it in it.
-func alike[T any](want string, t T, names func(T) (id, name, text string)) bool {
-	id, name, text := names(t)
-	low := strings.ToLower(want)
-	if low == "" {
-		return false
-	}
-	begin := low[:max(1, len(low)-len(low)/3)] // the last third may be wrong
-	return len(begin) >= 2 && strings.HasPrefix(strings.ToLower(id), begin) ||
-		strings.Contains(strings.ToLower(name), low) || name != "" && strings.HasPrefix(strings.ToLower(name), begin) ||
-		slices.Contains(strings.Fields(strings.ToLower(text)), low)
+// calledSo reports whether a thing, all of it in small letters, is called so, or is about what is called so.
+func calledSo(want, _, name, text string) bool {
+	return name == want || slices.Contains(strings.Fields(text), want)
+}
+
+// alike reports whether a thing may have been meant: its id or name begins nearly so, or its name has it in it.
+func alike(want, id, name, _ string) bool {
+	begin := want[:max(1, len(want)-len(want)/3)] // the last third may be wrong
+	return len(begin) >= 2 && (strings.HasPrefix(id, begin) || strings.HasPrefix(name, begin)) || strings.Contains(name, want)
 }
 
 // alarm prints all about one.

@@ -75,7 +75,7 @@ func (s *session) findSubscription(name string) (api.Subscription, error) {
 		return api.Subscription{}, err
 	}
 	return findOne(list, "subscription", "paramedic subscriptions", name, func(sub api.Subscription) (string, string, string) {
-		return sub.ID, sub.Name, strings.Join(sub.Endpoints, " ")
+		return sub.ID, sub.Name, sub.Name + " " + strings.Join(sub.Endpoints, " ")
 	})
 }
 

@@ -57,7 +57,7 @@ const elsewhere = ledger.Source
 // Host is empty when the agent finds it by its id alone.
 func (s *session) named(name, host string) (api.Resource, error) {
 	pick := func(all []api.Resource) (api.Resource, error) {
-		return findOne(all, "resource", "paramedic topology", name, func(r api.Resource) (string, string, string) { return r.ID, r.Name, "" })
+		return findOne(all, "resource", "paramedic topology", name, func(r api.Resource) (string, string, string) { return r.ID, r.Name, r.Name })
 	}
 	query := url.Values{}
 	if host != "" {
