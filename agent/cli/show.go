@@ -290,12 +290,15 @@ func findOne[T any](all []T, kind, lister, want string, names func(T) (id, name,
 	case len(begins) > 1:
 		return none, fmt.Errorf("%d of them begin with %q: write more of the id of the %s:%s", len(begins), want, kind, enumerate(begins, names))
 	}
+	if want == "" {
+		return none, fmt.Errorf("no %s has an empty name: %s lists them", kind, lister)
+	}
 	for _, meant := range []func(want string, id, name, text string) bool{calledSo, alike} {
 		near := slices.DeleteFunc(slices.Clone(all), func(t T) bool {
 			id, name, text := names(t)
 			return !meant(strings.ToLower(want), strings.ToLower(id), strings.ToLower(name), strings.ToLower(text))
 		})
-		if len(near) > 0 && want != "" {
+		if len(near) > 0 {
 			return none, fmt.Errorf("no %s %q: %s lists them; near to it:%s", kind, want, lister, enumerate(near, names))
 		}
 	}

@@ -237,9 +237,9 @@ func (v *topView) latency() []string {
 	var whole, parts []string
 	n := 0
 	for i, st := range v.Latency {
-		text := fmt.Sprintf("%s→%s -", st.From, st.To)
+		text := st.From + "→" + strings.TrimPrefix(st.To, "T") + " -"
 		if st.N > 0 {
-			text = fmt.Sprintf("%s→%s %.1f/%.1f", st.From, st.To, st.P50, st.P99)
+			text = strings.TrimSuffix(text, "-") + fmt.Sprintf("%.1f/%.1f", st.P50, st.P99)
 		}
 		if i >= len(v.Latency)-2 {
 			whole = append(whole, text)
