@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -143,109 +142,4 @@ func TestNoStageIsOfTwoClocks(t *testing.T) {
 			t.Errorf("%s: measured %v, want %v", what, got, test.want)
 		}
 	}
-}
-
-// series counts those that have a label subscription, and those of them that are the others'.
-func series(all map[string][]*dto.Metric) (own, others int) {
-	for _, metrics := range all {
-		for _, m := range metrics {
-			for _, l := range m.GetLabel() {
-				if l.GetName() == "subscription" {
-					own++
-					if l.GetValue() == otherSeries {
-						others++
-					}
-				}
-			}
-		}
-	}
-	return own, others
-}
-
-// TestFiveThousandSubscriptionsHaveAsManySeriesAsAHundredAndThirty.
-func TestFiveThousandSubscriptionsHaveAsManySeriesAsAHundredAndThirty(t *testing.T) {
-	of := func(n int) []Subscription {
-		subs := []Subscription{fileSub(otherSeries, "http://127.0.0.1/x")}
-		for i := range n {
-			subs = append(subs, fileSub(fmt.Sprint("s-", i), "http://127.0.0.1/x"))
-		}
-		return subs
-	}
-	cfg, _ := testConfig(t, t.TempDir())
-	registry := prometheus.NewRegistry()
-	cfg.Metrics = registry
-	n, err := newNotifier(cfg, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.box.closeQuietly()
-	count := func(subscriptions int) (int, int) {
-		t.Helper()
-		if err := n.SetFile(of(subscriptions)); err != nil {
-			t.Fatal(err)
-		}
-		return series(gathered(t, registry))
-	}
-	few, _ := count(1)
-	per := few / 2 // of s-0, and of the one whose name is that of the others
-	for _, subscriptions := range []int{ownSeries + 1, 5000} {
-		if own, others := count(subscriptions); own != (ownSeries+1)*per || others != per {
-			t.Errorf("%d subscriptions have %d series, %d of the others; want %d and %d", subscriptions, own, others, (ownSeries+1)*per, per)
-		}
-	}
-	if v := value(gathered(t, registry)["paramedic_notify_other_subscriptions"]); v != 5001-ownSeries {
-		t.Errorf("%v others", v)
-	}
-	if own, _ := count(1); own != few {
-		t.Errorf("%d series when they have ended, want %d", own, few)
-	}
-}
-
-// TestWhatOthersAreToldIsCountedTogether: no delivery is lost to the figures, and none goes back when a subscription ends.
-func TestWhatOthersAreToldIsCountedTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const consumers = ownSeries + 20
-		var hosts []string
-		var subs []Subscription
-		for i := range consumers {
-			hosts = append(hosts, fmt.Sprint("consumer-", i))
-			subs = append(subs, fileSub(hosts[i], "http://"+hosts[i]+"/x"))
-		}
-		p := newPipes(hosts...)
-		cfg, _ := testConfig(t, t.TempDir())
-		registry := prometheus.NewRegistry()
-		cfg.Now, cfg.Log, cfg.Metrics = time.Now, discard, registry
-		n, err := newNotifier(cfg, p.dial)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := n.SetFile(subs); err != nil {
-			t.Fatal(err)
-		}
-		stop := run(t, n)
-		time.Sleep(time.Second)
-		n.Publish(effects(alarm("a", 1, correlate.Raised)))
-		time.Sleep(time.Second)
-		settled := func() (sum, others float64) {
-			for _, m := range gathered(t, registry)["paramedic_notify_attempts_total"] {
-				if m.GetLabel()[0].GetValue() == "settled" {
-					sum += m.GetCounter().GetValue()
-				}
-				if m.GetLabel()[0].GetValue() == "settled" && m.GetLabel()[1].GetValue() == otherSeries {
-					others = m.GetCounter().GetValue()
-				}
-			}
-			return sum, others
-		}
-		if sum, others := settled(); sum != consumers || others != 20 {
-			t.Errorf("%v are settled, %v of the others; want %d and 20", sum, others, consumers)
-		}
-		if err := n.SetFile(subs[:ownSeries]); err != nil {
-			t.Fatal(err)
-		}
-		if sum, others := settled(); sum != consumers || others != 20 {
-			t.Errorf("%v are settled, %v of the others, when the others have ended", sum, others)
-		}
-		stop()
-	})
 }
