@@ -205,7 +205,7 @@ func (i identity) account(acc notify.Account) Account {
 func fromDefinition(d correlate.Definition) Definition {
 	out := Definition{
 		Mode: d.Mode.String(), Hold: interval(d.Hold), HoldDown: interval(d.HoldDown), State: d.State.String(),
-		Severity: d.Severity.String(), Text: d.Text, Remedy: d.Remedy,
+		Severity: d.Severity.String(), Text: d.Text, LikelyCauses: d.Causes, Remedy: d.Remedy,
 	}
 	if d.Absorbed != correlate.SeverityUnset {
 		out.SeverityUnhit = d.Absorbed.String()

@@ -23,6 +23,7 @@ type Definition struct {
 	SeverityPolicy *int   `json:"severity_policy"` // index in correlate.policies of who set it; nil: the rule
 	SeverityUnhit  string `json:"severity_unhit"`  // in its place while no domain is hit; empty: the same
 	Text           string `json:"text"`
+	LikelyCauses   string `json:"likely_causes"` // empty for a condition of another monitor
 	Remedy         string `json:"remedy"`
 }
 

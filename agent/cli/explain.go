@@ -121,7 +121,11 @@ func (p *printer) seen(x api.Explanation) {
 		pairs = append(pairs, [2]string{"evidence", word(name) + " " + word(a.Evidence[name])})
 	}
 	if d := x.Definition; d != nil {
-		pairs = append(pairs, [2]string{"means", escape(d.Text)}, [2]string{"to do", escape(d.Remedy)})
+		pairs = append(pairs, [2]string{"means", escape(d.Text)})
+		if d.LikelyCauses != "" {
+			pairs = append(pairs, [2]string{"mostly", escape(d.LikelyCauses)})
+		}
+		pairs = append(pairs, [2]string{"to do", escape(d.Remedy)})
 	}
 	p.pairs(pairs)
 }
