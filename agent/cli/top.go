@@ -236,12 +236,12 @@ func (v *topView) header() []string {
 func (v *topView) latency() []string {
 	var whole, parts []string
 	n := 0
-	for i, st := range v.Latency {
-		text := st.From + "→" + strings.TrimPrefix(st.To, "T") + " -"
-		if st.N > 0 {
-			text = strings.TrimSuffix(text, "-") + fmt.Sprintf("%.1f/%.1f", st.P50, st.P99)
+	for _, st := range v.Latency {
+		if st.N == 0 { // a stage that these notifications do not have
+			continue
 		}
-		if i >= len(v.Latency)-2 {
+		text := fmt.Sprintf("%s→%s %.1f/%.1f", st.From, strings.TrimPrefix(st.To, "T"), st.P50, st.P99)
+		if st.To == "T08" && (st.From == "T00" || st.From == "T01") || st.From == "T00" && st.To == "T09" {
 			whole = append(whole, text)
 			n = max(n, st.N)
 		} else {
