@@ -30,7 +30,7 @@ trap 'rm -rf "$work"' EXIT
 
 # The mirror that this machine's own packages come from.
 site=$(apt-get indextargets --format '$(CODENAME) $(SITE)' 'Created-By: Packages' | sed -n 's/^bookworm //p' | head -n 1)
-site=${site:-http://deb.debian.org/debian}
+[ -n "$site" ] || die "apt has no lists of bookworm: run apt-get update, on Debian 12"
 list=$(IFS=,; echo "${packages[*]}")
 say "mmdebstrap bookworm from $site (some minutes): $list"
 mmdebstrap --quiet --mode=root --variant=minbase --include="$list" --aptopt='APT::Install-Recommends "false"' bookworm "$work/root" "$site" >"$work/log" 2>&1 ||

@@ -71,7 +71,7 @@ func (h *Host) debian(files map[string][]byte) (*Debian, error) {
 	d := &Debian{Machine: &Machine{Name: "debian"}, host: h, console: base + ".console"}
 	d.proc, err = h.Start("qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1024",
 		"-kernel", kernel, "-initrd", base+".initrd",
-		"-append", "console=ttyS1 panic=-1 quiet psi=1 tsc=unstable nokaslr mitigations=off",
+		"-append", "console=ttyS1 panic=-1 quiet psi=1 net.ifnames=0 tsc=unstable nokaslr mitigations=off",
 		"-chardev", "socket,id=line,server=on,wait=off,path="+base+".serial", "-serial", "chardev:line", "-serial", "file:"+d.console,
 		"-drive", "if=none,id=root,format=raw,snapshot=on,file="+image, "-device", "virtio-blk-pci,drive=root",
 		"-drive", "if=none,id=brought,format=raw,readonly=on,file="+base+".tar", "-device", "virtio-blk-pci,drive=brought",

@@ -30,10 +30,12 @@ func TestThePackageOnAHostWithSystemd(t *testing.T) {
 	} {
 		if !t.Run(test.name, func(t *testing.T) {
 			here := &host{T: t, vm: h.vm}
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log(here.journal())
+				}
+			})
 			test.do(here)
-			if t.Failed() {
-				t.Log(here.journal())
-			}
 		}) && test.name == "it is installed as the manual says, and runs" {
 			t.FailNow()
 		}
