@@ -73,7 +73,7 @@ ln -s ../lab-line.service "$root/etc/systemd/system/sysinit.target.wants/lab-lin
 # What its first file system loads to find the disk, numbered in the order of loading.
 abi=$(cat "$cache/kernel")
 mkdir "$work/disk"
-cp "$cache"/boot/*virtio*.ko "$work/disk/"
+cp "$cache"/boot/*-virtio*.ko "$work/disk/"
 n=50
 while read -r module; do
 	compgen -G "$work/disk/*-$(basename "$module")" >/dev/null || cp "$module" "$work/disk/$((n++))-$(basename "$module")"

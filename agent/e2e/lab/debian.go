@@ -125,8 +125,9 @@ func (d *Debian) Reboot() error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.Run("systemctl --no-block reboot"); err != nil {
-		return err
+	// It may go down before it answers.
+	if out, err := d.run("systemctl start --no-block reboot.target", 5*time.Second); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("reboot Debian: %w: %s", err, out)
 	}
 	for deadline := time.Now().Add(debianPatience); ; {
 		now, err := d.run("cat /proc/sys/kernel/random/boot_id", time.Second)
