@@ -136,9 +136,9 @@ func (h *host) eventually(what string, ok func() error) {
 	}
 }
 
-// journal is what the unit has said, and systemd of it.
+// journal is what the unit has said last, and systemd of it, and before that where the loop stood when a watchdog ended it.
 func (h *host) journal() string {
-	out, _ := h.vm.Run("journalctl -u paramedic --no-pager -o cat -n 60")
+	out, _ := h.vm.Run(`journalctl -u paramedic --no-pager -o cat | grep -m1 -B40 'agent.(\*loop).run'; journalctl -u paramedic --no-pager -o cat | grep -v -e '^\s' -e '^runtime' | tail -n 60`)
 	return out
 }
 
