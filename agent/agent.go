@@ -511,10 +511,13 @@ func (a *Agent) Reload(c *config.Config) error {
 	return nil
 }
 
+// sightFailed is what a source is called that has ended and is started again.
+const sightFailed = "failed"
+
 // sightOf says in one word how a source is, and why.
 func sightOf(h hw.Health, failure string) (sight, text string) {
 	if failure != "" {
-		return "failed", failure
+		return sightFailed, failure
 	}
 	return h.Sight.String(), h.Text
 }

@@ -37,7 +37,7 @@ func newCollector(a *Agent) *collector {
 		agent:          a,
 		alarms:         desc("alarms", "Standing alarms.", "severity"),
 		resources:      desc("resources", "Resources in the topology."),
-		sight:          desc("source_clear", "1 when the source sees clearly.", "source"),
+		sight:          desc("source_sight", "1 for how the source sees: clear, degraded (a right is missing), absent (nothing is there to see), blind, or failed (it is started again).", "source", "sight"),
 		restarts:       desc("source_restarts_total", "Times that the source failed and was started again.", "source"),
 		sourceEvents:   desc("source_events_total", "What the source has counted since it was configured: its own work and its own troubles.", "source", "kind"),
 		queueDepth:     desc("queue_items", "Resources, removals and events that wait for the engine.", "source"),
@@ -85,11 +85,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, s := range c.agent.supervised() {
 		h, restarts, failure := s.condition()
-		sees := 0.0
-		if h.Sight == hw.SightClear && failure == "" {
-			sees = 1
+		now, _ := sightOf(h, failure)
+		for _, sight := range []string{hw.SightClear.String(), hw.SightDegraded.String(), hw.SightAbsent.String(), hw.SightBlind.String(), sightFailed} {
+			is := 0.0
+			if sight == now {
+				is = 1
+			}
+			gauge(c.sight, is, s.source.Name(), sight)
 		}
-		gauge(c.sight, sees, s.source.Name())
 		counter(c.restarts, float64(restarts), s.source.Name())
 		if counted, ok := s.source.(hw.Counted); ok {
 			for kind, n := range counted.Counts() {

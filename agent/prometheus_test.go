@@ -239,7 +239,7 @@ func TestAPrometheusScrapesWithTheManualsConfigurationAndAlerts(t *testing.T) {
 	p := runPrometheus(t, dir)
 	p.until("the agent is scraped", func() bool { n, _ := p.series(`up{job="paramedic"} == 1`); return n == 1 })
 	p.until("no alert fires", func() bool {
-		n, ok := p.series(`paramedic_source_clear{source="nic"} == 1`)
+		n, ok := p.series(`paramedic_source_sight{source="nic",sight="clear"} == 1`)
 		return ok && n == 1 && len(p.firing()) == 0
 	})
 	sight <- hw.Health{Sight: hw.SightBlind, Text: "netlink is gone"}
