@@ -99,8 +99,10 @@ func profile(list []api.Stages) []stage {
 		from, to int
 		what     string
 	}{
-		{3, 6, "the outbox, with a commit in time or without"}, {1, 8, "observed until sent: what paramedic adds"},
-		{0, 8, "occurred until sent"}, {0, 9, "occurred until answered"},
+		{3, 6, "the outbox, with a commit in time or without"},
+		{1, 8, "observed until sent: what paramedic adds"},
+		{0, 8, "occurred until sent"},
+		{0, 9, "occurred until answered"},
 	} {
 		out = append(out, measure(list, points[sum.from], points[sum.to], sum.what))
 	}
