@@ -149,7 +149,7 @@ notify:
 `)
 	h.run("ip link set eth0 up; systemctl restart paramedic")
 	h.eventually("the link to be watched", func() error { _, err := h.vm.Run("paramedic topology nic/eth0"); return err })
-	h.run("ip link set eth0 down")
+	h.run("paramedic emit compute.host.nic.error --detail source=eth0")
 	// standing is the alarm of the link and what is owed of it.
 	standing := func() (ids string) {
 		h.eventually("the alarm stands and is owed", func() error {
@@ -177,7 +177,7 @@ notify:
 		h.Error("the upgrade has not restarted it")
 	}
 	h.want("alarm and delivery after the upgrade", standing(), before)
-	h.run("ip link set eth0 up; touch /etc/paramedic/vnfm.secret")
+	h.run("touch /etc/paramedic/vnfm.secret")
 
 	h.run("apt remove -y paramedic")
 	h.refused("systemctl is-active paramedic")
