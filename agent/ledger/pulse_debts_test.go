@@ -241,3 +241,31 @@ func TestWhatOthersOweIsCounted(t *testing.T) {
 		})
 	}
 }
+
+// What a host owes of an alarm is known with how it went, and what others have told in its place is owed no more.
+func TestWhatAHostOwesOfAnAlarmIsKnown(t *testing.T) {
+	w := newPulseWorld(t)
+	w.says("cmp-2", 3, correlate.CondHostLost, correlate.Raised)
+	a := w.l.Standing()[0]
+	pair := func(leg string) string { return leg + "/" + a.ID }
+	w.owes("cmp-2", pair("tried"), Delivery{Owed: "2.5", Attempts: 3, LastError: strings.Repeat("x", 2*maxError)})
+	w.owes("cmp-2", pair("told"), Delivery{Owed: "2.5", Parked: true, Attempts: 1, LastError: "answered 403"})
+	w.owes("cmp-2", pair("half"), Delivery{Owed: "2.5", Attempts: 2, LastError: "no answer"})
+	w.owes("cmp-2", "tried/another", Delivery{Owed: "2.5"})
+	w.hears(
+		w.record("cmp-3", 2, gossip.KindReceipt, pair("told"), Receipt{Home: "cmp-2", Told: "2.5"}),
+		w.record("cmp-3", 2, gossip.KindReceipt, pair("half"), Receipt{Home: "cmp-2", Told: "2.4"}),
+		w.record("cmp-3", 2, gossip.KindReceipt, pair("new"), Receipt{Home: "cmp-2", Told: "3.1"}),
+		w.record("cmp-3", 2, gossip.KindReceipt, pair("tried"), Receipt{Home: "cmp-9", Told: "2.5"}),
+	)
+	rev := func(term, counter uint64) correlate.Revision { return correlate.Revision{Term: term, Counter: counter} }
+	want := []notify.Pair{
+		{Subscription: "half", AlarmID: a.ID, Told: rev(2, 4), Owed: rev(2, 5), Attempts: 2, LastError: "no answer"},
+		{Subscription: "new", AlarmID: a.ID, Told: rev(3, 1)},
+		{Subscription: "told", AlarmID: a.ID, Told: rev(2, 5)},
+		{Subscription: "tried", AlarmID: a.ID, Owed: rev(2, 5), Attempts: 3, LastError: cut(strings.Repeat("x", 2*maxError), maxError)},
+	}
+	if diff := cmp.Diff(want, w.l.Told(a)); diff != "" {
+		t.Error(diff)
+	}
+}

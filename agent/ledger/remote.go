@@ -192,7 +192,9 @@ func (l *Ledger) readHost(h *host, rec gossip.Record, live bool) (err error) {
 			var p progress
 			if p, err = l.codec.decodeDelivery(id, rec.Payload); err == nil {
 				h.owes(id, p, 1)
-				p.Delivery = Delivery{Taken: p.Taken, Parked: p.Parked, Again: p.Again, Left: p.Left} // the rest is for its own next life, which has it from the replica
+				p.Delivery = Delivery{ // the revisions are read, and the rest is for its own next life, which has it from the replica
+					Taken: p.Taken, Parked: p.Parked, Again: p.Again, Left: p.Left, Attempts: p.Attempts, LastError: cut(p.LastError, maxError),
+				}
 				h.deliveries[id] = p
 				l.checkReceipt(id)
 			}

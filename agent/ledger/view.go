@@ -98,23 +98,34 @@ func (l *Ledger) Alarm(id string) *correlate.Alarm {
 	return l.shownAlarm(a.Alarm)
 }
 
-// Told is what each subscription was told and is owed of another host's alarm, as its home says; by subscription.
+// Told is what each subscription was told and is owed of another host's alarm, as its home says and those who have told it in its place; by
+// subscription.
 func (l *Ledger) Told(a *correlate.Alarm) []notify.Pair {
-	h := l.hosts[a.Key.Home]
-	if h == nil {
-		return nil
+	pairs := map[string]notify.Pair{}
+	know := func(p notify.Pair) {
+		if p.Owed.Compare(p.Told) <= 0 {
+			p = notify.Pair{Subscription: p.Subscription, AlarmID: p.AlarmID, Told: p.Told}
+		}
+		pairs[p.Subscription] = p
 	}
-	var pairs []notify.Pair
-	for id, d := range h.deliveries {
-		if subscription, alarm := splitPair(id); alarm == a.ID {
-			pairs = append(pairs, notify.Pair{
-				Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked, Again: d.Again,
-				Attempts: d.Attempts, LastError: d.LastError,
-			})
+	if h := l.hosts[a.Key.Home]; h != nil {
+		for id, d := range h.deliveries {
+			if subscription, alarm := splitPair(id); alarm == a.ID {
+				know(notify.Pair{
+					Subscription: subscription, AlarmID: alarm, Told: d.told, Owed: d.owed, Parked: d.Parked, Again: d.Again,
+					Attempts: d.Attempts, LastError: d.LastError,
+				})
+			}
 		}
 	}
-	slices.SortFunc(pairs, func(x, y notify.Pair) int { return strings.Compare(x.Subscription, y.Subscription) })
-	return pairs
+	l.eachReceipt(func(id string, r receipt) {
+		subscription, alarm := splitPair(id)
+		if p := pairs[subscription]; alarm == a.ID && r.home == a.Key.Home && r.told.Compare(p.Told) > 0 {
+			p.Subscription, p.AlarmID, p.Told = subscription, alarm, r.told
+			know(p)
+		}
+	})
+	return slices.SortedFunc(maps.Values(pairs), func(x, y notify.Pair) int { return strings.Compare(x.Subscription, y.Subscription) })
 }
 
 // Own is the newest revision of an alarm of this host; cleared ones for a minute at least, so that it can be told to a
