@@ -73,6 +73,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 	fi
 	apt install -y --no-install-recommends "${missing[@]}" || die "apt-get install failed: $mirror"
 	[ -z "$ours" ] || rm -f "$ours"
+	say "those of them that are services start with the next boot, as Debian has it: systemctl disable what is not wanted"
 fi
 
 # --- the guest's kernel: unpacked beside the system, never installed

@@ -58,7 +58,7 @@ func (sc *screen) begin() error {
 		before := *mode
 		sc.before = &before
 		mode.Lflag &^= unix.ICANON | unix.ECHO
-		mode.Cc[unix.VMIN], mode.Cc[unix.VTIME], mode.Cc[unix.VSUSP] = 1, 0, 0
+		mode.Cc[unix.VMIN], mode.Cc[unix.VTIME], mode.Cc[unix.VSUSP], mode.Cc[unix.VQUIT] = 1, 0, 0, 0
 		if err := unix.IoctlSetTermios(fd, unix.TCSETS, mode); err != nil {
 			return fmt.Errorf("set the terminal: %w", err)
 		}

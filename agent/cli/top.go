@@ -55,7 +55,7 @@ type picture struct {
 	At      time.Time   `json:"at"`
 	Status  api.Status  `json:"status"`
 	Hosts   []api.Host  `json:"hosts"`
-	Alarms  []api.Alarm `json:"alarms"` // the newest 500 that stand
+	Alarms  []api.Alarm `json:"alarms"` // the newest 500 that stand, and the newest 500 that are critical
 	More    bool        `json:"more_alarms"`
 	Latency []stage     `json:"latency"`
 }
@@ -75,6 +75,16 @@ func (s *session) look(ctx context.Context, p *picture, latency bool) error {
 	if err == nil {
 		err = s.client.get(ctx, "/v1/alarms", url.Values{"limit": {strconv.Itoa(topAlarms)}}, &page)
 	}
+	more := page.Next != ""
+	if err == nil && more { // the gravest must not be missing because they are old
+		var grave api.AlarmPage
+		query := url.Values{"limit": {strconv.Itoa(topAlarms)}, "min_severity": {severityOrder[0]}}
+		if err = s.client.get(ctx, "/v1/alarms", query, &grave); err == nil {
+			page.Alarms = append(page.Alarms, slices.DeleteFunc(grave.Alarms, func(g api.Alarm) bool {
+				return slices.ContainsFunc(page.Alarms, func(a api.Alarm) bool { return a.ID == g.ID })
+			})...)
+		}
+	}
 	if err == nil && latency {
 		if err = s.client.get(ctx, "/v1/profile", nil, &list); err == nil {
 			next.Latency = profile(list.Stages)
@@ -83,7 +93,7 @@ func (s *session) look(ctx context.Context, p *picture, latency bool) error {
 	if err != nil {
 		return err
 	}
-	next.At, next.Hosts, next.Alarms, next.More = s.now(), hosts.Hosts, page.Alarms, page.Next != ""
+	next.At, next.Hosts, next.Alarms, next.More = s.now(), hosts.Hosts, page.Alarms, more
 	*p = next
 	return nil
 }
@@ -280,7 +290,11 @@ func (t topTable) draw(w, height int, paint func(string) string) []string {
 	}
 	lines := tableLines(t.head, rows, w, paint)
 	if left > 0 {
-		lines = append(lines, fmt.Sprintf("… %d more", left))
+		text := fmt.Sprintf("… %d more", left)
+		if t.more > 0 {
+			text = fmt.Sprintf("… %d more, at least", left)
+		}
+		lines = append(lines, text)
 	}
 	return lines
 }
@@ -342,7 +356,7 @@ func (v *topView) alarmTable() topTable {
 		t.none = "no alarms yet: the host is starting"
 	}
 	if v.More {
-		t.more = 1
+		t.more, t.none = 1, "many alarms: the newest are explained by others, paramedic alarms has all"
 	}
 	p := printer{now: func() time.Time { return v.now }}
 	id := shortIDs(alarms, func(a api.Alarm) string { return a.ID })

@@ -70,10 +70,16 @@ func plainly(s string) string { return s }
 // go test ./agent/cli -update accepts what is drawn now.
 func TestATopFrameFitsTheTerminal(t *testing.T) {
 	away := errors.New("the agent at unix:///run/paramedic/api.sock can't be reached: connect: connection refused")
+	explained := busy(1, 4)
+	explained.Alarms, explained.More = explained.Alarms[3:], true // the one that another explains
+	many := busy(1, 3)
+	many.More = true
 	for name, c := range map[string]struct {
 		v    topView
 		w, h int
 	}{
+		"explained":  {topView{picture: explained}, 80, 0},
+		"many":       {topView{picture: many}, 80, 0},
 		"80x24":      {topView{picture: busy(3, 9), live: true, every: 2 * time.Second}, 80, 24},
 		"120x40":     {topView{picture: busy(30, 40), live: true, every: 2 * time.Second}, 120, 40},
 		"40x10":      {topView{picture: busy(7, 9), live: true, every: 2 * time.Second}, 40, 10},
