@@ -213,7 +213,7 @@ func (s *Server) getProfile(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, q.err)
 		return
 	}
-	s.answer(w, r, http.StatusOK, StageList{Stages: each(s.backend.Notify().Profile(), fromStages)})
+	s.answer(w, r, http.StatusOK, StageList{Node: s.node, Stages: each(s.backend.Notify().Profile(), fromStages)})
 }
 
 // subscription reads what has names here; the contents are notify's to judge (Subscription.Validate).

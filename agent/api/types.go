@@ -525,6 +525,7 @@ type Stages struct {
 
 // StageList is GET /v1/profile, oldest first.
 type StageList struct {
+	Node   string   `json:"node"` // the host whose times they are, but for what another one has sent
 	Stages []Stages `json:"stages"`
 }
 

@@ -35,7 +35,7 @@ func (profileCommand) Run(s *session) error {
 	if err := s.client.get(s.ctx, "/v1/profile", nil, &list); err != nil {
 		return err
 	}
-	answer := profileAnswer{Notifications: len(list.Stages), Stages: profile(list.Stages), Recent: list.Stages}
+	answer := profileAnswer{Notifications: len(list.Stages), Stages: profile(list), Recent: list.Stages}
 	return s.out.show(answer, func() {
 		s.out.text(fmt.Sprintf("%d recent notifications%s, times in ms", len(list.Stages), senders(list.Stages)))
 		var rows [][]string
@@ -89,8 +89,8 @@ var points = []point{
 }
 
 // profile gives each stage, then what they come to. A notification without one of a stage's two times is not counted in it, nor in those before T03
-// one that stood before its consumer wanted it.
-func profile(list []api.Stages) []stage {
+// one that stood before its consumer wanted it, nor one that another host has sent in those that begin on one host's clock and end on the other's.
+func profile(list api.StageList) []stage {
 	var out []stage
 	for i := 1; i < len(points); i++ {
 		out = append(out, measure(list, points[i-1], points[i], points[i].what))
@@ -109,10 +109,11 @@ func profile(list []api.Stages) []stage {
 	return out
 }
 
-func measure(list []api.Stages, from, to point, what string) stage {
+func measure(list api.StageList, from, to point, what string) stage {
 	var took []time.Duration
-	for _, s := range list {
-		if a, b := from.at(s), to.at(s); a != nil && b != nil && (!s.Late || from.name >= "T03") {
+	for _, s := range list.Stages {
+		twoClocks := list.Node != "" && s.By != list.Node && from.name < "T08" && to.name >= "T08"
+		if a, b := from.at(s), to.at(s); a != nil && b != nil && !twoClocks && (!s.Late || from.name >= "T03") {
 			took = append(took, b.Sub(*a))
 		}
 	}

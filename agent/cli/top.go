@@ -87,7 +87,7 @@ func (s *session) look(ctx context.Context, p *picture, latency bool) error {
 	}
 	if err == nil && latency {
 		if err = s.client.get(ctx, "/v1/profile", nil, &list); err == nil {
-			next.Latency = profile(list.Stages)
+			next.Latency = profile(list)
 		}
 	}
 	if err != nil {

@@ -61,7 +61,7 @@ func busy(hosts, alarms int) picture {
 		at := func(ms int) *time.Time { t := topNow.Add(time.Duration(ms) * time.Millisecond); return &t }
 		list = append(list, api.Stages{T00: at(0), T01: at(1), T02: at(2), T06: at(3), T08: at(4 + i), T09: at(6 + i)})
 	}
-	p.Latency = profile(list)
+	p.Latency = profile(api.StageList{Stages: list})
 	return p
 }
 
