@@ -2,11 +2,13 @@ package bundle
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -133,5 +135,41 @@ func TestAnEndingKeepsTheEnd(t *testing.T) {
 	}
 	if got := e.String(); !strings.HasSuffix(got, "998\n999\n") || len(got) < 100 || len(got) > 200 {
 		t.Errorf("%d bytes: %q", len(got), got)
+	}
+}
+
+// An agent of before has written into its log what stood where the file of a secret belongs; the configuration was mended since.
+func TestTheLogOfAConfigurationThatWasMendedHasNoSecret(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	said := "/etc/paramedic/paramedic.yaml:8:40: file /etc/paramedic/HUSH4dor3: can't read it: no such file or directory\n    8 |     auth: {basic: {user: u, password_file: HUSH4dor3}}\n      |     ^\n" +
+		"      = put it there\n/etc/paramedic/paramedic.yaml:9:3: secret file /etc/paramedic/HUSH 4/dor3: can't read it: not a directory\n    9 |   secret_file: \"HUSH 4/dor3\"\n      |   ^\n" +
+		"/etc/paramedic/paramedic.yaml:10:3: key file /etc/paramedic/HUSHkey: can't read it: file name too long\n   10 |   secrets_key_file: HUSHkey\n      |   ^\n" +
+		"      = make it with \"paramedic keygen --secrets --file /etc/paramedic/HUSHkey\"\n"
+	var log bytes.Buffer
+	for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
+		slog.New(h).Error("the configuration stays as it was", "error", said, "attempts", 1)
+		slog.New(h).Info("configuration reloaded")
+	}
+	log.WriteString(said) // as the last words of an agent that does not start
+	for name, text := range map[string]string{"log": log.String(), "paramedic.yaml": "node: {name: cmp-1}\n"} {
+		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := Gather(t.Context(), Options{
+		Agent: down{}, ConfigFile: at("paramedic.yaml"), LogFile: at("log"), LogLines: 100, Unit: "paramedic", Now: time.Now(),
+		Overview: func(context.Context) (string, error) { return "", errDown },
+	})
+	for _, p := range b.Parts {
+		if strings.Contains(p.text, "HUSH") {
+			t.Errorf("%s has it:\n%s", p.Name, p.text)
+		}
+		if p.Name != "log.txt" {
+			continue
+		}
+		if n := strings.Count(p.text, "file name too long"); n != 3 || strings.Count(p.text, "configuration reloaded") != 2 || strings.Count(p.text, "password_file: (removed)") != 3 {
+			t.Errorf("more is taken out than that:\n%s", p.text)
+		}
 	}
 }

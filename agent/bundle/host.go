@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -86,14 +87,29 @@ func (e *ending) String() string {
 func journal(ctx context.Context, o Options) (string, string, error) {
 	if o.LogFile != "" {
 		text, err := tail(o.LogFile, o.LogLines)
-		return text, "", err
+		return unnamed(text), "", err
 	}
 	text, err := output(ctx, "journalctl", "--no-pager", "--quiet", "--unit", o.Unit, "--lines", strconv.Itoa(o.LogLines), "--output", "short-iso-precise")
 	if err == nil && strings.TrimSpace(text) == "" {
 		err = fmt.Errorf("journalctl has nothing of %s: either it never ran by systemd, or this user may not read the journal (as root, or in the group systemd-journal). "+
 			"Of an agent that is run otherwise name its log with --log", o.Unit)
 	}
-	return text, "", err
+	return unnamed(text), "", err
+}
+
+// What the log says of the files of secrets: in a line of the configuration, and by name. Who writes a secret where its file belongs
+// has it in the log of an older agent, also when the configuration was mended.
+var (
+	fileKey  = regexp.MustCompile(`((?:secret|password|token|key)s?_file(?:\\*["'])?\s*:\s+)(?:[^\s\\]|\\[^n])(?:[^\n\\]|\\[^n])*`)
+	fileName = regexp.MustCompile(`(\bfile )(?:[^\n\\]|\\[^n])*?(: can't read it: )`)
+	fileMade = regexp.MustCompile(`(keygen --[a-z]+ --file )[^\n"\\]+`)
+)
+
+// unnamed is a log without what stands where such a file is named.
+func unnamed(log string) string {
+	log = fileKey.ReplaceAllString(log, "${1}"+removed)
+	log = fileName.ReplaceAllString(log, "${1}"+removed+"${2}")
+	return fileMade.ReplaceAllString(log, "${1}"+removed)
 }
 
 // properties of the unit that hold no text of an administrator's but names and paths: no Environment, no Exec.

@@ -167,7 +167,7 @@ func (p *parser) loadAPI(cfg *Config, credentials string) {
 			if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 				problem.Remedy = "put it there, or make it a systemd credential (LoadCredential=)"
 			}
-			p.add(at, what+" "+file+": "+problem.Message, problem.Remedy)
+			p.add(at, p.named(at, what, file)+": "+problem.Message, problem.Remedy)
 			return nil
 		}
 		return data

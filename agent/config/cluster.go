@@ -193,12 +193,16 @@ func (p *parser) loadKeyFile(key, flag, name, file, credentials string, parse fu
 			problem = &Problem{Message: err.Error(), Remedy: fmt.Sprintf("it holds what \"paramedic keygen %s\" prints, one key a line", flag)}
 		}
 	} else if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
-		problem.Remedy = fmt.Sprintf("copy it from another host of the cluster; on the first one, make it with \"paramedic keygen %s --file %s\"", flag, file)
+		made := file
+		if p.unnamed["cluster."+key] {
+			made = "FILE"
+		}
+		problem.Remedy = fmt.Sprintf("copy it from another host of the cluster; on the first one, make it with \"paramedic keygen %s --file %s\"", flag, made)
 		if !filepath.IsAbs(name) {
 			problem.Remedy += ", or make it a systemd credential (LoadCredential=)"
 		}
 	}
 	if problem != nil {
-		p.add("cluster."+key, "key file "+file+": "+problem.Message, problem.Remedy)
+		p.add("cluster."+key, p.named("cluster."+key, "key file", file)+": "+problem.Message, problem.Remedy)
 	}
 }

@@ -57,6 +57,7 @@ const maxExcerpt = 100
 var (
 	secretValue = regexp.MustCompile(`whsec_[A-Za-z0-9+/=_-]+`)
 	secretKey   = regexp.MustCompile(`(?i)((?:secret|password|passwd|token|key)["']?\s*:\s+)[^\s].*`)
+	secretFile  = regexp.MustCompile(`(?i)((?:secret|password|token|key)_file["']?\s*:\s+)[^\s].*`)
 	secretURL   = regexp.MustCompile(`://[^/\s@"']*@`)
 )
 

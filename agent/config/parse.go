@@ -45,6 +45,7 @@ func Load(path string) (*Config, error) {
 	cfg := p.parse(data)
 	credentials := os.Getenv("CREDENTIALS_DIRECTORY")
 	cfg.File = path
+	p.hideNames(credentials)
 	p.loadSecrets(cfg, credentials)
 	p.loadCredentials(cfg, credentials)
 	p.loadClusterKeys(cfg, credentials)
@@ -110,6 +111,8 @@ type parser struct {
 	lines []string
 	at    map[string]*yaml.Node // where each path of the file stands, for checks that come after
 	probs Errors
+	// unnamed are the keys whose files are not there: what stands there may be the secret itself.
+	unnamed map[string]bool
 }
 
 func (p *parser) result(cfg *Config) (*Config, error) {
@@ -135,7 +138,11 @@ func (p *parser) report(line, column int, message, remedy string) {
 	}
 	problem := Problem{File: p.file, Line: line, Column: column, Message: redact(message), Remedy: redact(remedy)}
 	if line >= 1 && line <= len(p.lines) {
-		problem.Excerpt = excerpt(p.lines[line-1], column)
+		text := p.lines[line-1]
+		if len(p.at) == 0 { // it is no YAML: which names are files of nobody knows
+			text = secretFile.ReplaceAllString(text, "${1}…")
+		}
+		problem.Excerpt = excerpt(text, column)
 	}
 	p.probs = append(p.probs, problem)
 }

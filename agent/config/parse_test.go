@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -500,6 +501,38 @@ func TestSecretsWrittenIntoTheFileAreNotRepeated(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "HUSH") {
 			t.Errorf("%s:\n%v", text, err)
 		}
+	}
+}
+
+// A secret that stands where its file is to be named is no name, and is not repeated; a file that is missing in a directory is.
+func TestASecretInPlaceOfItsFileIsNotRepeated(t *testing.T) {
+	dir := t.TempDir()
+	for _, key := range []string{
+		"notify: {proxy: {url: 'http://p:3128', user: u, password_file: %s}}",
+		"notify: {subscriptions: [{name: a, endpoints: ['http://h/'], secret_file: %s}]}",
+		"notify: {subscriptions: [{name: a, endpoints: ['http://h/'], auth: {basic: {user: u, password_file: %s}}}]}",
+		"notify: {subscriptions: [{name: a, endpoints: ['https://h/'], auth: {bearer: {token_file: %s}}, nmae: x}]}",
+		"notify: {subscriptions: [{name: a, endpoints: ['https://h/'], tls: {cert_file: c.pem, key_file: %s}}]}",
+		"api: {listen: '127.0.0.1:1', tls: {cert_file: c.pem, key_file: %s}, tokens: [{name: a, role: admin, token_file: %[1]s}]}",
+		"cluster: {bind: 10.0.0.1, key_file: %s, secrets_key_file: %[1]s}",
+		"notify: {proxy: {password_file: %s}, : {",
+	} {
+		for _, value := range []string{"HUSH.4dor3", "/HUSH4dor3", "/HUSH/4dor3=", "'HUSH 4dor3'", "HUSH" + strings.Repeat("x", 300)} {
+			file := filepath.Join(dir, "paramedic.yaml")
+			if err := os.WriteFile(file, fmt.Appendf(nil, key, value), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Load(file); err == nil || strings.Contains(err.Error(), "HUSH") {
+				t.Errorf("%s with %s:\n%v", key, value, err)
+			}
+		}
+	}
+	file, absent := filepath.Join(dir, "paramedic.yaml"), filepath.Join(dir, "absent.secret")
+	if err := os.WriteFile(file, []byte("notify: {subscriptions: [{name: a, endpoints: ['http://h/'], secret_file: "+absent+"}]}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(file); err == nil || !strings.Contains(err.Error(), "secret file "+absent+": can't read it") {
+		t.Errorf("a missing file is not named: %v", err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -99,7 +101,42 @@ func (p *parser) load(key, what, name, credentials string, read func(file string
 			problem.Remedy += "; \"paramedic keygen --file\" makes one"
 		}
 	}
-	p.add(key, what+" "+file+": "+problem.Message, problem.Remedy)
+	p.add(key, p.named(key, what, file)+": "+problem.Message, problem.Remedy)
+}
+
+// named is what a problem calls the file of a key.
+func (p *parser) named(key, what, file string) string {
+	if p.unnamed[key] {
+		return what + " named here"
+	}
+	return what + " " + file
+}
+
+// hideNames takes out of all problems what stands where the file of a secret is to be named, and is the name of none: people write
+// the secret itself there.
+func (p *parser) hideNames(credentials string) {
+	p.unnamed = make(map[string]bool)
+	for key, n := range p.at {
+		public := strings.HasSuffix(key, "cert_file") || strings.HasSuffix(key, "ca_file")
+		if !strings.HasSuffix(key, "_file") || public || n.Kind != yaml.ScalarNode || n.Value == "" || namesFile(n.Value, credentials, filepath.Dir(p.file)) {
+			continue
+		}
+		p.unnamed[key] = true
+		p.hide(n)
+	}
+}
+
+// namesFile reports whether a name can be told: of a file that is there, or of one that is missing in a directory that is.
+func namesFile(name, credentials, beside string) bool {
+	if _, err := os.Stat(SecretPath(name, credentials, beside)); err == nil {
+		return true
+	}
+	dir := filepath.Dir(name)
+	if !filepath.IsAbs(name) || dir == "/" {
+		return false
+	}
+	info, err := os.Stat(dir)
+	return err == nil && info.IsDir()
 }
 
 // SecretPath finds a secret file: an absolute path as it is, else a systemd credential, else beside the configuration.
