@@ -16,7 +16,7 @@ import (
 // A consumer that fails a thousand times a minute writes some lines, others are heard beside it, and nothing is lost track of.
 func TestALogIsNotFloodedByWhatRepeats(t *testing.T) {
 	var out bytes.Buffer
-	log := newLog(&out, config.Log{Level: "info", Format: "text"}, new(slog.LevelVar))
+	log, gate := newLog(&out, config.Log{Level: "info", Format: "text"}, new(slog.LevelVar))
 	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	say := func(h slog.Handler, event string, attrs ...slog.Attr) {
 		t.Helper()
@@ -76,6 +76,13 @@ func TestALogIsNotFloodedByWhatRepeats(t *testing.T) {
 		t.Errorf("a thousand consumers have written %d lines at once, want 1 to %d", n, manyLines)
 	}
 
+	if err := gate.releaseAll(now); err != nil {
+		t.Fatal(err)
+	}
+	if n := lines(); n != times+1 { // noisy is the further one
+		t.Errorf("at the end %d of the last words about %d consumers were written", n, times+1)
+	}
+
 	out.Reset()
 	for range times {
 		say(log.Handler(), "audit", slog.String("who", "ops"))
@@ -85,12 +92,78 @@ func TestALogIsNotFloodedByWhatRepeats(t *testing.T) {
 	}
 }
 
+// What was held back last is written when there is room: a log does not end with the opposite of what is true.
+func TestTheLastWordOfAFloodIsWritten(t *testing.T) {
+	var out bytes.Buffer
+	log, gate := newLog(&out, config.Log{Level: "info", Format: "text"}, new(slog.LevelVar))
+	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
+	h := log.With("peer", "cmp-2").Handler()
+	for i := range fewLines + 5 {
+		r := slog.NewRecord(now, slog.LevelWarn, "trouble with a peer", 0)
+		r.AddAttrs(slog.Int("count", i))
+		if err := h.Handle(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(time.Millisecond)
+	}
+	release := func() string {
+		t.Helper()
+		out.Reset()
+		if err := gate.release(now); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if got := release(); got != "" {
+		t.Errorf("without room it writes %s", got)
+	}
+	now = now.Add(oneLine)
+	if got, want := release(), fmt.Sprintf("peer=cmp-2 count=%d suppressed=4\n", fewLines+4); !strings.HasSuffix(got, want) || strings.Count(got, "\n") != 1 {
+		t.Errorf("with room it writes %q, not %q", got, want)
+	}
+	now = now.Add(time.Hour)
+	if got := release(); got != "" {
+		t.Errorf("it writes again: %s", got)
+	}
+	if err := gate.releaseAll(now); err != nil || out.Len() > 0 {
+		t.Errorf("at the end it writes again: %s (%v)", out.String(), err)
+	}
+}
+
+// An event is about what its attributes name: of each id ten lines, but not of each notification to one subscription.
+func TestAnEventIsAboutWhatItNames(t *testing.T) {
+	page, err := os.ReadFile("../../docs/logs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]int{
+		"subscription": 2 * fewLines, "source": 2 * fewLines, "host": 2 * fewLines, "peer": 2 * fewLines, "file": 2 * fewLines, "part": 2 * fewLines,
+		"alarm": 2 * fewLines, "mute": 2 * fewLines, "notification": 2 * fewLines, "subscription_id": 2 * fewLines, "error": fewLines, "": fewLines,
+	} {
+		var out bytes.Buffer
+		log, _ := newLog(&out, config.Log{Level: "info", Format: "text"}, new(slog.LevelVar))
+		for i := range 6 * fewLines {
+			if key == "" {
+				log.Warn("an event", "subscription", "a", "notification", i)
+			} else {
+				log.Warn("an event", key, i%2)
+			}
+		}
+		if got := strings.Count(out.String(), "\n"); got != want {
+			t.Errorf("of two that %q names there are %d lines, want %d", key, got, want)
+		}
+		if _, rules, _ := strings.Cut(string(page), "What repeats does not fill the disk"); key != "" && key != "error" && !strings.Contains(rules[:strings.Index(rules, "\n\n")], "`"+key+"`") {
+			t.Errorf("docs/logs.md does not say that an event is about what %s names", key)
+		}
+	}
+}
+
 // What the gate remembers is bounded, however many things there are.
 func TestTheGateForgets(t *testing.T) {
 	g := &gate{seen: make(map[line]*bucket)}
 	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	for i := range 3 * maxBuckets {
-		g.pass("event", fmt.Sprint(i), now)
+		g.pass(fmt.Sprint(i), slog.NewRecord(now, slog.LevelWarn, "event", 0), slog.DiscardHandler)
 		if len(g.seen) > maxBuckets+2 {
 			t.Fatalf("%d are remembered", len(g.seen))
 		}
@@ -100,7 +173,7 @@ func TestTheGateForgets(t *testing.T) {
 // docs/logs.md shows a line as it is written.
 func TestTheLineOfTheManualIsOne(t *testing.T) {
 	var out bytes.Buffer
-	log := newLog(&out, config.Log{Level: "info", Format: "json"}, new(slog.LevelVar))
+	log, _ := newLog(&out, config.Log{Level: "info", Format: "json"}, new(slog.LevelVar))
 	r := slog.NewRecord(time.Date(2026, 11, 29, 10, 0, 0, 123456789, time.UTC), slog.LevelWarn, "a delivery is parked", 0)
 	r.AddAttrs(slog.String("subscription", "vnfm-a"), slog.String("notification", "3f9c0d7e"), slog.Int("attempts", 1), slog.String("error", "answered 400 Bad Request"))
 	if err := log.Handler().Handle(context.Background(), r); err != nil {

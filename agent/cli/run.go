@@ -54,7 +54,10 @@ func (c *runCommand) Run(s *session) error {
 	}
 	defer keepPace()()
 	level := new(slog.LevelVar)
-	log := newLog(s.Stderr, cfg.Log, level)
+	log, gate := newLog(s.Stderr, cfg.Log, level)
+	defer func() { _ = gate.releaseAll(time.Now()) }() // to standard error, like all of the log: there is no other place to complain
+	room := time.NewTicker(oneLine)
+	defer room.Stop()
 
 	hangup := make(chan os.Signal, 1) // one that waits is enough: the file is read after it
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -74,6 +77,8 @@ func (c *runCommand) Run(s *session) error {
 
 	for {
 		select {
+		case now := <-room.C:
+			_ = gate.release(now)
 		case <-hangup:
 			tellSystemd(log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
 			status := "STATUS=running"

@@ -511,7 +511,7 @@ func TestASecretInPlaceOfItsFileIsNotRepeated(t *testing.T) {
 		"notify: {proxy: {url: 'http://p:3128', user: u, password_file: %s}}",
 		"notify: {subscriptions: [{name: a, endpoints: ['http://h/'], secret_file: %s}]}",
 		"notify: {subscriptions: [{name: a, endpoints: ['http://h/'], auth: {basic: {user: u, password_file: %s}}}]}",
-		"notify: {subscriptions: [{name: a, endpoints: ['https://h/'], auth: {bearer: {token_file: %s}}, nmae: x}]}",
+		"notify: {subscriptions: [{name: a, endpoints: ['https://h/'], auth: {bearer: {token_file: %s}}, other: x}]}",
 		"notify: {subscriptions: [{name: a, endpoints: ['https://h/'], tls: {cert_file: c.pem, key_file: %s}}]}",
 		"api: {listen: '127.0.0.1:1', tls: {cert_file: c.pem, key_file: %s}, tokens: [{name: a, role: admin, token_file: %[1]s}]}",
 		"cluster: {bind: 10.0.0.1, key_file: %s, secrets_key_file: %[1]s}",
