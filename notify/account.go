@@ -14,7 +14,7 @@ import (
 type Account struct {
 	Subscription Subscription       // its secrets are left out
 	Endpoint     string             // of a subscription with DeliverAll
-	Told         correlate.Revision // the newest that it has taken, or was given in a snapshot; zero: none, as far as is known
+	Told         correlate.Revision // the newest that it has taken, was given in a snapshot, or that was discarded; zero: none, as far as is known
 	Owed         *DeliveryView      // nil: nothing
 	Sent         []Stages           // what it took, as far as this run still knows; oldest first
 	Held         string             // why nothing is sent to it now; empty: it is
@@ -25,8 +25,9 @@ type Account struct {
 // Bar is why a consumer is not told.
 type Bar string
 
-// BarNews: what it sees of the alarm has not changed since. BarOver: it was told nothing that could be over. BarUnknown: nothing is known
-// of it here.
+// BarNews: what it sees of the alarm has not changed since. BarOver: its filter lets no such alarm through, so that it was told nothing that
+// could be over. BarRoom: it is owed so much that some of what stands was dropped; that is owed again when there is room. BarUnknown:
+// nothing is known of it here: of what is over, that it was told may be forgotten.
 const (
 	BarFilter  Bar = "filter"
 	BarMute    Bar = "mute"
@@ -36,6 +37,7 @@ const (
 	BarForm    Bar = "form"   // its form has nothing to say of an alarm that hits nobody
 	BarNews    Bar = "no-news"
 	BarOver    Bar = "over"
+	BarRoom    Bar = "room"
 	BarUnknown Bar = "unknown"
 )
 
@@ -75,10 +77,10 @@ func (n *Notifier) Accounts(a *correlate.Alarm, elsewhere []Pair) []Account {
 		case acc.Owed != nil || acc.Told.Compare(a.Revision) >= 0:
 		case n.ofUs(a) && a.Standing():
 			acc.Bar = BarOurs
-		case muted:
+		case muted && told.Wants(a, n.places, acc.Told != (correlate.Revision{}), false):
 			acc.Bar, acc.Key = BarMute, mute.ID
 		default:
-			acc.Bar, acc.Key = told.unheard(a, n.places, acc.Told != (correlate.Revision{}), here)
+			acc.Bar, acc.Key = told.unheard(a, n.places, acc.Told != (correlate.Revision{}), here, w.machine.Short())
 		}
 		w.mu.Unlock()
 		all = append(all, acc)
@@ -105,18 +107,24 @@ func (acc *Account) take(p Pair, w *worker, a *correlate.Alarm) {
 	}
 }
 
-// unheard is why a subscription is not owed an alarm that is not muted; see Wants, which it goes along with.
-func (s Subscription) unheard(a *correlate.Alarm, where Places, told, here bool) (b Bar, key string) {
+// unheard is why a subscription is not owed an alarm that is not muted; see Wants, which it goes along with. short: of what stands some was
+// dropped for want of room.
+func (s Subscription) unheard(a *correlate.Alarm, where Places, told, here, short bool) (b Bar, key string) {
 	switch {
 	case a.Key.Condition == correlate.CondSubscription && s.owns(a.Key.Resource):
 		return BarItself, ""
 	case !a.Standing():
-		if told && here {
+		switch {
+		case told && here:
 			return BarNews, ""
+		case !told && s.neverLet(a, where):
+			return BarOver, ""
 		}
-		return BarOver, ""
+		return BarUnknown, "" // who was told that it is over is forgotten
 	case a.Under != "":
 		return BarUnder, ""
+	case told && short && s.Role != RoleConsumer: // to whom each revision is news
+		return BarRoom, ""
 	case told:
 		return BarNews, ""
 	}
@@ -126,7 +134,16 @@ func (s Subscription) unheard(a *correlate.Alarm, where Places, told, here bool)
 	if !s.speaks(a) {
 		return BarForm, ""
 	}
+	if short {
+		return BarRoom, ""
+	}
 	return BarUnknown, ""
+}
+
+// neverLet reports whether the filter let through no revision of an alarm that is over. The clear does not say how severe it was.
+func (s Subscription) neverLet(a *correlate.Alarm, where Places) bool {
+	s.Filter.MinSeverity, s.Filter.SOL = Filter{}.MinSeverity, Filter{}.SOL
+	return s.bar(a, where) != ""
 }
 
 // held says why nothing is sent to it now; empty: it is. Under mu.

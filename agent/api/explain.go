@@ -108,12 +108,12 @@ func (s *Server) derive(ctx context.Context, a *correlate.Alarm, x *Explanation)
 		unknown("the agent was restarted, and not all of its sources have spoken since: by which needs the fault goes is known when they have")
 	}
 	x.Definition = &def
-	if slices.ContainsFunc(x.Accounts, func(acc Account) bool { return acc.Told != "" && len(acc.Sent) == 0 }) {
+	if slices.ContainsFunc(x.Accounts, func(acc Account) bool { return (acc.Told != "" || acc.Why == string(notify.BarUnknown)) && len(acc.Sent) == 0 }) {
 		status, err := s.backend.Status(ctx)
 		if err != nil {
 			return fmt.Errorf("explain alarm %q: %w", a.ID, err)
 		}
-		unknown("when a consumer was told is known of the last 1000 notifications that this host has sent since its agent began, at %s", status.Started.UTC().Format(time.RFC3339))
+		unknown("when a consumer was told, and of what is over whether it was, is known of the last 1000 notifications that this host has sent since its agent began, at %s", status.Started.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

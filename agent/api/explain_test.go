@@ -101,6 +101,9 @@ func TestAnAlarmIsExplained(t *testing.T) {
 	if acc := x.account("all"); acc.Why != "mute" || acc.Mute != "m" || acc.Told == "" {
 		t.Errorf("muted: %+v", acc)
 	}
+	if acc := x.account("hosts"); acc.Why != "filter" || acc.Filter != "hosts" {
+		t.Errorf("muted, and its filter lets it not through: %+v", acc)
+	}
 	if x.Derivation.SeverityBy != "rule" || x.Definition.SeverityPolicy != nil {
 		t.Errorf("without policies: %+v %+v", x.Definition, x.Derivation)
 	}
@@ -109,8 +112,8 @@ func TestAnAlarmIsExplained(t *testing.T) {
 		x = get[Explanation](c, "GET", "/v1/alarms/"+id+"/explanation", nil, 200)
 		return x.account("all").Told == x.Alarm.Revision
 	})
-	if x.Alarm.State != "cleared" || x.Derivation != nil || len(x.account("all").Sent) != 2 || x.account("projects").Why != "over" ||
-		len(x.Unknown) != 1 || !strings.Contains(x.Unknown[0], "is over") {
+	if x.Alarm.State != "cleared" || x.Derivation != nil || len(x.account("all").Sent) != 2 || x.account("projects").Why != "over" || x.account("states").Why != "unknown" ||
+		len(x.Unknown) != 2 || !strings.Contains(x.Unknown[0], "is over") || !strings.Contains(x.Unknown[1], "last 1000") {
 		t.Errorf("when it is over: %+v", x)
 	}
 	c.problem("GET", "/v1/alarms/nothing/explanation", nil, 404)
@@ -189,7 +192,7 @@ func TestAConsumerIsToldWhatItIsOwedAndNoCause(t *testing.T) {
 		}
 	}
 	for _, acc := range get[Explanation](g.named("ops"), "GET", path, nil, 200).Accounts {
-		if acc.Why != "mute" || acc.Mute != "m" {
+		if want := map[string]string{"of vnfm-a": "mute m", "of vnfm-b": "filter "}[acc.Subscription]; acc.Why+" "+acc.Mute != want {
 			t.Errorf("muted, to an administrator: %+v", acc)
 		}
 	}

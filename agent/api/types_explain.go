@@ -84,7 +84,7 @@ type Account struct {
 	Endpoint     string    `json:"endpoint"` // of one that tells all its endpoints
 	Format       string    `json:"format"`
 	Role         string    `json:"role"`
-	Told         string    `json:"told"` // the newest revision that it has; empty: none that is known of
+	Told         string    `json:"told"` // the newest revision that it has taken, was given, or that was discarded; empty: none that is known of
 	Owed         *Delivery `json:"owed"`
 	Sent         []Sent    `json:"sent"`   // what it has taken, as far as the answering host still knows; oldest first
 	Held         string    `json:"held"`   // why nothing is sent to it now; empty: it is

@@ -424,7 +424,7 @@ func (p *printer) accounts(x api.Explanation) {
 			say("%s%s %s", what[st.Revision], word(st.Revision), p.sent(st))
 		}
 		if n := len(acc.Sent); acc.Told != "" && (n == 0 || acc.Sent[n-1].Revision != acc.Told) {
-			say("%s%s told, it is not known any more when", what[acc.Told], word(acc.Told))
+			say("%s%s told, given in a snapshot, or discarded: it is not known any more when", what[acc.Told], word(acc.Told))
 		}
 		if d := acc.Owed; d != nil {
 			say("%s%s OWED: %s", what[d.Revision], word(d.Revision), p.owed(*d))
@@ -500,9 +500,11 @@ func bar(acc api.Account, a api.Alarm) string {
 	case "no-news":
 		return "no news since: what it sees of the alarm has not changed"
 	case "over":
-		return "not told that it is over: that it was told of it is not known"
+		return "not told that it is over: its filter lets no such alarm through"
+	case "room":
+		return "not told: it is owed so much that some was dropped for want of room (paramedic deliveries); it is told when there is room"
 	case "unknown":
-		return "whether it was told is not known here"
+		return "whether it was told is not known here any more"
 	}
 	return "not told: " + word(acc.Why)
 }

@@ -55,6 +55,9 @@ func TestThatAnAlarmIsOverIsKeptHoweverFull(t *testing.T) {
 		if eff := owe(m, newAlarm("new", 30, correlate.Raised), t0); eff.Evicted != 1 || len(eff.Save) != 0 {
 			t.Fatalf("there is room: %+v", eff)
 		}
+		if !m.Short() {
+			t.Fatal("what was dropped is not known of")
+		}
 	}
 	m.Resume(t0)
 	for i := range 10 {
@@ -62,8 +65,8 @@ func TestThatAnAlarmIsOverIsKeptHoweverFull(t *testing.T) {
 		if len(eff.Start) != 1 || eff.Start[0].Alarm.ID != fmt.Sprint("told", i) {
 			t.Fatalf("%d: %+v", i, eff.Start)
 		}
-		if eff.Room != (i == 8) { // two are owed
-			t.Fatalf("%d: room %v", i, eff.Room)
+		if eff.Room != (i == 8) || m.Short() == (i >= 8) { // two are owed
+			t.Fatalf("%d: room %v, short %v", i, eff.Room, m.Short())
 		}
 		m.Result(eff.Start[0].Alarm.ID, Outcome{}, t0)
 	}

@@ -52,6 +52,9 @@ func (m *Machine) evict(eff *Effects, now time.Time) {
 	}
 }
 
+// Short reports whether some of what stands was dropped for want of room, and has not been asked for again since (Effects.Room).
+func (m *Machine) Short() bool { return m.short }
+
 // oldestFirst lists the pairs that are owed and not in flight and that pass, in an order that is not chance.
 func (m *Machine) oldestFirst(pass func(*entry) bool) []*entry {
 	var all []*entry
