@@ -48,7 +48,7 @@ var switchRules = []Rule{
 		Condition: CondTunnel, HoldDown: tunnelHoldDown, State: StateAtRisk, Severity: SeverityWarning,
 		EventType: TypeCommunications, ProbableCause: "remote-node-transmission-error", AbstractCause: CauseNetwork,
 		Text:   "the other end of the tunnel does not answer (BFD)",
-		Causes: "The other host is down or restarts, its switch is; the underlay lost a route or drops large packets; a firewall swallows UDP of the tunnel.",
+		Causes: "The other host is down or restarts, its switch is; the underlay lost a route; a firewall swallows UDP of the tunnel.",
 		Remedy: "Mostly the other host is down, or the network between the two. Who sits there says more.",
 	},
 	{

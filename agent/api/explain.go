@@ -108,7 +108,9 @@ func (s *Server) derive(ctx context.Context, a *correlate.Alarm, x *Explanation)
 		unknown("the agent was restarted, and not all of its sources have spoken since: by which needs the fault goes is known when they have")
 	}
 	x.Definition = &def
-	if slices.ContainsFunc(x.Accounts, func(acc Account) bool { return (acc.Told != "" || acc.Why == string(notify.BarUnknown)) && len(acc.Sent) == 0 }) {
+	if slices.ContainsFunc(x.Accounts, func(acc Account) bool {
+		return (acc.Told != "" || acc.Why == string(notify.BarUnknown)) && len(acc.Sent) == 0
+	}) {
 		status, err := s.backend.Status(ctx)
 		if err != nil {
 			return fmt.Errorf("explain alarm %q: %w", a.ID, err)
