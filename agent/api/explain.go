@@ -89,6 +89,7 @@ func (s *Server) derive(ctx context.Context, a *correlate.Alarm, x *Explanation)
 		default:
 			def = fromDefinition(e.Definition)
 			if stands {
+				def.State = a.State.String() // a graded one has made it worse or better
 				x.Derivation = fromExplanation(e)
 			}
 		}
@@ -100,6 +101,9 @@ func (s *Server) derive(ctx context.Context, a *correlate.Alarm, x *Explanation)
 	}
 	if !own {
 		def = fromDefinition(correlate.Definition{Rule: correlate.RuleOf(a.Key.Condition), SeverityBy: -1, HoldDownBy: -1})
+	}
+	if home := a.Key.Host(); !own && home != s.node && a.Key.Condition.Foreign() {
+		unknown("the rule of another monitor's condition is its home's (correlate.events); what stands here is that of one that nobody maps")
 	}
 	switch {
 	case !a.Standing() && own:
@@ -206,7 +210,7 @@ func (i identity) account(acc notify.Account) Account {
 
 func fromDefinition(d correlate.Definition) Definition {
 	out := Definition{
-		Mode: d.Mode.String(), Hold: interval(d.Hold), HoldDown: interval(d.HoldDown), State: d.State.String(),
+		Mode: d.Mode.String(), Hold: interval(d.Hold), HoldDown: interval(d.HoldDown), AckClears: d.Mode == correlate.Latched || d.AckClears, State: d.State.String(),
 		Severity: d.Severity.String(), Text: d.Text, LikelyCauses: d.Causes, Remedy: d.Remedy,
 	}
 	if d.Absorbed != correlate.SeverityUnset {

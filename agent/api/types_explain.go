@@ -18,7 +18,8 @@ type Definition struct {
 	Hold           string `json:"hold"`      // after its last report it clears by itself after this time; empty: it does not
 	HoldDown       string `json:"hold_down"` // it must have lasted for this time; empty: it is believed at once
 	HoldDownPolicy *int   `json:"hold_down_policy"`
-	State          string `json:"state"` // of the resource while it stands
+	AckClears      bool   `json:"ack_clears"` // an acknowledgement ends it
+	State          string `json:"state"`      // of the resource while it stands
 	Severity       string `json:"severity"`
 	SeverityPolicy *int   `json:"severity_policy"` // index in correlate.policies of who set it; nil: the rule
 	SeverityUnhit  string `json:"severity_unhit"`  // in its place while no domain is hit; empty: the same

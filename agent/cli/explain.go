@@ -183,6 +183,9 @@ func (p *printer) chosen(x api.Explanation) {
 			last += ", or for " + word(def.Hold) + " after it was last reported"
 		}
 	}
+	if def.AckClears && def.Mode != "latched" {
+		last += ", or until it is acknowledged"
+	}
 	if d := x.Derivation; d != nil {
 		switch {
 		case !d.Reported:
