@@ -36,7 +36,7 @@ test: deps unit e2e ## everything: unit tests with -race, then the lab (root)
 
 .PHONY: unit
 unit: ## unit, golden, property and simulation tests with -race (root: hw/nic, hw/virt and notify use namespaces, libvirtd, mounts)
-	CGO_ENABLED=1 go test -race -timeout 5m $(UNIT)
+	CGO_ENABLED=1 go test -race -timeout 10m $(UNIT)
 
 .PHONY: e2e
 e2e: build deb rpm ## the real binary on real links, libvirtd and qemu, and twenty of it together (root)
