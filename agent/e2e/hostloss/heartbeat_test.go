@@ -107,7 +107,7 @@ func beforeTheNext(t *testing.T, c *fleet.Consumer, sender *fleet.Agent) {
 
 // The sender of the heartbeats goes at the worst moment, just before the next is due, in each way that a host can go.
 func TestAHeartbeatOutlivesItsSender(t *testing.T) {
-	const every, rounds = time.Second, 2
+	const every, rounds = time.Second, 1 // more, by hand, for figures
 	all, c, sender := pulsing(t, 3, every)
 	other := all[slices.IndexFunc(all, func(a *fleet.Agent) bool { return a != sender })]
 	for _, way := range []struct {
