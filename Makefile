@@ -16,8 +16,8 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # With -e a package that cannot be read stays in the list and fails where it is used; an empty list would test nothing.
 UNIT = $(or $(shell GOFLAGS='$(GOFLAGS)' go list -e ./... | grep -v /agent/e2e),$(error go list names no package))
 
-# No goroutine in them (a test holds the pure ones to it), or, on the command line, agents that e2e-race runs with the detector:
-# it would find nothing here, and take four minutes more.
+# What has no goroutine (a test holds the pure ones to it), and the command line: e2e-race runs them with the detector. Here they would
+# take four minutes more, and the whole is to be done in twenty.
 PLAIN := $(addprefix github.com/paramedic-ha/paramedic/,correlate notify/delivery gossip/watch gossip/takeover agent/ledger agent/sim agent/sim/cluster agent/sim/hostloss agent/cli)
 
 # The emulated compute host takes seven minutes and a whole machine: make lab; one with systemd some minutes more: make vm.
@@ -36,7 +36,7 @@ build: ## bin/paramedic, static
 	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/paramedic .
 
 .PHONY: test
-test: deps unit e2e ## everything: unit tests with -race, then the lab (root)
+test: deps unit e2e ## everything: unit tests, then the lab (root)
 
 .PHONY: unit
 unit: ## unit, golden, property and simulation tests, with -race where goroutines are (root: hw/nic, hw/virt and notify use namespaces, libvirtd, mounts)
@@ -58,7 +58,8 @@ vm: deps deb ## the Debian package on a systemd of its own, in an emulated machi
 
 # The detector ends the agent at its first race, and does not linger at each of its ends.
 .PHONY: e2e-race
-e2e-race: ## the same with the race detector in the binary (root)
+e2e-race: ## the same with the race detector in the binary, and with it what make unit runs without (root)
+	CGO_ENABLED=1 go test -race -timeout 15m $(PLAIN)
 	CGO_ENABLED=1 go build -race -trimpath -o bin/paramedic-race .
 	GORACE='halt_on_error=1 atexit_sleep_ms=0' PARAMEDIC_BIN=$(CURDIR)/bin/paramedic-race go test -count=1 -p 1 -timeout 15m ./agent/e2e ./agent/e2e/cluster ./agent/e2e/hostloss
 

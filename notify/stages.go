@@ -12,7 +12,7 @@ type Stage struct {
 func (s Stage) Name() string { return s.From + "-" + s.To }
 
 // points of a time line, in order. OPNFV Doctor's profile has ten: what a host does by itself takes the places of what is asked
-// of OpenStack there (docs/metrics.md).
+// of OpenStack there (docs/delivery.md, Time line).
 var points = []struct {
 	name string
 	at   func(Stages) time.Time

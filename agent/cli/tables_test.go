@@ -21,6 +21,40 @@ import (
 // /path" and the body, an error's status in front), then the output at 80 columns. The agent is played over a real
 // Unix socket, because the answers need times and ids that stay the same.
 func TestTablesFitEightyColumns(t *testing.T) {
+	eachTable(t, func(t *testing.T, file string, archive *txtar.Archive, answers map[string]string) {
+		server := play(t, answers)
+		args := append(strings.Fields(string(archive.Comment)), "--server", server)
+		var stdout, stderr bytes.Buffer
+		status := Main(args, Process{
+			Stdout: &stdout, Stderr: &stderr, Version: "test", wide: 80,
+			now: func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
+		})
+		got := stdout.String() + stderr.String() + fmt.Sprintf("exit status %d\n", status)
+		got = strings.ReplaceAll(got, server, "SERVER")
+		last := &archive.Files[len(archive.Files)-1]
+		if flag.Lookup("update").Value.String() == "true" {
+			last.Data = []byte(got)
+			if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(string(last.Data), got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		for line := range strings.Lines(stdout.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 && !strings.Contains(string(archive.Comment), "-o") {
+				t.Errorf("%d columns: %s", n, line)
+			}
+		}
+		if strings.ContainsAny(stdout.String(), "\x1b\u202e") {
+			t.Errorf("control characters reach the terminal:\n%q", stdout.String())
+		}
+	})
+}
+
+// eachTable runs f on each archive; answers are all of it but the output.
+func eachTable(t *testing.T, f func(t *testing.T, file string, archive *txtar.Archive, answers map[string]string)) {
+	t.Helper()
 	files, err := filepath.Glob("testdata/tables/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no cases: %v", err)
@@ -32,36 +66,10 @@ func TestTablesFitEightyColumns(t *testing.T) {
 				t.Fatal(err)
 			}
 			answers := make(map[string]string)
-			for _, f := range archive.Files[:len(archive.Files)-1] {
-				answers[f.Name] = string(f.Data)
+			for _, part := range archive.Files[:len(archive.Files)-1] {
+				answers[part.Name] = string(part.Data)
 			}
-			server := play(t, answers)
-			args := append(strings.Fields(string(archive.Comment)), "--server", server)
-			var stdout, stderr bytes.Buffer
-			status := Main(args, Process{
-				Stdout: &stdout, Stderr: &stderr, Version: "test", wide: 80,
-				now: func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
-			})
-			got := stdout.String() + stderr.String() + fmt.Sprintf("exit status %d\n", status)
-			got = strings.ReplaceAll(got, server, "SERVER")
-			last := &archive.Files[len(archive.Files)-1]
-			if flag.Lookup("update").Value.String() == "true" {
-				last.Data = []byte(got)
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if diff := cmp.Diff(string(last.Data), got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-			for line := range strings.Lines(stdout.String()) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 && !strings.Contains(string(archive.Comment), "-o") {
-					t.Errorf("%d columns: %s", n, line)
-				}
-			}
-			if strings.ContainsAny(stdout.String(), "\x1b\u202e") {
-				t.Errorf("control characters reach the terminal:\n%q", stdout.String())
-			}
+			f(t, file, archive, answers)
 		})
 	}
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -63,23 +62,9 @@ var judged = []string{"cleared", "raised", "changed", "member", "starting", "los
 // cases are those of the tables' tests: the answers and the command line.
 func cases(t *testing.T, f func(t *testing.T, args []string, answers map[string]string)) {
 	t.Helper()
-	files, err := filepath.Glob("testdata/tables/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			answers := make(map[string]string)
-			for _, f := range archive.Files[:len(archive.Files)-1] {
-				answers[f.Name] = string(f.Data)
-			}
-			f(t, strings.Fields(string(archive.Comment)), answers)
-		})
-	}
+	eachTable(t, func(t *testing.T, _ string, archive *txtar.Archive, answers map[string]string) {
+		f(t, strings.Fields(string(archive.Comment)), answers)
+	})
 }
 
 func TestNoLineIsWiderThanTheTerminal(t *testing.T) {

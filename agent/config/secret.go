@@ -95,8 +95,11 @@ func (p *parser) load(key, what, name, credentials string, read func(file string
 	if problem == nil {
 		return
 	}
-	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) && !filepath.IsAbs(name) {
-		problem.Remedy = "put it there, or make it a systemd credential (LoadCredential=)"
+	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+		problem.Remedy = "create it, or name another"
+		if !filepath.IsAbs(name) {
+			problem.Remedy = "put it there, or make it a systemd credential (LoadCredential=)"
+		}
 		if strings.HasSuffix(key, ".secret_file") {
 			problem.Remedy += "; \"paramedic keygen --file\" makes one"
 		}
