@@ -46,19 +46,27 @@ func (c *hostsListCommand) Run(s *session) error {
 		var rows [][]string
 		for _, h := range list.Hosts {
 			rows = append(rows, []string{
-				word(h.Name), word(h.Zone), hostState(h), word(known(h, countSeverities(h.Alarms))), word(known(h, strconv.Itoa(h.Domains))), word(h.Version), s.out.since(h.AsOf),
+				word(h.Name), word(h.Zone), hostState(h), word(known(h, alarmCount(h), countSeverities(h.Alarms))), word(known(h, h.Domains, strconv.Itoa(h.Domains))), word(h.Version), s.out.since(h.AsOf),
 			})
 		}
 		s.out.rows([]string{"HOST", "ZONE", "STATE", "ALARMS", "DOMAINS", "VERSION", "AGE"}, rows, "no such hosts")
 	})
 }
 
-// known is text, or nothing while a host does not know it of itself.
-func known(h api.Host, text string) string {
-	if h.Self && h.State == "starting" {
+// known is text, which says how many n are, or nothing while none is known for the host was not heard yet: "none" would be a claim.
+func known(h api.Host, n int, text string) string {
+	if n == 0 && h.AsOf == nil {
 		return ""
 	}
 	return text
+}
+
+func alarmCount(h api.Host) int {
+	sum := 0
+	for _, n := range h.Alarms {
+		sum += n
+	}
+	return sum
 }
 
 func hostState(h api.Host) string {
@@ -86,8 +94,8 @@ func (p *printer) host(h api.Host) {
 		{"state", hostState(h)},
 		{"spoken for", escape(h.Speaker)},
 		{"zone", escape(h.Zone)},
-		{"alarms", known(h, countSeverities(h.Alarms))},
-		{"domains", known(h, strconv.Itoa(h.Domains))},
+		{"alarms", known(h, alarmCount(h), countSeverities(h.Alarms))},
+		{"domains", known(h, h.Domains, strconv.Itoa(h.Domains))},
 		{"address", escape(h.Address)},
 		{"api", escape(h.API)},
 		{"version", escape(h.Version)},

@@ -330,9 +330,9 @@ func (v *topView) hostTable() topTable {
 	for _, h := range hosts {
 		row := []string{word(h.Name), hostState(h)}
 		for _, severity := range severityOrder[:4] {
-			row = append(row, known(h, count(h.Alarms[severity])))
+			row = append(row, known(h, alarmCount(h), count(h.Alarms[severity])))
 		}
-		t.rows = append(t.rows, append(row, known(h, strconv.Itoa(h.Domains)), p.since(h.AsOf), word(h.Zone)))
+		t.rows = append(t.rows, append(row, known(h, h.Domains, strconv.Itoa(h.Domains)), p.since(h.AsOf), word(h.Zone)))
 	}
 	return t
 }
