@@ -38,6 +38,13 @@ api: {listen: "127.0.0.1:7480", tokens: [{name: ops, token_file: ops.token, role
 		}
 		return nil
 	})
+
+	// A bundle takes systemd's journal and properties, and none of the secrets.
+	h.run("paramedic bundle --file /root/bundle.tar.gz && mkdir /root/bundle && tar -xzf /root/bundle.tar.gz -C /root/bundle --strip-components=1")
+	h.Cleanup(func() { h.run("rm -r /root/bundle /root/bundle.tar.gz") })
+	h.contains("the bundle's log", h.run("cat /root/bundle/log.txt"), "Started paramedic.service", "msg=started")
+	h.contains("the bundle's unit", h.run("cat /root/bundle/unit.txt"), "Type=notify", "ActiveState=active", "paramedic.service.d/keys.conf")
+	h.run("! grep -rFf %[1]sgossip.key /root/bundle && ! grep -rFf %[1]ssecrets.key /root/bundle && ! grep -rFf %[1]sops.token /root/bundle", dir)
 }
 
 // watchdog stops the whole process: its loop feeds no watchdog then, whatever else is well. That nothing but the loop feeds it is
@@ -95,9 +102,7 @@ notify:
 		}
 	}
 	h.eventually("the peer to know it", peer("vm-1 - member"))
-	h.run("ip link set eth0 up")
-	h.eventually("the link to be watched", func() error { _, err := h.vm.Run("paramedic topology nic/eth0"); return err })
-	h.run("ip link set eth0 down")
+	h.run("paramedic emit compute.host.nic.error --detail source=eth0")
 	h.eventually("a delivery in flight", func() error {
 		var s status
 		err := h.ask(&s, "status")
@@ -107,7 +112,7 @@ notify:
 		return err
 	})
 	h.run("systemctl kill --signal=STOP libvirtd")
-	h.Cleanup(func() { h.run("systemctl kill --signal=CONT libvirtd; ip link set eth0 up") })
+	h.Cleanup(func() { h.run("systemctl kill --signal=CONT libvirtd") })
 	h.run("systemctl stop paramedic")
 	// From when systemd told it to when it had ended, in microseconds.
 	took := (seconds(h.T, h.property("ExecMainExitTimestampMonotonic")) - seconds(h.T, h.property("ActiveExitTimestampMonotonic"))) / 1e6
