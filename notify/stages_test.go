@@ -102,6 +102,41 @@ func TestWhatStoodBeforeItWasWantedIsNoDelay(t *testing.T) {
 	}
 }
 
+// TestWhatAFullQueueDroppedCountsAsItsDelay: it is owed again as if it were new, and its time runs on from the fault.
+func TestWhatAFullQueueDroppedCountsAsItsDelay(t *testing.T) {
+	well := newConsumer(t, nil)
+	cfg, _ := testConfig(t, t.TempDir())
+	cfg.Now = time.Now
+	n, _ := start(t, cfg, fileSub("well", well.URL))
+	now := time.Now()
+	found := map[string]time.Time{"before": now.Add(-time.Hour), "since": now.Add(-time.Minute)}
+	for id, at := range found {
+		publish := effects(alarm(id, 1, correlate.Raised))
+		publish.Publish[0].Occurred, publish.Publish[0].Observed, publish.Publish[0].Found = at, at, at
+		n.Publish(publish)
+	}
+	well.waitFor(t, 2)
+	eventually(t, "both are settled", func() bool { return len(n.Profile()) == 2 })
+	w := n.list()[0]
+	w.mu.Lock()
+	for id := range found {
+		w.machine.Forget(id) // as for want of room
+	}
+	w.mu.Unlock()
+	w.refill(now.Add(-time.Minute))
+	well.waitFor(t, 4)
+	eventually(t, "both are settled again", func() bool { return len(n.Profile()) == 4 })
+	late := map[time.Duration]int{}
+	for _, l := range n.Profile() {
+		if l.Late {
+			late[now.Sub(l.Found)]++
+		}
+	}
+	if len(late) != 1 || late[time.Hour] != 1 {
+		t.Errorf("late are, by how long ago they were found, %v", late)
+	}
+}
+
 // TestNoStageIsOfTwoClocks: times of a peer, of an earlier run or of another host are left out.
 func TestNoStageIsOfTwoClocks(t *testing.T) {
 	now := time.Now()

@@ -141,10 +141,11 @@ func (w *worker) offer(batch []change, now time.Time) {
 		if !w.n.wants(sub, a, now, knows, owed) && (c.first == nil || !w.n.wants(sub, c.first, now, ok, owed)) {
 			continue
 		}
-		eff := w.machine.Enqueue(c.newest, now)
-		if c.stood && len(eff.Save) > 0 {
-			w.machine.Late(a.ID)
+		enqueue := w.machine.Enqueue
+		if c.stood {
+			enqueue = w.machine.EnqueueLate
 		}
+		eff := enqueue(c.newest, now)
 		writes = append(writes, w.writes(eff)...)
 		w.kin.tally.dropped(eff.Evicted)
 		if owed && a.Revision.Compare(pair.Owed) > 0 {
@@ -202,7 +203,7 @@ func (w *worker) pump(now time.Time) {
 	w.machine.Space(w.spacing(now))
 	eff, sub := w.machine.Tick(now), w.told()
 	if eff.Room {
-		w.n.group.Go(w.refill)
+		w.n.group.Go(func() { w.refill(eff.Missed) })
 	}
 	for _, s := range eff.Start {
 		w.n.group.Go(func() { w.deliver(sub, s) })
@@ -230,11 +231,16 @@ func (w *worker) pump(now time.Time) {
 	}
 }
 
-// refill owes what stands and was dropped for want of room.
-func (w *worker) refill() {
+// refill owes what stands and was dropped for want of room. What was found since missed would have been told long ago, had there been
+// room: that is this queue's delay, and counts.
+func (w *worker) refill(missed time.Time) {
 	w.n.mu.Lock()
 	defer w.n.mu.Unlock()
-	w.offer(w.n.standing(), w.n.cfg.Now())
+	standing := w.n.standing()
+	for i, c := range standing {
+		standing[i].stood = missed.IsZero() || c.newest.Found.Before(missed)
+	}
+	w.offer(standing, w.n.cfg.Now())
 	w.n.box.flush()
 }
 

@@ -14,8 +14,8 @@ import (
 const (
 	gcPercent = 300
 	gcLeast   = 50       // however much lives
-	gcHeap    = 16 << 20 // bytes that a heap may grow to
-	gcRoom    = 5 << 20  // by so many at least
+	gcHeap    = 12 << 20 // bytes that a heap may grow to
+	gcRoom    = 4 << 20  // by so many at least
 )
 
 // keepPace sets the pace after each collection, until stop. GOGC in the environment is left alone.

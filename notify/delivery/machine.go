@@ -19,7 +19,7 @@ type entry struct {
 	Record
 	owed correlate.Change // its alarm is nil when nothing is owed
 
-	late   bool      // see Late
+	late   bool      // see EnqueueLate
 	commit Commit    // of the owed revision; zero: it did not wait for one
 	outbox time.Time // T06; zero while held
 	hold   uint64    // which of Machine.held this pair waits in; 0 before Hold and after it
@@ -66,6 +66,7 @@ type Machine struct {
 	parkedAt  time.Time // when the first of those that are parked was
 	again     int       // parked ones that are tried again with the next success
 	short     bool      // something that stands was dropped for want of room
+	missed    time.Time // T02 of the oldest of it that was not late; zero: all was
 	stuck     bool      // nothing could be dropped, and nothing has changed since
 }
 
@@ -223,7 +224,15 @@ func (m *Machine) Quiet(now time.Time) bool { return m.quiet.After(now) }
 // Enqueue owes a revision. One that is not newer than what is owed or told changes nothing, nor does one that shows the
 // consumer what it was shown, nor one for which there is no room. A newer revision of a parked alarm un-parks it. It starts at
 // the first Tick after its commit, or after the limit given to Hold.
-func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
+func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects { return m.enqueue(c, false, now) }
+
+// EnqueueLate owes what is news to the consumer by its own doing, or an operator's: it has just begun to want it. How long ago it was
+// decided tells nothing of how fast the consumer is told.
+func (m *Machine) EnqueueLate(c correlate.Change, now time.Time) Effects {
+	return m.enqueue(c, true, now)
+}
+
+func (m *Machine) enqueue(c correlate.Change, late bool, now time.Time) Effects {
 	var eff Effects
 	a := c.Alarm
 	e := m.pairs[a.ID]
@@ -237,7 +246,9 @@ func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 		over := !a.Standing() && (e == nil || e.knows())
 		if m.evict(&eff, now); m.owed >= m.cfg.Capacity && !over {
 			eff.Evicted++
-			m.short = m.short || a.Standing()
+			if a.Standing() {
+				m.dropped(c, late)
+			}
 			return eff
 		}
 	}
@@ -257,19 +268,11 @@ func (m *Machine) Enqueue(c correlate.Change, now time.Time) Effects {
 		m.unpark(e)
 	}
 	e.owed, e.Owed, e.Created, e.over = c, a.Revision, now, false
-	e.late, e.commit, e.outbox, e.hold, e.hurries = false, Commit{}, time.Time{}, 0, 0
+	e.late, e.commit, e.outbox, e.hold, e.hurries = late, Commit{}, time.Time{}, 0, 0
 	m.drop(e)
 	m.fresh = append(m.fresh, e)
 	eff.Save = append(eff.Save, e.Record)
 	return eff
-}
-
-// Late says that what is owed of an alarm is news to the consumer by its own doing, or an operator's: it has just begun to want it. How
-// long ago it was decided tells nothing of how fast the consumer is told.
-func (m *Machine) Late(alarmID string) {
-	if e := m.pairs[alarmID]; e != nil {
-		e.late = true
-	}
 }
 
 // Tick starts what is due.
@@ -297,7 +300,8 @@ func (m *Machine) Tick(now time.Time) Effects {
 	}
 	m.repeatDue(&eff, now)
 	if m.short && m.owed <= m.cfg.Capacity/2 {
-		m.short, eff.Room = false, true
+		eff.Room, eff.Missed = true, m.missed
+		m.short, m.missed = false, time.Time{}
 	}
 	return eff
 }

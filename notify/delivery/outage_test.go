@@ -478,3 +478,44 @@ func TestTheTruthArrivesThroughAFullQueue(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatWasDroppedIsLateOnlyIfItWasBefore: an alarm that came while the consumer wanted it, and was dropped for want of room, waited
+// for nobody but this queue.
+func TestWhatWasDroppedIsLateOnlyIfItWasBefore(t *testing.T) {
+	m := small()
+	found := func(minute int) correlate.Change {
+		c := change(newAlarm(fmt.Sprint("a", minute), uint64(minute), correlate.Raised))
+		c.Found = t0.Add(time.Duration(minute) * time.Minute)
+		return c
+	}
+	for minute := range 3 {
+		m.EnqueueLate(found(minute), t0)
+	}
+	for minute := 3; minute < 9; minute++ {
+		m.Enqueue(found(minute), t0.Add(time.Duration(minute)*time.Minute))
+	}
+	m.Hold(1, t0)
+	m.Committed(1, Commit{}, t0)
+	m.Resume(t0)
+	var missed time.Time
+	started := map[string]bool{}
+	for range 4 {
+		eff := m.Tick(t0)
+		for _, s := range eff.Start {
+			started[s.Alarm.ID] = s.Late
+			m.Result(s.Alarm.ID, Outcome{}, t0)
+		}
+		if eff.Room {
+			missed = eff.Missed
+		}
+	}
+	if got := fmt.Sprint(started); got != "map[a5:false a6:false a7:false a8:false]" {
+		t.Errorf("started with late: %s", got)
+	}
+	if want := found(3).Found; !missed.Equal(want) {
+		t.Errorf("what was found since %v is not late, want %v", missed, want)
+	}
+	if m.EnqueueLate(found(0), t0); m.missed != (time.Time{}) || !m.pairs["a0"].late {
+		t.Errorf("it was told of once more: %v, %+v", m.missed, m.pairs["a0"])
+	}
+}

@@ -61,7 +61,7 @@ type Start struct {
 	Owed       time.Time // T03: when the revision was first owed
 	Commit     Commit    // T04 and T05; zero: it did not wait for its commit, or that was in an earlier run
 	Outbox     time.Time // T06: committed, or the hold was over
-	Late       bool      // see Machine.Late
+	Late       bool      // see Machine.EnqueueLate
 	Attempt    int       // 1 for the first
 	Superseded int
 	Early      bool  // the limit of its hold has passed before its commit
@@ -80,4 +80,6 @@ type Effects struct {
 	Evicted int  // pairs dropped for want of room by this call
 	Paused  bool // the consumer asked to stop, by this call
 	Room    bool // there is room again for what was dropped: Enqueue all that stands
+	// Missed says what of it was not late when it was dropped, and is not now: what was found (T02) then or since. Zero: nothing.
+	Missed time.Time
 }

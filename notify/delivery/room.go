@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/paramedic-ha/paramedic/correlate"
 )
 
 // evict makes room, a sixteenth of it: clears of alarms that the consumer was never told of go first, then what stands, parked before
@@ -36,7 +38,9 @@ func (m *Machine) evict(eff *Effects, now time.Time) {
 	m.stuck = len(all) == 0
 	for _, e := range all[:min(len(all), max(1, m.cfg.Capacity/16))] {
 		eff.Evicted++
-		m.short = m.short || e.owed.Alarm.Standing()
+		if e.owed.Alarm.Standing() {
+			m.dropped(e.owed, e.late)
+		}
 		if e.knows() && e.owed.Alarm.Standing() { // it is still owed the clear
 			m.drop(e)
 			if e.Parked {
@@ -49,6 +53,14 @@ func (m *Machine) evict(eff *Effects, now time.Time) {
 		}
 		eff.Remove = append(eff.Remove, e.AlarmID)
 		m.Forget(e.AlarmID)
+	}
+}
+
+// dropped notes that something which stands was, and since when what is enqueued again is the queue's own delay.
+func (m *Machine) dropped(c correlate.Change, late bool) {
+	m.short = true
+	if !late && !c.Found.IsZero() && (m.missed.IsZero() || c.Found.Before(m.missed)) {
+		m.missed = c.Found
 	}
 }
 

@@ -22,6 +22,7 @@ type plain struct {
 	adjust func(*memberlist.Config)
 
 	nodes []*memberlist.Memberlist // as the members of the cloud
+	apart bool                     // they did not find together, and were stopped
 
 	mu   sync.Mutex
 	cuts map[string]*cut // by host: the last one
