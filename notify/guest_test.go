@@ -38,9 +38,12 @@ func changes(alarms ...*correlate.Alarm) (out []correlate.Change) {
 }
 
 func TestAGuestIsToldUnderItsHomesNameAndId(t *testing.T) {
-	c := newConsumer(t, nil)
+	counted := make(chan struct{})
+	c := newConsumer(t, func(http.ResponseWriter, *http.Request) { <-counted })
 	n, o, _ := clustered(t, t.TempDir(), fileSub("a", c.URL))
-	if owed := n.Speak(changes(lost(2, "p1")), nil); owed != 1 {
+	owed := n.Speak(changes(lost(2, "p1")), nil)
+	close(counted)
+	if owed != 1 {
 		t.Fatalf("%d deliveries are owed", owed)
 	}
 	got := c.waitFor(t, 1)[0]
