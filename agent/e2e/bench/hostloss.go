@@ -28,8 +28,10 @@ const (
 	cutsApart = 2500 * time.Millisecond
 	// cutFor bounds how long a host is cut off until plain memberlist has noticed.
 	cutFor = 40 * time.Second
-	// levelWithin bounds how long plain memberlist may take until all its nodes know each other.
+	// levelWithin bounds how long plain memberlist may take until all its nodes know each other, and mostWrong how often its nodes may
+	// declare hosts dead that live, in one size: each such claim is refuted to all, which takes the processors from all that is measured.
 	levelWithin = time.Minute
+	mostWrong   = 500
 )
 
 // lossStage is a cloud that loses hosts, and who hears of it.
@@ -91,7 +93,7 @@ func hostLoss(ctx context.Context, p plan, r *report) (err error) {
 		}
 		started = n
 		for _, l := range s.plain {
-			if l.apart {
+			if l.givenUp != "" {
 				continue
 			}
 			if err := l.grow(members); err != nil {
@@ -150,6 +152,11 @@ func (s *lossStage) size(ctx context.Context, members []*member, p plan, r *repo
 	}
 	wrong, blamed := s.counts()
 	after := machineNow()
+	for i, l := range s.plain {
+		if n := wrong[i] - wrongBefore[i]; n > mostWrong && l.givenUp == "" {
+			l.giveUp("it declares living hosts dead without end")
+		}
+	}
 	idle, err := s.watchAtRest(ctx, members, p.rest)
 	if err != nil {
 		return err
@@ -177,8 +184,10 @@ func (s *lossStage) size(ctx context.Context, members []*member, p plan, r *repo
 		if len(left[i])+late[i] > 0 {
 			r.times("memberlist, "+l.name+", the same cuts: first NotifyLeave", left[i])
 		}
-		if l.apart {
-			r.add(row{what: "memberlist, " + l.name + ": its nodes do not all know each other, one minute after", most: "given up"})
+	}
+	for _, l := range s.plain {
+		if l.givenUp != "" {
+			r.add(row{what: "memberlist, " + l.name + ": " + l.givenUp, most: "stopped"})
 		}
 	}
 	r.times("back: from the cable to the clear", cleared)
@@ -209,15 +218,14 @@ func (s *lossStage) counts() (wrong, blamed []int) {
 }
 
 // untilLevel waits until plain memberlist has all hosts again. On a busy machine news get lost there: its nodes join anew, then. One
-// that does not find together all the same is given up, so that it is not what the rest waits for.
+// that does not find together all the same is given up.
 func (s *lossStage) untilLevel(ctx context.Context) error {
 	for _, l := range s.plain {
 		deadline, again := time.Now().Add(levelWithin), time.Now().Add(calm)
-		for !l.apart && !l.level() {
+		for l.givenUp == "" && !l.level() {
 			now := time.Now()
 			if now.After(deadline) {
-				l.apart = true
-				l.stop()
+				l.giveUp(fmt.Sprintf("its nodes did not all know each other after %v", levelWithin))
 				break
 			}
 			if now.After(again) {
@@ -298,7 +306,7 @@ func (s *lossStage) cutOne(ctx context.Context, m *member, n int, one *loss) err
 		return err
 	}
 	for i, l := range s.plain {
-		if l.apart {
+		if l.givenUp != "" {
 			one.left[i] = unmeasured
 			continue
 		}
@@ -315,7 +323,7 @@ func (s *lossStage) cutOne(ctx context.Context, m *member, n int, one *loss) err
 	one.healed = time.Now()
 	for _, l := range s.plain {
 		l.healed(m.Name)
-		if !l.apart {
+		if l.givenUp == "" {
 			_ = l.join(n) // untilLevel tries anew
 		}
 	}

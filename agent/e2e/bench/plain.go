@@ -22,7 +22,9 @@ type plain struct {
 	adjust func(*memberlist.Config)
 
 	nodes []*memberlist.Memberlist // as the members of the cloud
-	apart bool                     // they did not find together, and were stopped
+
+	// givenUp says why its nodes were stopped, so that they are no load on what is measured beside them; empty: they were not.
+	givenUp string
 
 	mu   sync.Mutex
 	cuts map[string]*cut // by host: the last one
@@ -111,6 +113,11 @@ func (p *plain) level() bool {
 		}
 	}
 	return true
+}
+
+func (p *plain) giveUp(why string) {
+	p.givenUp = why
+	p.stop()
 }
 
 func (p *plain) stop() {

@@ -255,7 +255,7 @@ func (h *Host) StartWith(env []string, stdout io.Writer, name string, args ...st
 		p.cmd.Stdout = stdout
 	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p.cmd.WaitDelay = time.Second
+	p.cmd.WaitDelay = 10 * time.Second // a busy machine copies the last of the output late
 	if err := h.inside(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("host %s: start %s: %w", h.Name, p.Name, err)
 	}
