@@ -150,9 +150,7 @@ func TestADoctorConsumerHearsOfEachMachineThatItIsHitAndThatItIsNot(t *testing.T
 			t.Errorf("%s is of %s", w.instance, w.tenant)
 		}
 	}
-	if p := n.Profile(); len(p) != 3 {
-		t.Errorf("%d notifications in the profile", len(p))
-	}
+	eventually(t, "three are in the profile", func() bool { return len(n.Profile()) == 3 })
 }
 
 func TestOneMachineOfWhichAConsumerKnowsNothingHoldsNobodyUp(t *testing.T) {
