@@ -89,7 +89,7 @@ func TestALongLogLosesItsBeginning(t *testing.T) {
 	gather := func(lines int) string {
 		b := Gather(t.Context(), Options{
 			Version: "test", Now: time.Now(), ConfigFile: filepath.Join(dir, "none.yaml"), LogFile: file, LogLines: lines, Unit: "paramedic", Agent: down{},
-			Deadline: 20 * time.Second, Overview: func(context.Context) (string, error) { return "", nil },
+			Deadline: 5 * time.Minute, Overview: func(context.Context) (string, error) { return "", nil },
 		})
 		at := filepath.Join(dir, fmt.Sprint(lines, ".tar.gz"))
 		if _, err := b.WriteFile(at); err != nil {
