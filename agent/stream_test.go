@@ -413,21 +413,18 @@ func follow(t *testing.T, random *rand.Rand) {
 	}
 	defer func() { k.end() }()
 	var got map[string]correlate.Revision
-	deadline := time.Now().Add(patience)
-	for {
+	defer func() {
+		if t.Failed() {
+			t.Logf("it keeps %v, and what stands is %v", got, want)
+		}
+	}()
+	eventually(t, "it keeps what stands", func() bool {
 		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.wrong != nil {
+			t.Fatal(k.wrong)
+		}
 		got = maps.Clone(k.kept)
-		wrong := k.wrong
-		k.mu.Unlock()
-		if wrong != nil {
-			t.Fatal(wrong)
-		}
-		if maps.Equal(got, want) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("it keeps %v, and what stands is %v", got, want)
-		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the client reads meanwhile, in real time
-	}
+		return maps.Equal(got, want)
+	})
 }

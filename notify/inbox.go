@@ -13,7 +13,7 @@ type change struct {
 	first    *correlate.Alarm
 	newest   correlate.Change
 	saveOnly bool // acknowledged, for instance: kept, and told to nobody
-	stood    bool // it was dispatched before, and is offered to who may want it now
+	stood    bool // it was dispatched before, and is offered to who may want it only now
 }
 
 // inbox takes what the engine's goroutine publishes; it never blocks and coalesces per alarm. Bound: of each alarm key

@@ -53,7 +53,7 @@ func (c *hostsListCommand) Run(s *session) error {
 	})
 }
 
-// known is text, which says how many n are, or nothing while none is known for the host was not heard yet: "none" would be a claim.
+// known is text, which says n in words, or nothing when n is 0 of a host that was not heard in this run: "none" would be a claim.
 func known(h api.Host, n int, text string) string {
 	if n == 0 && h.AsOf == nil {
 		return ""
