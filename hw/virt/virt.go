@@ -248,6 +248,9 @@ func (r *run) found(ctx context.Context, a *answer, facts map[string]string) err
 		r.log.Info("libvirt is watched", "uri", r.URI, "socket", facts["socket"], "domains", len(r.track.domains))
 	}
 	r.everConnected, r.said, r.saidAbsent = true, "", false
-	r.sink.Health(hw.Health{Sight: hw.SightClear})
-	return r.emit(ctx, d)
+	if err := r.emit(ctx, d); err != nil {
+		return err
+	}
+	r.sink.Health(hw.Health{Sight: hw.SightClear}) // last: whoever reads it finds the domains
+	return nil
 }
