@@ -209,6 +209,10 @@ notify:
 	if _, stderr, status := run(t, env, "subscribe", "http://u:"+written["user of a URL"]+"@127.0.0.1:9/", "--no-verify", "--name", "refused"); status != 1 {
 		t.Errorf("a URL with a password is not refused: %d %s", status, stderr)
 	}
+	eventually(t, func() (bool, string) { // an agent that is starting refuses what is emitted
+		out := must("status")
+		return !strings.Contains(out, "is starting"), out
+	})
 	must("emit", "lab.fault", "--severity", "critical", "--text", "told by https://u:"+written["user of a URL"]+"@example.org/x?sig="+written["text of an event, a URL"]+" password="+written["text of an event"])
 	eventually(t, func() (bool, string) {
 		out := must("deliveries")
