@@ -56,7 +56,8 @@ func TestARepeatedFrameIsRefused(t *testing.T) {
 	tap := newTap(t, prefix+".3", b.Addr())
 	a.know(at("b", tap.addr()))
 	a.sayUntilHeard(b, "b", 7)
-	b.settle()
+	a.say("b", 8)
+	eventually(t, "nothing is under way any more", func() bool { return b.count("a: 8") == 1 })
 	heard, replayed := b.count("a: 7"), b.Status().Counters.Replayed
 	frames := tap.kept()
 	for _, f := range frames {
