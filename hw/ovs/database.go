@@ -119,6 +119,16 @@ type update map[string]map[string]struct {
 	New *row `json:"new"`
 }
 
+// deletes reports whether a row of the table goes.
+func (u update) deletes(table string) bool {
+	for _, r := range u[table] {
+		if r.New == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // database is a copy of the watched part.
 type database map[string]map[string]row
 

@@ -138,6 +138,47 @@ func TestLinksOfDPDKAreJudgedByTheDatabase(t *testing.T) {
 	stands(vswitchd, correlate.CondSwitch, false)
 }
 
+// Updates that wait together are judged once, and tell the same as one by one.
+func TestBridgeIsNotMissedByWhatWasUnpluggedBefore(t *testing.T) {
+	const (
+		both = `{"Bridge":{"b":{"new":{"name":"br-int","datapath_type":"netdev","ports":["uuid","p"]}}},"Port":{"p":{"new":{"name":"tap0","interfaces":["uuid","i"]}}},
+			"Interface":{"i":{"new":{"name":"tap0","external_ids":["map",[["iface-id","port-1"]]]}}}}`
+		unplugged = `{"Bridge":{"b":{"new":{"name":"br-int","datapath_type":"netdev"}}},"Port":{"p":{}},"Interface":{"i":{}}}`
+		deleted   = `{"Bridge":{"b":{}}}`
+		atOnce    = `{"Bridge":{"b":{}},"Port":{"p":{}},"Interface":{"i":{}}}`
+	)
+	for _, c := range []struct {
+		name    string
+		updates []string
+		reason  correlate.GoneReason
+	}{
+		{"unplugged, then deleted", []string{unplugged, deleted}, correlate.GoneOrderly},
+		{"deleted under its port", []string{atOnce}, correlate.GoneVanished},
+		{"plugged in again, then deleted under its port", []string{unplugged, both, atOnce}, correlate.GoneVanished},
+	} {
+		for _, together := range []bool{true, false} {
+			table := newTable(hw.Root{Proc: t.TempDir(), Sys: t.TempDir()}, nil)
+			var gone []correlate.Gone
+			judge := func() { gone = append(gone, table.delta(time.Unix(1000, 0)).Gone...) }
+			table.takeSwitch(report{life: alive})
+			for i, text := range append([]string{both}, c.updates...) {
+				u, err := parseTables(json.RawMessage(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				table.takeDatabase(report{life: alive, tables: u, whole: i == 0})
+				if i == 0 || !together {
+					judge()
+				}
+			}
+			judge()
+			if len(gone) != 1 || gone[0].ID != "bridge/br-int" || gone[0].Reason != c.reason {
+				t.Errorf("%s, judged together %t: gone are %+v, want the bridge as %v", c.name, together, gone, c.reason)
+			}
+		}
+	}
+}
+
 func TestSocketsOfTheKernelsList(t *testing.T) {
 	const list = `Num       RefCount Protocol Flags    Type St Inode Path
 00000000509c4fcc: 00000002 00000000 00010000 0001 01 1339196 /run/openvswitch/./vhu1

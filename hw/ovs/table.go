@@ -59,8 +59,12 @@ func newTable(root hw.Root, include []string) *table {
 func (t *table) takeDatabase(r report) {
 	if r.life == alive {
 		t.seen = true
-		if r.whole {
+		switch {
+		case r.whole:
 			t.db = database{}
+		case r.tables.deletes("Bridge") && t.stated != nil:
+			// Its ports go in the same update. Updates that wait together are judged once; who misses it is as of just before.
+			t.stated.plugged = t.state().plugged
 		}
 		t.db.apply(r.tables)
 		t.learn()
