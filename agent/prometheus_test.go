@@ -25,6 +25,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent/config"
 	"github.com/paramedic-ha/paramedic/correlate"
+	"github.com/paramedic-ha/paramedic/gossip/loopback"
 	"github.com/paramedic-ha/paramedic/hw"
 )
 
@@ -73,17 +74,6 @@ func certify(t *testing.T, dir string) {
 	write(t, filepath.Join(dir, "api.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})))
 }
 
-// free is an address of this host that nobody listens at.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // prometheusProcess is Debian's, as a process.
 type prometheusProcess struct {
 	t       *testing.T
@@ -96,7 +86,7 @@ func runPrometheus(t *testing.T, dir string) prometheusProcess {
 	if err != nil {
 		t.Fatalf("prometheus is Debian's package of that name, which make deps installs: %v", err)
 	}
-	p := prometheusProcess{t, free(t)}
+	p := prometheusProcess{t, loopback.Address(t)}
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, path, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "tsdb"),
 		"--web.listen-address="+p.address, "--log.level=warn")
@@ -195,7 +185,7 @@ func TestAPrometheusScrapesWithTheManualsConfigurationAndAlerts(t *testing.T) {
 	certify(t, dir)
 	token := strings.Repeat("0123456789abcdef", 3)
 	write(t, filepath.Join(dir, "prometheus.token"), token+"\n")
-	at := free(t)
+	at := loopback.Address(t)
 	ours := strings.NewReplacer("10.0.0.1:7480", at, "api:\n", "api:\n  socket: "+filepath.Join(dir, "api.sock")+"\n").Replace(block(t, "# paramedic.yaml"))
 	path := write(t, filepath.Join(dir, "paramedic.yaml"), "node: {name: cmp-1}\nnotify: {dir: "+filepath.Join(dir, "state")+"}\n"+ours)
 	c, err := config.Load(path)

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/paramedic-ha/paramedic/gossip/loopback"
 )
 
 // canaries are secrets that must be found nowhere; by what each is.
@@ -138,14 +139,7 @@ func TestABundleHasNoSecretAndTheLogNeither(t *testing.T) {
 	write("bearer.token", known["bearer token"]+"\n")
 	write("proxy.password", known["proxy password"]+"\n")
 	write("api.password", written["password over the API"]+"\n")
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
+	free := func() string { return loopback.Address(t) }
 	write("paramedic.yaml", fmt.Sprintf(`# nobody may see %[1]s
 node: {name: cmp-1, labels: {api_token: %[2]s, az: nova-1}}
 cluster: {bind: %[3]q, watch: %[4]q, key_file: gossip.key, secrets_key_file: secrets.key}

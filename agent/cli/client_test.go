@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/paramedic-ha/paramedic/gossip/loopback"
 )
 
 // Whoever can't reach an agent is told what to do about it. All of these fail as they do in life, but for the permission, which root
@@ -55,14 +57,7 @@ func TestWhoCantReachAnAgentIsToldWhatToDo(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := "http://" + closed.Addr().String()
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	nobody := "http://" + loopback.Address(t)
 	for name, c := range map[string]struct {
 		server, ca, want string
 	}{

@@ -29,6 +29,7 @@ import (
 
 	"github.com/paramedic-ha/paramedic/agent"
 	"github.com/paramedic-ha/paramedic/agent/cli"
+	"github.com/paramedic-ha/paramedic/gossip/loopback"
 	"github.com/paramedic-ha/paramedic/notify"
 )
 
@@ -61,16 +62,18 @@ func TestCommandLine(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"waitfor":  waitFor,
-			"freeport": freePort,
-			"issue":    issue,
-			"post":     post,
-			"status":   status,
-			"expand":   expand,
-			"until":    untilPrinted,
-			"readme":   readme,
-			"manual":   manual,
-			"shows":    shows,
+			"waitfor": waitFor,
+			"freeport": func(ts *testscript.TestScript, _ bool, args []string) { // NAME: sets $NAME to 127.0.0.1:port
+				ts.Setenv(args[0], loopback.Address(t))
+			},
+			"issue":  issue,
+			"post":   post,
+			"status": status,
+			"expand": expand,
+			"until":  untilPrinted,
+			"readme": readme,
+			"manual": manual,
+			"shows":  shows,
 		},
 	})
 }
@@ -87,6 +90,11 @@ func until(ts *testscript.TestScript, what string, done func() bool) {
 		select {
 		case <-ticker.C:
 		case <-deadline.C:
+			logs, err := filepath.Glob(ts.MkAbs("*.log"))
+			ts.Check(err)
+			for _, log := range logs {
+				ts.Logf("%s:\n%s", filepath.Base(log), ts.ReadFile(log))
+			}
 			ts.Fatalf("gave up waiting for %s", what)
 		}
 	}
@@ -98,14 +106,6 @@ func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 		_, err := os.Stat(ts.MkAbs(args[0]))
 		return err == nil
 	})
-}
-
-// freeport NAME: sets $NAME to 127.0.0.1:port.
-func freePort(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
 }
 
 // issue CA NAME: writes NAME.crt and NAME.key, a certificate of 127.0.0.1 and of the DNS name NAME, issued by CA.crt and CA.key,

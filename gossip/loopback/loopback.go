@@ -24,3 +24,18 @@ func Network(t testing.TB) string {
 		t.Logf("%s.0/24 is taken: %v", prefix, err)
 	}
 }
+
+// Address is one of 127.0.0.1 that nobody listens at, for a process that is yet to begin. Its port lies below those that the kernel
+// gives to outgoing connections (net.ipv4.ip_local_port_range, 32768 and up): none takes it meanwhile.
+func Address(t testing.TB) string {
+	t.Helper()
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 16384+rand.N(16384))
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		if err == nil {
+			_ = l.Close()
+			return address
+		}
+		t.Logf("%s is taken: %v", address, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -46,16 +47,14 @@ func startSimulator(t testing.TB) *simulator {
 
 func (s *simulator) start() {
 	s.t.Helper()
-	var ports [3]int
+	var ports [3]int // below those that the kernel gives to outgoing connections, which would take them meanwhile
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
-			s.t.Fatal(err)
+		for ports[i] == 0 {
+			port := 16384 + rand.N(16384)
+			if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+				ports[i] = port
+				_ = l.Close()
+			}
 		}
 	}
 	s.lan, s.vm = ports[0], "127.0.0.1:"+strconv.Itoa(ports[1])
