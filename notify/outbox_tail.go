@@ -198,14 +198,14 @@ func decodeTail(b []byte) (t tail, err error) {
 	return t, nil
 }
 
-// readTail is the newest whole one.
-func readTail(db string) (newest tail) {
+// readTail is the newest whole one of a run. Each run counts from one, and what an earlier one left stays until it is written over.
+func readTail(db string, run uint64) (newest tail) {
 	for i := range uint64(2) {
 		b, err := os.ReadFile(tailPath(db, i))
 		if err != nil {
 			continue
 		}
-		if t, err := decodeTail(b); err == nil && t.number > newest.number {
+		if t, err := decodeTail(b); err == nil && t.run == run && t.number > newest.number {
 			newest = t
 		}
 	}
@@ -214,10 +214,13 @@ func readTail(db string) (newest tail) {
 
 // recover commits what the run that wrote the file had no time to. It says whether there was anything.
 func (o *outbox) recover() (did bool, err error) {
-	t := readTail(o.path)
+	var t tail
 	err = o.db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(shelfNames[shelfMeta])
-		if meta == nil || t.number == 0 || number(meta.Get(keyRun)) != t.run || number(meta.Get(keySeq)) >= t.seq {
+		if meta == nil {
+			return nil
+		}
+		if t = readTail(o.path, number(meta.Get(keyRun))); number(meta.Get(keySeq)) >= t.seq {
 			return nil
 		}
 		did = true

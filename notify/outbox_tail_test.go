@@ -28,7 +28,7 @@ func TestWhatWasToldBeforeASlowDiskTookItIsClearedAfterAKill(t *testing.T) {
 	n.Publish(effects(alarm("a1", 2, correlate.Raised), alarm("old", 3, correlate.Cleared)))
 	c.waitFor(t, 3)
 	eventually(t, "the kernel has it", func() bool {
-		b := readTail(filepath.Join(dir, dbName)).batch
+		b := readTail(filepath.Join(dir, dbName), n.box.runID).batch
 		_, known := b[place{shelfAlarms, "a1"}]
 		gone, over := b[place{shelfAlarms, "old"}]
 		return known && over && gone == nil // its clear is told, so it is forgotten
@@ -64,12 +64,14 @@ func TestWhatWasToldBeforeASlowDiskTookItIsClearedAfterAKill(t *testing.T) {
 func TestAFileBesideTheOutboxCountsOnlyWhenItIsNewer(t *testing.T) {
 	batch := func(r any) map[place]any { return map[place]any{{shelfPairs, "s\x00a"}: r} }
 	for name, c := range map[string]struct {
-		change func(*tail)
+		change func(newest, older *tail)
 		want   string // LastError of the pair
 	}{
-		"newer":          {func(*tail) {}, "tail"},
-		"of another run": {func(t *tail) { t.run++ }, "committed"},
-		"committed":      {func(t *tail) { t.seq-- }, "committed"},
+		"newer":                {func(_, _ *tail) {}, "tail"},
+		"of another run":       {func(n, o *tail) { n.run++; o.run++ }, "committed"},
+		"one left by a run":    {func(n, _ *tail) { n.run++ }, "older"}, // which wrote more of them than the one after it
+		"committed":            {func(n, o *tail) { n.seq--; o.seq-- }, "committed"},
+		"the older, committed": {func(_, o *tail) { o.seq-- }, "tail"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -79,11 +81,11 @@ func TestAFileBesideTheOutboxCountsOnlyWhenItIsNewer(t *testing.T) {
 			}
 			o.stage(writesOf(batch(pairRecord(delivery.Record{AlarmID: "a", LastError: "committed"})))...)
 			o.commit()
-			// Two that were left: the older one must not be taken.
+			// Two that were left.
 			newest := tail{number: 7, run: o.runID, seq: o.seq, batch: batch(pairRecord(delivery.Record{AlarmID: "a", LastError: "tail"}))}
-			c.change(&newest)
 			older := newest
 			older.number, older.batch = 6, batch(pairRecord(delivery.Record{AlarmID: "a", LastError: "older"}))
+			c.change(&newest, &older)
 			for _, x := range []tail{newest, older} {
 				if err := x.write(tailPath(o.path, x.number)); err != nil {
 					t.Fatal(err)
