@@ -80,16 +80,11 @@ func TestCommandLine(t *testing.T) {
 
 const patience = time.Minute
 
-// until polls a condition: a process in the background offers nothing to wait for.
+// until polls a condition, ever less often: a process in the background offers nothing to wait for, and each look is in the log.
 func until(ts *testscript.TestScript, what string, done func() bool) {
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	for !done() {
-		select {
-		case <-ticker.C:
-		case <-deadline.C:
+	deadline := time.Now().Add(patience)
+	for wait := 10 * time.Millisecond; !done(); wait = min(wait*3/2, 500*time.Millisecond) {
+		if time.Now().After(deadline) {
 			logs, err := filepath.Glob(ts.MkAbs("*.log"))
 			ts.Check(err)
 			for _, log := range logs {
@@ -97,6 +92,7 @@ func until(ts *testscript.TestScript, what string, done func() bool) {
 			}
 			ts.Fatalf("gave up waiting for %s", what)
 		}
+		<-time.After(wait)
 	}
 }
 

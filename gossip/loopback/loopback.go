@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"testing"
 )
 
@@ -25,12 +26,19 @@ func Network(t testing.TB) string {
 	}
 }
 
+// Where a process begins to look for addresses, and how many it has looked at: it gives none twice.
+var (
+	first = rand.Uint32()
+	given atomic.Uint32
+)
+
 // Address is one of 127.0.0.1 that nobody listens at, for a process that is yet to begin. Its port lies below those that the kernel
-// gives to outgoing connections (net.ipv4.ip_local_port_range, 32768 and up): none takes it meanwhile.
+// gives to outgoing connections (net.ipv4.ip_local_port_range, 32768 and up): none takes it meanwhile. The port after it is not
+// given either: there an agent watches for lost hosts when it is not told where.
 func Address(t testing.TB) string {
 	t.Helper()
 	for {
-		address := fmt.Sprintf("127.0.0.1:%d", 16384+rand.N(16384))
+		address := fmt.Sprintf("127.0.0.1:%d", 16384+(first+2*given.Add(1))%16384)
 		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		if err == nil {
 			_ = l.Close()

@@ -45,18 +45,28 @@ func startSimulator(t testing.TB) *simulator {
 	return s
 }
 
+// freePorts are some at which nobody listens, below those that the kernel gives to outgoing connections, which would take them meanwhile.
+func freePorts(t testing.TB, n int) (ports []int) {
+	t.Helper()
+	// The simulator refuses a port at which a connection has just ended, so they are looked at as it does.
+	asItDoes := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0) })
+	}}
+	for len(ports) < n {
+		port := 16384 + rand.N(16384)
+		l, err := asItDoes.Listen(t.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			continue
+		}
+		defer l.Close() // when there are enough: none is given twice
+		ports = append(ports, port)
+	}
+	return ports
+}
+
 func (s *simulator) start() {
 	s.t.Helper()
-	var ports [3]int // below those that the kernel gives to outgoing connections, which would take them meanwhile
-	for i := range ports {
-		for ports[i] == 0 {
-			port := 16384 + rand.N(16384)
-			if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-				ports[i] = port
-				_ = l.Close()
-			}
-		}
-	}
+	ports := freePorts(s.t, 3)
 	s.lan, s.vm = ports[0], "127.0.0.1:"+strconv.Itoa(ports[1])
 	config, err := filepath.Abs("testdata/sim/bmc.emu")
 	if err != nil {
@@ -91,6 +101,7 @@ user 2 true "paramedic" "lab" admin 10 none md2 md5 straight
 			break
 		}
 		if time.Now().After(deadline) {
+			s.stop()
 			s.t.Fatalf("ipmi_sim does not listen: %v\n%s", err, out.String())
 		}
 		<-time.After(5 * time.Millisecond)
