@@ -132,6 +132,10 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		t.Errorf("cleared: %+v", cleared)
 	}
 
+	eventually(t, "the end is told, and in no snapshot any more", func() bool {
+		return slices.ContainsFunc(get[StageList](c, "GET", "/v1/profile", nil, 200).Stages, func(s Stages) bool { return s.AlarmID == alarm.ID })
+	})
+
 	// A consumer that refuses for good: its delivery is parked.
 	refusing := get[Subscribed](c, "POST", "/v1/subscriptions", wish("refusing", consumer(t, http.StatusBadRequest), false), 201).Subscription
 	h.carrier("nic/mgmt0", correlate.StatusFailed)
@@ -159,9 +163,6 @@ func TestEveryOperationAnswersAsDescribed(t *testing.T) {
 		t.Errorf("discarded, and still owed: %+v", left)
 	}
 	c.problem("POST", "/v1/subscriptions/"+refusing.ID+"/test", nil, 502)
-	eventually(t, "a settled notification", func() bool {
-		return len(get[StageList](c, "GET", "/v1/profile", nil, 200).Stages) > 0
-	})
 
 	if res, body := c.send("DELETE", path, nil); res.StatusCode != http.StatusNoContent || len(body) != 0 {
 		t.Errorf("unsubscribe: %d %s", res.StatusCode, body)
