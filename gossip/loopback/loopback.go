@@ -1,4 +1,4 @@
-// Package loopback gives tests networks of loopback addresses that nobody else on the machine uses meanwhile: peers all listen
+// Package loopback gives tests networks and addresses of the loopback that nobody else on the machine uses meanwhile: peers all listen
 // on one port, and the binaries of several packages' tests run at once.
 package loopback
 
@@ -37,7 +37,7 @@ var (
 // given either: there an agent watches for lost hosts when it is not told where.
 func Address(t testing.TB) string {
 	t.Helper()
-	for {
+	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 16384+(first+2*given.Add(1))%16384)
 		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		if err == nil {
@@ -46,4 +46,6 @@ func Address(t testing.TB) string {
 		}
 		t.Logf("%s is taken: %v", address, err)
 	}
+	t.Fatal("no port of 127.0.0.1 is free")
+	return ""
 }

@@ -52,16 +52,20 @@ func freePorts(t testing.TB, n int) (ports []int) {
 	asItDoes := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0) })
 	}}
-	for len(ports) < n {
+	for range 100 {
 		port := 16384 + rand.N(16384)
 		l, err := asItDoes.Listen(t.Context(), "tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
+			t.Logf("port %d is taken: %v", port, err)
 			continue
 		}
 		defer l.Close() // when there are enough: none is given twice
-		ports = append(ports, port)
+		if ports = append(ports, port); len(ports) == n {
+			return ports
+		}
 	}
-	return ports
+	t.Fatal("no ports of 127.0.0.1 are free")
+	return nil
 }
 
 func (s *simulator) start() {

@@ -251,6 +251,6 @@ func (r *run) found(ctx context.Context, a *answer, facts map[string]string) err
 	if err := r.emit(ctx, d); err != nil {
 		return err
 	}
-	r.sink.Health(hw.Health{Sight: hw.SightClear}) // last: whoever reads it finds the domains
+	r.sink.Health(hw.Health{Sight: hw.SightClear}) // last: not before the domains are told
 	return nil
 }
